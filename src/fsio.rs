@@ -1,0 +1,259 @@
+//! Atomic writes, digests and manifests: each stage reads one folder and writes one folder.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file so that readers see the old content or the new one, never half of it.
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let tmp = sibling(path, "tmp");
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    }
+    let written = (|| {
+        let mut w = BufWriter::new(File::create(&tmp).map_err(Error::io(&tmp))?);
+        fill(&mut w)?;
+        let file = w.into_inner().map_err(|e| Error::io(&tmp)(e.into_error()))?;
+        file.sync_all().map_err(Error::io(&tmp))?;
+        fs::rename(&tmp, path).map_err(Error::io(path))
+    })();
+    if written.is_err() {
+        fs::remove_file(&tmp).ok();
+    }
+    written?;
+    sync_parent(path)
+}
+
+/// [`write_atomic`] for bytes at hand.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic(path, |w| w.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// Serialises to pretty JSON with a final newline, atomically.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::Io { path: path.into(), source: std::io::Error::other(e) })?;
+    text.push('\n');
+    write_bytes(path, text.as_bytes())
+}
+
+/// Reads a whole text file.
+pub fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::io(path))
+}
+
+fn sibling(path: &Path, tag: &str) -> PathBuf {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.{tag}-{}", std::process::id()))
+}
+
+/// A rename is durable only once the folder that holds the name is synced.
+fn sync_parent(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = File::open(parent).map_err(Error::io(parent))?;
+        dir.sync_all().map_err(Error::io(parent))?;
+    }
+    Ok(())
+}
+
+/// A folder under construction beside its final place; it appears there whole on [`Staged::commit`], or not at all.
+pub struct Staged {
+    target: PathBuf,
+    tmp: PathBuf,
+}
+
+impl Staged {
+    /// Starts a folder that is to become `target`.
+    pub fn new(target: &Path) -> Result<Self> {
+        let tmp = sibling(target, "tmp");
+        if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        }
+        if tmp.exists() {
+            fs::remove_dir_all(&tmp).map_err(Error::io(&tmp))?;
+        }
+        fs::create_dir(&tmp).map_err(Error::io(&tmp))?;
+        Ok(Self { target: target.into(), tmp })
+    }
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.tmp
+    }
+    /// Syncs every file and moves the folder to its place, replacing what stood there in one step where the system can.
+    pub fn commit(self) -> Result<()> {
+        sync_tree(&self.tmp)?;
+        if self.target.exists() {
+            exchange(&self.tmp, &self.target)?;
+            sync_parent(&self.target)?;
+            // `tmp` now holds the old folder; dropping `self` removes it.
+        } else {
+            fs::rename(&self.tmp, &self.target).map_err(Error::io(&self.target))?;
+            sync_parent(&self.target)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.tmp.exists() {
+            fs::remove_dir_all(&self.tmp).ok();
+        }
+    }
+}
+
+fn sync_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        let path = entry.map_err(Error::io(dir))?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io(&path))?;
+        }
+    }
+    File::open(dir).and_then(|f| f.sync_all()).map_err(Error::io(dir))
+}
+
+/// Swaps two folders in one step on Linux; elsewhere (or on a file system that cannot) by two renames.
+fn exchange(new: &Path, old: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let c = |p: &Path| std::ffi::CString::new(p.as_os_str().as_bytes()).map_err(|e| Error::io(p)(e.into()));
+        let (a, b) = (c(new)?, c(old)?);
+        // SAFETY: both are NUL-terminated paths that live through the call.
+        let rc = unsafe {
+            libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE)
+        };
+        if rc == 0 {
+            return Ok(());
+        }
+    }
+    let aside = sibling(old, "old");
+    fs::rename(old, &aside).map_err(Error::io(old))?;
+    fs::rename(new, old).map_err(Error::io(old))?;
+    fs::rename(&aside, new).map_err(Error::io(&aside))
+}
+
+/// SHA-256 of a file, lower-case hex.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path))?);
+    let mut hash = Sha256::new();
+    let mut buf = vec![0u8; 1 << 20];
+    loop {
+        let n = reader.read(&mut buf).map_err(Error::io(path))?;
+        if n == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buf[..n]);
+    }
+}
+
+/// SHA-256 of bytes, lower-case hex.
+pub fn sha256_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a stage wrote, from what, and how: `manifest.json` in its folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the folder's layout.
+    pub format: u32,
+    /// What the folder is: `dataset`, `checkpoint`, `run`.
+    pub kind: String,
+    /// Version of the crate that wrote it.
+    pub morec: String,
+    /// SHA-256 of each input, by name.
+    pub inputs: BTreeMap<String, String>,
+    /// The settings it was made with.
+    pub config: serde_json::Value,
+    /// The files of the folder.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Counts and other facts, free form.
+    pub facts: serde_json::Value,
+}
+
+/// Size and digest of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256, lower-case hex.
+    pub sha256: String,
+}
+
+/// Name of the manifest inside a folder.
+pub const MANIFEST: &str = "manifest.json";
+
+impl Manifest {
+    /// An empty manifest of this crate version.
+    pub fn new(kind: &str, format: u32) -> Self {
+        Self {
+            format,
+            kind: kind.into(),
+            morec: env!("CARGO_PKG_VERSION").into(),
+            inputs: BTreeMap::new(),
+            config: serde_json::Value::Null,
+            files: BTreeMap::new(),
+            facts: serde_json::Value::Null,
+        }
+    }
+    /// Records the named files of `dir` and writes `manifest.json` there.
+    pub fn seal(mut self, dir: &Path, files: &[&str]) -> Result<Self> {
+        for name in files {
+            let path = dir.join(name);
+            let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
+            self.files.insert((*name).into(), FileEntry { bytes, sha256: sha256_file(&path)? });
+        }
+        write_json(&dir.join(MANIFEST), &self)?;
+        Ok(self)
+    }
+    /// Reads `dir/manifest.json` and checks its kind and format; `remake` says how to make the folder again.
+    pub fn read(dir: &Path, kind: &str, format: u32, remake: &str) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        if !path.exists() {
+            return Err(Error::model(dir, format!("not a {kind} folder: no {MANIFEST}; {remake}")));
+        }
+        let manifest: Self = serde_json::from_str(&read_text(&path)?)
+            .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
+        if manifest.kind != kind {
+            return Err(Error::model(dir, format!("is a {} folder, not a {kind} folder", manifest.kind)));
+        }
+        if manifest.format != format {
+            return Err(Error::model(
+                dir,
+                format!("{kind} format {}, this version reads {format}; {remake}", manifest.format),
+            ));
+        }
+        Ok(manifest)
+    }
+    /// Compares every file with its recorded size and, when `deep`, its digest.
+    pub fn verify(&self, dir: &Path, deep: bool) -> Result<()> {
+        for (name, entry) in &self.files {
+            let path = dir.join(name);
+            let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
+            if bytes != entry.bytes {
+                let m = format!("damaged: {bytes} bytes, the manifest says {}", entry.bytes);
+                return Err(Error::model(&path, m));
+            }
+            if deep && sha256_file(&path)? != entry.sha256 {
+                return Err(Error::model(&path, "damaged: its SHA-256 differs from the manifest"));
+            }
+        }
+        Ok(())
+    }
+    /// One digest for the folder's content: over the digests of its files.
+    pub fn digest(&self) -> String {
+        let all: String = self.files.iter().map(|(n, e)| format!("{n}:{}\n", e.sha256)).collect();
+        sha256_bytes(all.as_bytes())
+    }
+}
