@@ -15,6 +15,7 @@ pub mod data;
 pub mod error;
 pub mod fsio;
 pub mod hub;
+pub mod nn;
 pub mod rng;
 
 pub use error::{DataError, Error, Result};

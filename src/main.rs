@@ -1,1 +1,2 @@
-fn main(){}
+//! parse → run → exit code
+fn main() {}

@@ -1,1 +1,4 @@
-//! One integration binary.
+//! One integration binary: a module a room.
+
+mod grad;
+mod nn_ops;

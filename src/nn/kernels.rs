@@ -1,0 +1,305 @@
+//! Inner loops over slices, compiled for several instruction sets and chosen at run time.
+
+use crate::error::Result;
+use crate::nn::host::{host, scratch, tensor};
+use crate::rng::keep_bits;
+use candle_core::Tensor;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// Elements a parallel task takes at a time.
+pub const CHUNK: usize = 16 * 1024;
+/// Rows a parallel task takes at a time; fixed, so that sums do not depend on the number of threads.
+pub const ROWS: usize = 32;
+
+/// exp for |x| ≤ 87, relative error < 2e-7 (Cephes' polynomial), made to vectorise.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    let x = x.clamp(-87.0, 88.0);
+    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let p = 1.987_569_1e-4f32;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    (p * r * r + r + 1.0) * f32::from_bits((((n as i32) + 127) << 23) as u32)
+}
+
+/// Φ(x) and φ(x) of the standard normal; erf by Abramowitz & Stegun 7.1.26, absolute error < 1.5e-7.
+#[inline(always)]
+fn normal_cdf_pdf(x: f32) -> (f32, f32) {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let e = exp(-z * z);
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let p = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_7) * t - 0.284_496_74) * t + 0.254_829_6) * t;
+    let tail = 0.5 * p * e;
+    (if x < 0.0 { tail } else { 1.0 - tail }, 0.398_942_3 * e)
+}
+
+/// tanh through [`exp`].
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let e = exp(-2.0 * x.abs());
+    ((1.0 - e) / (1.0 + e)).copysign(x)
+}
+
+/// Element-wise non-linearities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x·Φ(x), exact.
+    Gelu,
+    /// GELU by its tanh approximation (`gelu_new`).
+    GeluTanh,
+    /// max(x, 0), with derivative 0 at 0.
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+const G0: f32 = 0.797_884_6; // √(2/π)
+const G1: f32 = 0.044_715;
+
+macro_rules! simd {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? $body
+    };
+}
+
+simd! {
+    /// y = f(x).
+    pub fn activate(f: Activation, x: &[f32], y: &mut [f32]) {
+        match f {
+            Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * normal_cdf_pdf(x).0),
+            Activation::GeluTanh => y.iter_mut().zip(x).for_each(|(y, &x)| *y = 0.5 * x * (1.0 + tanh(G0 * (x + G1 * x * x * x)))),
+            Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(0.0)),
+            Activation::Tanh => y.iter_mut().zip(x).for_each(|(y, &x)| *y = tanh(x)),
+        }
+    }
+}
+
+simd! {
+    /// d = g · f′(x).
+    pub fn activate_back(f: Activation, x: &[f32], g: &[f32], d: &mut [f32]) {
+        match f {
+            Activation::Gelu => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) {
+                let (c, p) = normal_cdf_pdf(x);
+                *d = g * (c + x * p);
+            },
+            Activation::GeluTanh => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) {
+                let t = tanh(G0 * (x + G1 * x * x * x));
+                *d = g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * G0 * (1.0 + 3.0 * G1 * x * x));
+            },
+            Activation::Relu => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) { *d = if x > 0.0 { g } else { 0.0 }; },
+            Activation::Tanh => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) { let t = tanh(x); *d = g * (1.0 - t * t); },
+        }
+    }
+}
+
+simd! {
+    /// y += x.
+    pub fn add_assign(y: &mut [f32], x: &[f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
+    }
+}
+
+simd! {
+    /// y += a · x.
+    pub fn axpy(y: &mut [f32], a: f32, x: &[f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
+    }
+}
+
+simd! {
+    /// Drops element i of `x` (counted from `at`) unless its hash keeps it; kept ones are scaled by `scale`.
+    pub fn drop_mask(x: &mut [f32], key: u64, at: u32, threshold: u32, scale: f32) {
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = if keep_bits(key, at.wrapping_add(i as u32)) >= threshold { *x * scale } else { 0.0 };
+        }
+    }
+}
+
+/// Sum in sixteen fixed lanes.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0f32; 16];
+    let chunks = x.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().sum();
+    for c in chunks {
+        for i in 0..16 {
+            lanes[i] += c[i];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Dot product in sixteen fixed lanes.
+#[inline(always)]
+pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0f32; 16];
+    let n = x.len() / 16 * 16;
+    for (c, d) in x[..n].chunks_exact(16).zip(y[..n].chunks_exact(16)) {
+        for i in 0..16 {
+            lanes[i] += c[i] * d[i];
+        }
+    }
+    lanes.iter().sum::<f32>() + x[n..].iter().zip(&y[n..]).map(|(a, b)| a * b).sum::<f32>()
+}
+
+simd! {
+    /// Softmax of a row in place; returns log Σ exp.
+    pub fn softmax(x: &mut [f32]) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        let chunks = x.chunks_exact(16);
+        let mut m = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        for c in chunks {
+            for i in 0..16 { lanes[i] = if c[i] > lanes[i] { c[i] } else { lanes[i] }; }
+        }
+        m = lanes.iter().fold(m, |a, &b| a.max(b));
+        for v in x.iter_mut() { *v = if *v == f32::NEG_INFINITY { 0.0 } else { exp(*v - m) }; }
+        let s = sum(x);
+        let k = 1.0 / s;
+        for v in x.iter_mut() { *v *= k; }
+        m + s.ln()
+    }
+}
+
+simd! {
+    /// dS from P and dP of one softmax row, scaled: ds = p·(dp − Σ p·dp)·scale, in place of dp.
+    pub fn softmax_back(p: &[f32], dp: &mut [f32], scale: f32) {
+        let s = dot(p, dp);
+        for (d, &p) in dp.iter_mut().zip(p) { *d = p * (*d - s) * scale; }
+    }
+}
+
+simd! {
+    /// One row of LayerNorm: `xhat` holds the input, becomes (x − μ)/σ; y = xhat·w + b. Returns 1/σ.
+    pub fn norm_row(xhat: &mut [f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32]) -> f32 {
+        let d = xhat.len() as f32;
+        let mu = sum(xhat) / d;
+        for v in xhat.iter_mut() { *v -= mu; }
+        let r = 1.0 / (dot(xhat, xhat) / d + eps).sqrt();
+        for (((v, y), &w), &b) in xhat.iter_mut().zip(y).zip(w).zip(b) { *v *= r; *y = *v * w + b; }
+        r
+    }
+}
+
+simd! {
+    /// Backward of one row of LayerNorm; adds to dw and db, writes dx. `t` is scratch of the row's length.
+    pub fn norm_row_back(g: &[f32], xhat: &[f32], w: &[f32], r: f32, dw: &mut [f32], db: &mut [f32], t: &mut [f32], dx: &mut [f32]) {
+        let d = g.len() as f32;
+        for i in 0..g.len() { dw[i] += g[i] * xhat[i]; db[i] += g[i]; t[i] = g[i] * w[i]; }
+        let (m1, m2) = (sum(t) / d, dot(t, xhat) / d);
+        for i in 0..g.len() { dx[i] = r * (t[i] - m1 - xhat[i] * m2); }
+    }
+}
+
+/// One step of AdamW (Loshchilov & Hutter 2019), constants of this step.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamStep {
+    /// Learning rate.
+    pub lr: f32,
+    /// β₁, β₂, ε.
+    pub beta1: f32,
+    /// Second-moment decay.
+    pub beta2: f32,
+    /// Added to the root.
+    pub eps: f32,
+    /// 1 − lr·weight decay.
+    pub decay: f32,
+    /// 1/(1 − β₁ᵗ).
+    pub bias1: f32,
+    /// 1/√(1 − β₂ᵗ).
+    pub bias2: f32,
+    /// Factor on the gradient (clipping).
+    pub scale: f32,
+}
+
+simd! {
+    /// AdamW in one pass over memory.
+    pub fn adamw(s: AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let g = g * s.scale;
+            *m = s.beta1 * *m + (1.0 - s.beta1) * g;
+            *v = s.beta2 * *v + (1.0 - s.beta2) * g * g;
+            *p = *p * s.decay - s.lr * (*m * s.bias1) / (v.sqrt() * s.bias2 + s.eps);
+        }
+    }
+}
+
+simd! {
+    /// Σ x², accumulated in f64 by blocks.
+    pub fn sum_squares(x: &[f32]) -> f64 {
+        x.chunks(4096).map(|c| f64::from(dot(c, c))).sum()
+    }
+}
+
+simd! {
+    /// How many scores are greater than `target`, and how many equal it.
+    pub fn count_above(scores: &[f32], target: f32) -> (u32, u32) {
+        let (mut above, mut equal) = (0u32, 0u32);
+        for &s in scores { above += u32::from(s > target); equal += u32::from(s == target); }
+        (above, equal)
+    }
+}
+
+/// a + b, in parallel.
+pub fn add_tensors(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let mut out = scratch(a.elem_count());
+    {
+        let (a, b) = (host(a)?, host(b)?);
+        let (a, b): (&[f32], &[f32]) = (&a, &b);
+        out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((o, a), b)| {
+            o.copy_from_slice(a);
+            add_assign(o, b);
+        });
+    }
+    tensor(out, a.shape())
+}
+
+/// Column sums of a (rows, n) matrix in fixed blocks of rows, added to `out` (which `beta` = 0 clears first).
+pub fn column_sums(g: &[f32], n: usize, from: usize, width: usize, out: &mut [f32], beta: f32) {
+    let parts: Vec<Vec<f32>> = g
+        .par_chunks(n * 256)
+        .map(|block| {
+            let mut acc = vec![0f32; width];
+            for row in block.chunks_exact(n) {
+                add_assign(&mut acc, &row[from..from + width]);
+            }
+            acc
+        })
+        .collect();
+    if beta == 0.0 {
+        out.fill(0.0);
+    }
+    for p in parts {
+        add_assign(out, &p);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_gelu_tanh_are_close_to_libm() {
+        let xs: Vec<f32> = (-4000..4000).map(|i| i as f32 * 0.004).collect();
+        let mut y = vec![0f32; xs.len()];
+        for &x in &xs {
+            assert!((f64::from(exp(x)) / libm::exp(f64::from(x)) - 1.0).abs() < 3e-7, "exp {x}");
+        }
+        activate(Activation::Gelu, &xs, &mut y);
+        for (&x, &y) in xs.iter().zip(&y) {
+            let x = f64::from(x);
+            let want = 0.5 * x * libm::erfc(-x / std::f64::consts::SQRT_2);
+            assert!((f64::from(y) - want).abs() < 1e-6 * (1.0 + x.abs()), "gelu {x}: {y} {want}");
+        }
+        activate(Activation::Tanh, &xs, &mut y);
+        for (&x, &y) in xs.iter().zip(&y) {
+            assert!((f64::from(y) - libm::tanh(f64::from(x))).abs() < 3e-7, "tanh {x}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Table look-ups with row-sparse gradients, and gathering rows of an activation.
+
+use super::composed::composed;
+use crate::error::Result;
+use crate::nn::Weight;
+use crate::nn::host::{host, scratch, tensor};
+use crate::nn::kernels::{ROWS, add_assign};
+use crate::nn::tape::{Act, Grads, Pass};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// base (t, d) + Σ table_j[ids_j] (t, d); `base` may be absent. Ids are row numbers, t of them each.
+pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)]) -> Result<Act> {
+    let Some((first, ids)) = tables.first() else {
+        return base.cloned().ok_or_else(|| crate::Error::Numeric("embed needs a base or a table".into()));
+    };
+    let (t, d) = (ids.len(), first.shape()[1]);
+    let device = first.value().device().clone();
+    if !pass.fused(&device) {
+        let weights: Vec<&Weight> = tables.iter().map(|(w, _)| *w).collect();
+        let acts: Vec<&Act> = base.into_iter().collect();
+        return composed(pass, &acts, &weights, |a, w| {
+            let mut out = a.first().cloned();
+            for (w, (_, ids)) in w.iter().zip(tables) {
+                let ids = Tensor::new(ids.as_slice(), &device)?;
+                let rows = w.index_select(&ids, 0)?;
+                out = Some(match out {
+                    None => rows,
+                    Some(o) => (o + rows)?,
+                });
+            }
+            out.ok_or_else(|| crate::Error::Numeric("embed needs a base or a table".into()))
+        });
+    }
+    let mut y = scratch(t * d);
+    {
+        let values: Vec<Tensor> = tables.iter().map(|(w, _)| w.value()).collect();
+        let hosts = values.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let hosts: Vec<&[f32]> = hosts.iter().map(|h| &**h).collect();
+        let bh = base.map(|b| host(b.value())).transpose()?;
+        let bs: Option<&[f32]> = bh.as_deref();
+        y.par_chunks_mut(d * ROWS).enumerate().for_each(|(block, y)| {
+            for (i, y) in y.chunks_exact_mut(d).enumerate() {
+                let row = block * ROWS + i;
+                match bs {
+                    Some(b) => y.copy_from_slice(&b[row * d..(row + 1) * d]),
+                    None => y.fill(0.0),
+                }
+                for (h, (_, ids)) in hosts.iter().zip(tables) {
+                    let id = ids[row] as usize;
+                    add_assign(y, &h[id * d..(id + 1) * d]);
+                }
+            }
+        });
+    }
+    let records = pass.records(base.is_some_and(Act::tracked) || tables.iter().any(|(w, _)| w.trains()));
+    let back = records.then(|| {
+        let node = base.and_then(Act::node);
+        let tables: Vec<(Weight, Arc<Vec<u32>>)> = tables.iter().map(|(w, i)| ((*w).clone(), i.clone())).collect();
+        move |g: Tensor, grads: &mut Grads| {
+            {
+                let gh = host(&g)?;
+                tables.par_iter().for_each(|(w, ids)| w.add_grad_rows(ids, d, &gh));
+            }
+            grads.add(node, g)
+        }
+    });
+    Ok(pass.result(tensor(y, (t, d))?, back))
+}
+
+/// Rows `ids` of x (n, d) → (t, d); the backward adds them up again, in order.
+pub fn gather(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>) -> Result<Act> {
+    let device = x.value().device().clone();
+    if !pass.fused(&device) {
+        return composed(pass, &[x], &[], |a, _| Ok(a[0].index_select(&Tensor::new(ids.as_slice(), &device)?, 0)?));
+    }
+    let (n, d) = x.dims2()?;
+    let mut y = scratch(ids.len() * d);
+    {
+        let xh = host(x.value())?;
+        let xs: &[f32] = &xh;
+        y.par_chunks_mut(d * ROWS).zip(ids.par_chunks(ROWS)).for_each(|(y, ids)| {
+            for (y, &i) in y.chunks_exact_mut(d).zip(ids) {
+                y.copy_from_slice(&xs[i as usize * d..(i as usize + 1) * d]);
+            }
+        });
+    }
+    let t = ids.len();
+    let back = pass.records(x.tracked()).then(|| {
+        let node = x.node();
+        move |g: Tensor, grads: &mut Grads| {
+            let mut dx = vec![0f32; n * d];
+            {
+                let gh = host(&g)?;
+                for (row, &i) in gh.chunks_exact(d).zip(ids.iter()) {
+                    add_assign(&mut dx[i as usize * d..(i as usize + 1) * d], row);
+                }
+            }
+            grads.add(node, tensor(dx, (n, d))?)
+        }
+    });
+    Ok(pass.result(tensor(y, (t, d))?, back))
+}

@@ -1,0 +1,98 @@
+//! Affine maps; several with the same input write side by side into one output.
+
+use super::composed::composed;
+use crate::error::Result;
+use crate::nn::gemm::{Mat, sgemm, sgemm_at};
+use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::kernels::{ROWS, column_sums};
+use crate::nn::tape::{Act, Grads, Pass};
+use crate::nn::{Linear, Weight};
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// x (m, k) → (m, n).
+pub fn linear(pass: &Pass, x: &Act, layer: &Linear) -> Result<Act> {
+    linears(pass, x, &[layer])
+}
+
+/// x (m, k) → (m, Σ nᵢ): the outputs of several layers in adjacent columns.
+pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
+    if !pass.fused(x.value().device()) {
+        let weights: Vec<&Weight> = layers.iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]).flatten().collect();
+        return composed(pass, &[x], &weights, |a, w| {
+            let mut w = w.iter();
+            let mut outs = vec![];
+            for l in layers {
+                let (Some(weight), bias) = (w.next(), l.bias.as_ref().and_then(|_| w.next())) else { continue };
+                let y = a[0].matmul(&weight.t()?)?;
+                outs.push(match bias {
+                    Some(b) => y.broadcast_add(b)?,
+                    None => y,
+                });
+            }
+            Ok(Tensor::cat(&outs, 1)?)
+        });
+    }
+    let (m, k) = x.dims2()?;
+    let n: usize = layers.iter().map(|l| l.outputs()).sum();
+    let mut y = scratch(m * n);
+    let mut at = 0;
+    let xh = host(x.value())?;
+    for l in layers {
+        let w = l.weight.value();
+        if let Some(b) = &l.bias {
+            let (b, width) = (b.value(), l.outputs());
+            let b = host(&b)?;
+            let b: &[f32] = &b;
+            y.par_chunks_mut(n * ROWS * 4).for_each(|c| {
+                for row in c.chunks_exact_mut(n) {
+                    row[at..at + width].copy_from_slice(b);
+                }
+            });
+        }
+        let beta = if l.bias.is_some() { 1.0 } else { 0.0 };
+        let (w, out) = (host(&w)?, l.outputs());
+        if m > 0 {
+            sgemm(m, out, k, 1.0, Mat::new(&xh, k), Mat::t(&w, k), beta, &mut y[at..], n, true);
+        }
+        at += out;
+    }
+    drop(xh);
+    let records = pass.records(x.tracked() || layers.iter().any(|l| l.trains()));
+    let back = records.then(|| {
+        let (x, node) = (x.value().clone(), x.node());
+        let layers: Vec<Linear> = layers.iter().map(|l| (*l).clone()).collect();
+        move |g: Tensor, grads: &mut Grads| backward(&x, node, &layers, &g, grads)
+    });
+    Ok(pass.result(tensor(y, (m, n))?, back))
+}
+
+fn backward(x: &Tensor, node: Option<usize>, layers: &[Linear], g: &Tensor, grads: &mut Grads) -> Result<()> {
+    let (m, k) = x.dims2()?;
+    let n = g.dims2()?.1;
+    let (gh, xh) = (host(g)?, host(x)?);
+    let mut dx = if node.is_some() { scratch(m * k) } else { vec![] };
+    let mut at = 0;
+    for l in layers {
+        let out = l.outputs();
+        l.weight.add_grad(|dw, beta| {
+            sgemm(out, k, m, 1.0, Mat::t(&gh[at..], n), Mat::new(&xh, k), beta, dw, k, true);
+        });
+        if let Some(b) = &l.bias {
+            b.add_grad(|db, beta| column_sums(&gh, n, at, out, db, beta));
+        }
+        if node.is_some() {
+            let w = l.weight.value();
+            let w = host(&w)?;
+            let beta = if at == 0 { 0.0 } else { 1.0 };
+            let c = Shared::new(&mut dx);
+            // SAFETY: dx is ours alone and holds (m, k).
+            unsafe { sgemm_at(m, k, out, 1.0, Mat::new(&gh[at..], n), Mat::new(&w, k), beta, c.at(0), k, true) };
+        }
+        at += out;
+    }
+    if node.is_some() {
+        grads.add(node, tensor(dx, (m, k))?)?;
+    }
+    Ok(())
+}

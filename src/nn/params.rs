@@ -1,0 +1,400 @@
+//! Every parameter of a model, in name order: value, trainable or frozen, learning rate, origin, gradient buffer.
+//!
+//! A model is a function of a [`Scope`]. Run once with [`Params::declare`] it only lists what it needs; a plan then
+//! says for each name where the value comes from and whether it trains; [`Params::build`] makes it so.
+
+use crate::error::{Error, Result};
+use crate::nn::init::Init;
+use crate::nn::weights::Weights;
+use candle_core::{Device, Tensor, Var};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Where a parameter's value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Drawn from the seed and its name.
+    Init,
+    /// The pre-trained encoder's folder.
+    Pretrained,
+    /// A checkpoint of ours (resumed, evaluated, or the source of a transfer).
+    Source,
+}
+
+/// What a model asks for.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Full dotted name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Part of a pre-trained encoder (its own learning rate).
+    pub encoder: bool,
+    /// Whether the pre-trained folder has it, in this shape.
+    pub pretrained: bool,
+}
+
+/// What a plan decided for one parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Action {
+    /// Where the value comes from.
+    pub origin: Origin,
+    /// Whether it trains.
+    pub train: bool,
+    /// Its own learning rate instead of its group's.
+    pub lr: Option<f64>,
+}
+
+/// A decision for each parameter name.
+pub type Resolved = BTreeMap<String, Action>;
+
+/// State of a gradient buffer between steps.
+#[derive(Debug, Clone, PartialEq)]
+enum Fill {
+    /// Holds anything; the first writer overwrites.
+    Stale,
+    /// All zero.
+    Zero,
+    /// Zero but for these rows (embedding tables).
+    Rows(Vec<u32>),
+    /// Holds a gradient.
+    Dense,
+}
+
+/// A parameter's gradient: one buffer for its whole life.
+pub struct GradBuf {
+    data: Vec<f32>,
+    device: Option<Tensor>,
+    fill: Fill,
+}
+
+impl GradBuf {
+    fn empty() -> Self {
+        Self { data: vec![], device: None, fill: Fill::Stale }
+    }
+    /// Whether anything was written since the last [`Param::clear_grad`].
+    pub fn is_filled(&self) -> bool {
+        self.device.is_some() || matches!(self.fill, Fill::Dense | Fill::Rows(_))
+    }
+    /// The gradient; empty where none was written.
+    pub fn data(&self) -> &[f32] {
+        if matches!(self.fill, Fill::Dense | Fill::Rows(_)) { &self.data } else { &[] }
+    }
+    /// For gradients on another device.
+    pub fn device(&self) -> Option<&Tensor> {
+        self.device.as_ref()
+    }
+}
+
+/// One parameter.
+pub struct Param {
+    name: String,
+    shape: Vec<usize>,
+    var: Var,
+    encoder: bool,
+    action: Action,
+    grad: Mutex<GradBuf>,
+}
+
+/// A shared handle; what layers hold.
+pub type Weight = Arc<Param>;
+
+impl Param {
+    /// Full dotted name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// The value, without gradient tracking by candle.
+    pub fn value(&self) -> Tensor {
+        self.var.as_detached_tensor()
+    }
+    /// Overwrites the value.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        Ok(self.var.set(value)?)
+    }
+    /// Whether it trains.
+    pub fn trains(&self) -> bool {
+        self.action.train
+    }
+    /// Its own learning rate, if it has one.
+    pub fn lr(&self) -> Option<f64> {
+        self.action.lr
+    }
+    /// Part of a pre-trained encoder.
+    pub fn is_encoder(&self) -> bool {
+        self.encoder
+    }
+    /// Where its value came from.
+    pub fn origin(&self) -> Origin {
+        self.action.origin
+    }
+    /// The gradient buffer.
+    pub fn grad(&self) -> MutexGuard<'_, GradBuf> {
+        self.grad.lock().unwrap_or_else(|e| e.into_inner())
+    }
+    /// Lets `write(buffer, beta)` put (beta = 0) or add (beta = 1) a dense gradient. Nothing for a frozen parameter.
+    pub fn add_grad(&self, write: impl FnOnce(&mut [f32], f32)) {
+        if !self.trains() {
+            return;
+        }
+        let mut g = self.grad();
+        let beta = if g.is_filled() { 1.0 } else { 0.0 };
+        if g.data.len() != self.numel() {
+            g.data = vec![0.0; self.numel()];
+        }
+        write(&mut g.data, beta);
+        g.fill = Fill::Dense;
+    }
+    /// Adds rows of `grad` (ids.len(), d) to the rows `ids` of the gradient; only touched rows are ever cleared again.
+    pub fn add_grad_rows(&self, ids: &[u32], d: usize, grad: &[f32]) {
+        if !self.trains() {
+            return;
+        }
+        let mut g = self.grad();
+        let g = &mut *g;
+        if g.data.len() != self.numel() {
+            g.data = vec![0.0; self.numel()];
+            g.fill = Fill::Zero;
+        }
+        if g.fill == Fill::Stale {
+            g.data.fill(0.0);
+            g.fill = Fill::Zero;
+        }
+        for (&id, row) in ids.iter().zip(grad.chunks_exact(d)) {
+            crate::nn::kernels::add_assign(&mut g.data[id as usize * d..(id as usize + 1) * d], row);
+        }
+        match &mut g.fill {
+            Fill::Rows(r) => r.extend_from_slice(ids),
+            Fill::Dense => {}
+            other => *other = Fill::Rows(ids.to_vec()),
+        }
+    }
+    /// Adds a gradient that lives on another device (or came from candle's own backward).
+    pub fn add_grad_tensor(&self, grad: &Tensor) -> Result<()> {
+        if grad.device().is_cpu() {
+            let grad = grad.contiguous()?;
+            let h = crate::nn::host::host(&grad)?;
+            self.add_grad(|buf, beta| {
+                if beta == 0.0 {
+                    buf.copy_from_slice(&h);
+                } else {
+                    crate::nn::kernels::add_assign(buf, &h);
+                }
+            });
+            return Ok(());
+        }
+        let mut g = self.grad();
+        g.device = Some(match g.device.take() {
+            None => grad.clone(),
+            Some(have) => have.add(grad)?,
+        });
+        Ok(())
+    }
+    /// Forgets the gradient, keeping its memory.
+    pub fn clear_grad(&self) {
+        let d = if self.shape.len() == 2 { self.shape[1] } else { 1 };
+        let mut g = self.grad();
+        let g = &mut *g;
+        g.device = None;
+        g.fill = match std::mem::replace(&mut g.fill, Fill::Stale) {
+            Fill::Rows(rows) => {
+                for r in rows {
+                    g.data[r as usize * d..(r as usize + 1) * d].fill(0.0);
+                }
+                Fill::Zero
+            }
+            Fill::Zero => Fill::Zero,
+            _ => Fill::Stale,
+        };
+    }
+}
+
+enum Mode<'a> {
+    Declare,
+    Build { seed: u64, device: Device, actions: &'a Resolved, source: Option<&'a Weights> },
+}
+
+struct State<'a> {
+    mode: Mode<'a>,
+    specs: Vec<Spec>,
+    params: BTreeMap<String, Weight>,
+}
+
+/// A pre-trained encoder's tensors under the names our parameters have.
+#[derive(Clone)]
+struct Pretrained {
+    weights: Arc<Weights>,
+    /// our name below the scope → name in the file
+    rename: Rc<dyn Fn(&str) -> Vec<String>>,
+    base: String,
+}
+
+/// A place in the tree of names from which a model takes its parameters.
+#[derive(Clone)]
+pub struct Scope<'a, 's> {
+    state: &'s RefCell<State<'a>>,
+    prefix: String,
+    encoder: bool,
+    pretrained: Option<Pretrained>,
+}
+
+impl Scope<'_, '_> {
+    /// The scope below `name`.
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Self { prefix, ..self.clone() }
+    }
+    /// Parameters below belong to a pre-trained encoder: their own learning-rate group.
+    pub fn encoder(&self) -> Self {
+        Self { encoder: true, ..self.clone() }
+    }
+    /// Takes values from `weights`; `rename` lists the names a parameter (relative to this scope) may have there.
+    pub fn pretrained(&self, weights: Arc<Weights>, rename: impl Fn(&str) -> Vec<String> + 'static) -> Self {
+        let p = Pretrained { weights, rename: Rc::new(rename), base: self.prefix.clone() };
+        Self { pretrained: Some(p), ..self.clone() }
+    }
+    fn lookup(&self, full: &str) -> Option<(Arc<Weights>, String)> {
+        let p = self.pretrained.as_ref()?;
+        let short = full.strip_prefix(&p.base)?.trim_start_matches('.');
+        (p.rename)(short).into_iter().find(|n| p.weights.shape(n).is_some()).map(|n| (p.weights.clone(), n))
+    }
+    /// A parameter. Asking twice for one name is an error in the model.
+    pub fn weight(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        let full = if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) };
+        let found = self.lookup(&full);
+        if let Some((w, n)) = &found
+            && w.shape(n) != Some(shape)
+        {
+            let have = w.shape(n).unwrap_or_default();
+            return Err(Error::model(w.path(), format!("tensor `{n}` is {have:?}, its config.json asks for {shape:?}")));
+        }
+        let spec = Spec { name: full.clone(), shape: shape.into(), encoder: self.encoder, pretrained: found.is_some() };
+        let mut state = self.state.borrow_mut();
+        if state.params.contains_key(&full) {
+            return Err(Error::config("model", format!("two parameters are called `{full}`")));
+        }
+        let (var, action) = match &state.mode {
+            Mode::Declare => {
+                let action = Action { origin: Origin::Init, train: false, lr: None };
+                (Var::zeros(0, candle_core::DType::F32, &Device::Cpu)?, action)
+            }
+            Mode::Build { seed, device, actions, source } => {
+                let action = *actions
+                    .get(&full)
+                    .ok_or_else(|| Error::config("transfer", format!("the plan does not cover `{full}`")))?;
+                let data = match (action.origin, &found, source) {
+                    (Origin::Init, ..) => init.draw(*seed, &full, shape),
+                    (Origin::Pretrained, Some((w, n)), _) => w.read(n)?,
+                    (Origin::Pretrained, None, _) => {
+                        return Err(Error::config("transfer", format!("`{full}` has no pre-trained value to load")));
+                    }
+                    (Origin::Source, _, Some(w)) => {
+                        if w.shape(&full) != Some(shape) {
+                            let have = w.shape(&full).map_or("absent".into(), |s| format!("{s:?}"));
+                            return Err(Error::model(w.path(), format!("`{full}` is {have}, the model asks for {shape:?}")));
+                        }
+                        w.read(&full)?
+                    }
+                    (Origin::Source, _, None) => {
+                        return Err(Error::config("transfer", format!("`{full}` is to be loaded, but there is no source")));
+                    }
+                };
+                (Var::from_vec(data, shape, device)?, action)
+            }
+        };
+        let param = Arc::new(Param {
+            name: full.clone(),
+            shape: shape.into(),
+            var,
+            encoder: self.encoder,
+            action,
+            grad: Mutex::new(GradBuf::empty()),
+        });
+        state.specs.push(spec);
+        state.params.insert(full, param.clone());
+        Ok(param)
+    }
+}
+
+/// All parameters of a model, in name order.
+pub struct Params {
+    by_name: BTreeMap<String, Weight>,
+}
+
+impl Params {
+    /// Lists what a model needs, without allocating it.
+    pub fn declare<M>(model: impl FnOnce(&Scope) -> Result<M>) -> Result<Vec<Spec>> {
+        let state = RefCell::new(State { mode: Mode::Declare, specs: vec![], params: BTreeMap::new() });
+        model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None })?;
+        let mut specs = state.into_inner().specs;
+        specs.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(specs)
+    }
+    /// Builds a model with the values and freedoms `actions` say.
+    pub fn build<M>(
+        seed: u64,
+        device: &Device,
+        actions: &Resolved,
+        source: Option<&Weights>,
+        model: impl FnOnce(&Scope) -> Result<M>,
+    ) -> Result<(Self, M)> {
+        let mode = Mode::Build { seed, device: device.clone(), actions, source };
+        let state = RefCell::new(State { mode, specs: vec![], params: BTreeMap::new() });
+        let model = model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None })?;
+        Ok((Self { by_name: state.into_inner().params }, model))
+    }
+    /// [`Params::build`] with everything trainable: pre-trained where there is such a value, else drawn.
+    pub fn fresh<M>(seed: u64, device: &Device, model: impl Fn(&Scope) -> Result<M>) -> Result<(Self, M)> {
+        let actions = Self::declare(&model)?
+            .into_iter()
+            .map(|s| {
+                let origin = if s.pretrained { Origin::Pretrained } else { Origin::Init };
+                (s.name, Action { origin, train: true, lr: None })
+            })
+            .collect();
+        Self::build(seed, device, &actions, None, model)
+    }
+    /// In name order.
+    pub fn iter(&self) -> impl Iterator<Item = &Weight> {
+        self.by_name.values()
+    }
+    /// By name.
+    pub fn get(&self, name: &str) -> Option<&Weight> {
+        self.by_name.get(name)
+    }
+    /// Trainable ones, in name order.
+    pub fn trainable(&self) -> impl Iterator<Item = &Weight> {
+        self.iter().filter(|p| p.trains())
+    }
+    /// Forgets all gradients.
+    pub fn clear_grads(&self) {
+        self.iter().for_each(|p| p.clear_grad());
+    }
+    /// Names of trainable parameters that no gradient reached.
+    pub fn without_grad(&self) -> Vec<&str> {
+        self.trainable().filter(|p| !p.grad().is_filled()).map(|p| p.name()).collect()
+    }
+    /// Every value, for saving.
+    pub fn to_arrays(&self) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+        self.iter()
+            .map(|p| Ok((p.name().into(), p.shape().to_vec(), p.value().flatten_all()?.to_vec1::<f32>()?)))
+            .collect()
+    }
+    /// Saves every value as safetensors.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let meta = BTreeMap::from([("format".to_string(), "pt".to_string())]);
+        crate::nn::weights::save(path, &self.to_arrays()?, meta)
+    }
+}

@@ -1,0 +1,154 @@
+//! Weights on disk: one safetensors file, or several behind a Hugging Face index, memory-mapped; read as f32.
+
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: std::ops::Range<usize>,
+}
+
+/// An open set of named tensors.
+pub struct Weights {
+    path: PathBuf,
+    files: Vec<Arc<Mmap>>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Weights {
+    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in a folder.
+    pub fn open_dir(dir: &Path) -> Result<Self> {
+        let single = dir.join("model.safetensors");
+        let index = dir.join("model.safetensors.index.json");
+        if single.exists() {
+            return Self::open(&single);
+        }
+        if !index.exists() {
+            return Err(Error::model(
+                dir,
+                "no model.safetensors and no model.safetensors.index.json; convert other formats with \
+                 transformers' save_pretrained(safe_serialization=True)",
+            ));
+        }
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = crate::fsio::read_text(&index)?;
+        let parsed: Index =
+            serde_json::from_str(&text).map_err(|e| Error::model(&index, format!("not a shard index: {e}")))?;
+        let mut shards: Vec<&String> = parsed.weight_map.values().collect();
+        shards.sort();
+        shards.dedup();
+        let mut all = Self { path: index.clone(), files: vec![], entries: BTreeMap::new() };
+        for shard in shards {
+            if shard.contains(['/', '\\']) {
+                return Err(Error::model(&index, format!("shard name `{shard}` leaves the folder")));
+            }
+            all.add(&dir.join(shard))?;
+        }
+        if let Some(missing) = parsed.weight_map.keys().find(|k| !all.entries.contains_key(*k)) {
+            return Err(Error::model(&index, format!("tensor `{missing}` is in no shard; download the model again")));
+        }
+        Ok(all)
+    }
+    /// Opens one safetensors file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut all = Self { path: path.into(), files: vec![], entries: BTreeMap::new() };
+        all.add(path)?;
+        Ok(all)
+    }
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        // SAFETY: the map is read-only; model files are replaced by rename, never rewritten in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+        let bad = |e: safetensors::SafeTensorError| {
+            Error::model(path, format!("not a whole safetensors file: {e}; download or write it again"))
+        };
+        let (header, meta) = SafeTensors::read_metadata(&map).map_err(bad)?;
+        let data = header + 8;
+        for (name, info) in meta.tensors() {
+            let range = data + info.data_offsets.0..data + info.data_offsets.1;
+            if range.end > map.len() {
+                return Err(Error::model(path, format!("tensor `{name}` reaches past the end of the file: truncated")));
+            }
+            let entry = Entry { file: self.files.len(), dtype: info.dtype, shape: info.shape.clone(), range };
+            if self.entries.insert(name.clone(), entry).is_some() {
+                return Err(Error::model(path, format!("tensor `{name}` occurs twice")));
+            }
+        }
+        self.files.push(Arc::new(map));
+        Ok(())
+    }
+    /// The file (or index) it was opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+    /// Shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|e| e.shape.as_slice())
+    }
+    /// A tensor's elements as f32 (from F64, F32, F16 or BF16).
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
+        let bytes = &self.files[e.file][e.range.clone()];
+        Ok(match e.dtype {
+            Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Dtype::F16 => bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::BF16 => bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::F64 => bytes
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+                .collect(),
+            other => {
+                return Err(Error::model(&self.path, format!("tensor `{name}` is {other:?}; expected F32, F16 or BF16")));
+            }
+        })
+    }
+    /// Integers of an I64 tensor (golden files).
+    pub fn read_i64(&self, name: &str) -> Result<Vec<i64>> {
+        let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
+        if e.dtype != Dtype::I64 {
+            return Err(Error::model(&self.path, format!("tensor `{name}` is {:?}, expected I64", e.dtype)));
+        }
+        let bytes = &self.files[e.file][e.range.clone()];
+        Ok(bytes
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+            .collect())
+    }
+    /// A tensor on a device.
+    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
+        let data = self.read(name)?;
+        let shape = self.shape(name).unwrap_or_default().to_vec();
+        Ok(Tensor::from_vec(data, shape, device)?)
+    }
+}
+
+/// Writes named f32 arrays as one safetensors file, atomically, with string metadata.
+pub fn save(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], meta: BTreeMap<String, String>) -> Result<()> {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, d)| d.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let mut views = Vec::with_capacity(tensors.len());
+    for ((name, shape, _), raw) in tensors.iter().zip(&bytes) {
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), raw)
+            .map_err(|e| Error::model(path, format!("cannot write `{name}`: {e}")))?;
+        views.push((name.clone(), view));
+    }
+    let meta = (!meta.is_empty()).then(|| meta.into_iter().collect());
+    let out =
+        safetensors::serialize(views, meta).map_err(|e| Error::model(path, format!("cannot write weights: {e}")))?;
+    crate::fsio::write_bytes(path, &out)
+}

@@ -1,0 +1,96 @@
+//! Each operation: fused = composed, and both = finite differences.
+
+use crate::grad::{build, check, matrix};
+use morec::nn::init::Init;
+use morec::nn::kernels::Activation;
+use morec::nn::ops::{self, AttentionSpec, InBatch, Pooling};
+use morec::nn::{Linear, Norm, Segments};
+use std::sync::Arc;
+
+#[test]
+fn linear_alone_and_side_by_side() {
+    let (params, (a, b, c)) = build(|s| {
+        Ok((
+            Linear::new(&s.pp("a"), 5, 4, true, Init::XavierNormal)?,
+            Linear::new(&s.pp("b"), 5, 3, false, Init::XavierNormal)?,
+            Linear::new(&s.pp("c"), 5, 6, true, Init::XavierNormal)?,
+        ))
+    });
+    check(&[matrix("x", 7, 5)], &params, |p, x| ops::linears(p, &x[0], &[&a, &b, &c]));
+}
+
+#[test]
+fn activations() {
+    let (params, ()) = build(|_| Ok(()));
+    for f in [Activation::Gelu, Activation::GeluTanh, Activation::Tanh] {
+        check(&[matrix("x", 9, 11)], &params, |p, x| ops::activation(p, &x[0], f));
+    }
+    // Away from the kink, where differences mean something.
+    let x = (matrix("x", 9, 11).sign().unwrap() + matrix("x", 9, 11)).unwrap();
+    check(&[x], &params, |p, x| ops::activation(p, &x[0], Activation::Relu));
+}
+
+#[test]
+fn norm_with_residual_and_dropout() {
+    let (params, norm) = build(|s| Norm::new(s, 6, 1e-6));
+    let (x, r) = (matrix("x", 70, 6), matrix("r", 70, 6));
+    check(&[x.clone()], &params, |p, a| ops::add_norm(p, &a[0], None, &norm, 0.0));
+    check(&[x.clone(), r.clone()], &params, |p, a| ops::add_norm(p, &a[0], Some(&a[1]), &norm, 0.0));
+    check(&[x, r], &params, |p, a| ops::add_norm(p, &a[0], Some(&a[1]), &norm, 0.3));
+}
+
+#[test]
+fn dropout_in_training() {
+    let (params, ()) = build(|_| Ok(()));
+    check(&[matrix("x", 40, 30)], &params, |p, a| ops::dropout(p, &a[0], 0.4));
+}
+
+#[test]
+fn attention_in_all_its_modes() {
+    let (params, ()) = build(|_| Ok(()));
+    let segments = Segments::from_lengths([3, 1, 5, 2]);
+    for causal in [false, true] {
+        for dropout in [0.0, 0.3] {
+            let spec = AttentionSpec { heads: 2, causal, dropout };
+            check(&[matrix("qkv", 11, 24)], &params, |p, a| ops::attention(p, &a[0], &segments, spec));
+        }
+    }
+}
+
+#[test]
+fn embedding_gather_pool() {
+    let (params, (a, b)) = build(|s| Ok((s.weight("a", &[6, 4], Init::Normal(1.0))?, s.weight("b", &[3, 4], Init::Normal(1.0))?)));
+    let (i, j) = (Arc::new(vec![5, 0, 5, 2, 1]), Arc::new(vec![0, 1, 2, 2, 2]));
+    check(&[matrix("x", 5, 4)], &params, |p, x| ops::embed(p, Some(&x[0]), &[(&a, i.clone()), (&b, j.clone())]));
+    let (none, ()) = build(|_| Ok(()));
+    check(&[matrix("x", 6, 4)], &none, |p, x| ops::gather(p, &x[0], i.clone()));
+    let segments = Segments::from_lengths([2, 3, 1]);
+    for how in [Pooling::Cls, Pooling::Mean] {
+        check(&[matrix("x", 6, 4)], &none, |p, x| ops::pool(p, &x[0], &segments, how));
+    }
+}
+
+#[test]
+fn in_batch_loss() {
+    let (none, ()) = build(|_| Ok(()));
+    let spec = Arc::new(InBatch {
+        target: vec![1, 2, 0, 4, 4],
+        owner: vec![0, 0, 1, 1, 2],
+        own: vec![vec![0, 1, 2], vec![3, 0, 4], vec![4]],
+        negative_bias: vec![0.3, -0.2, 0.9, 1.1, 0.0, 0.4],
+        label_bias: vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+    });
+    check(&[matrix("h", 5, 4), matrix("e", 6, 4)], &none, |p, a| ops::in_batch(p, &a[0], &a[1], &spec));
+}
+
+#[test]
+fn embedding_gradients_of_two_backwards_add_up_and_clear() {
+    let (params, w) = build(|s| s.weight("w", &[4, 2], Init::Zeros));
+    w.add_grad_rows(&[1, 1, 3], 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    w.add_grad_rows(&[0], 2, &[1.0, 1.0]);
+    assert_eq!(w.grad().data(), [1.0, 1.0, 4.0, 6.0, 0.0, 0.0, 5.0, 6.0]);
+    params.clear_grads();
+    assert_eq!(params.without_grad(), ["w"]);
+    w.add_grad_rows(&[2], 2, &[7.0, 7.0]);
+    assert_eq!(w.grad().data(), [0.0, 0.0, 0.0, 0.0, 7.0, 7.0, 0.0, 0.0]);
+}
