@@ -8,14 +8,19 @@
 //! ```
 //!
 //! Rooms, in the direction of dependence (a test holds it):
-//! `cli → report → {train, transfer, eval, baseline} → model → {item, user, objective} → {nn, batch} → {data, config} → {rng, fsio, hub, error}`.
+//! `cli → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, error}`.
 
+pub mod batch;
 pub mod cli;
+pub mod config;
 pub mod data;
 pub mod error;
 pub mod fsio;
 pub mod hub;
+pub mod item;
 pub mod nn;
+pub mod objective;
 pub mod rng;
+pub mod user;
 
 pub use error::{DataError, Error, Result};

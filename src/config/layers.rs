@@ -1,0 +1,149 @@
+//! Defaults, then files in order, then `-s key=value`; an unknown key is answered with the nearest known one.
+
+use super::Config;
+use crate::error::{Error, Result};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// The defaults overlaid with `base`, the TOML files and the overrides, and checked for unknown keys (not for sense:
+/// see [`Config::check`]).
+pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> Result<Config> {
+    let known = table(&Config::default())?;
+    let mut all = table(base)?;
+    for file in files {
+        let path = file.as_ref();
+        let text = crate::fsio::read_text(path)?;
+        let layer: Table =
+            text.parse().map_err(|e: toml::de::Error| Error::config(path.display().to_string(), e.to_string()))?;
+        overlay(&mut all, layer, &known, "", &format!("{}: ", path.display()))?;
+    }
+    for o in overrides {
+        let (key, value) = o.split_once('=').ok_or_else(|| Error::Usage(format!("-s {o}: expected key=value")))?;
+        overlay(&mut all, nest(key.trim(), parse(value.trim())), &known, "", "")?;
+    }
+    let text = toml::to_string(&all).map_err(|e| Error::config("config", e.to_string()))?;
+    toml::from_str(&text).map_err(|e| Error::config("config", e.message().to_string()))
+}
+
+/// All settings as TOML text.
+pub fn to_toml(config: &Config) -> Result<String> {
+    toml::to_string(config).map_err(|e| Error::config("config", e.to_string()))
+}
+
+fn table(config: &Config) -> Result<Table> {
+    Table::try_from(config).map_err(|e| Error::config("config", e.to_string()))
+}
+
+/// A TOML value, or else the text itself, so that `-s data.path=datasets/x` needs no quotes.
+fn parse(text: &str) -> Value {
+    format!("v = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| Value::String(text.into()))
+}
+
+fn nest(key: &str, value: Value) -> Table {
+    let mut table = Table::new();
+    match key.split_once('.') {
+        Some((head, rest)) => table.insert(head.into(), Value::Table(nest(rest, value))),
+        None => table.insert(key.into(), value),
+    };
+    table
+}
+
+fn overlay(into: &mut Table, layer: Table, known: &Table, path: &str, place: &str) -> Result<()> {
+    for (key, value) in layer {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(like) = known.get(&key) else {
+            return Err(Error::config(full.clone(), format!("{place}unknown setting{}", nearest(&full))));
+        };
+        match (into.get_mut(&key), value, like) {
+            (Some(Value::Table(t)), Value::Table(v), Value::Table(k)) => overlay(t, v, k, &full, place)?,
+            (_, value, like) => {
+                let value = match (value, like) {
+                    (Value::Integer(i), Value::Float(_)) => Value::Float(i as f64),
+                    // `-s name=2024`
+                    (v @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_)), Value::String(_)) => {
+                        Value::String(v.to_string())
+                    }
+                    (v, _) => v,
+                };
+                if !value.same_type(like) {
+                    let m = format!("{place}{} `{value}` where {} is expected", value.type_str(), like.type_str());
+                    return Err(Error::config(full, m));
+                }
+                into.insert(key, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// ", did you mean `…`?" for the nearest known key, if any is near.
+fn nearest(key: &str) -> String {
+    let mut all = vec![];
+    if let Ok(known) = table(&Config::default()) {
+        names(&known, "", &mut all);
+    }
+    let last = key.rsplit('.').next().unwrap_or(key);
+    let score = |k: &String| {
+        let short = k.rsplit('.').next().unwrap_or(k);
+        strsim::jaro_winkler(k, key).max(strsim::jaro_winkler(short, last))
+    };
+    match all.into_iter().max_by(|a, b| score(a).total_cmp(&score(b))) {
+        Some(best) if score(&best) > 0.7 => format!(", did you mean `{best}`?"),
+        _ => String::new(),
+    }
+}
+
+fn names(t: &Table, path: &str, out: &mut Vec<String>) {
+    for (k, v) in t {
+        let full = if path.is_empty() { k.clone() } else { format!("{path}.{k}") };
+        match v {
+            Value::Table(t) => names(t, &full, out),
+            _ => out.push(full),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(o: &[&str]) -> Result<Config> {
+        let files: [&str; 0] = [];
+        load(&Config::default(), &files, &o.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn overrides_are_typed_and_unknown_keys_name_the_nearest() {
+        let c = set(&["train.lr=1", "data.path=datasets/x", "eval.ks=[1, 2]", "name=2024", "objective.multiplicity=once"]).unwrap();
+        assert_eq!((c.train.lr, c.data.path.as_str(), c.eval.ks, c.name.as_str()), (1.0, "datasets/x", vec![1, 2], "2024"));
+        let e = set(&["train.batchsize=3"]).unwrap_err().to_string();
+        assert!(e.contains("train.batch_size"), "{e}");
+        let e = set(&["train.batch_size=many"]).unwrap_err().to_string();
+        assert!(e.contains("train.batch_size") && e.contains("integer"), "{e}");
+        let e = set(&["user.kind=transformer"]).unwrap_err().to_string();
+        assert!(e.contains("sasrec"), "{e}");
+    }
+
+    #[test]
+    fn toml_round_trip() {
+        let mut c = Config::default();
+        c.transfer.rules.push(super::super::Rule { pattern: "user*".into(), action: "load, freeze".into() });
+        assert_eq!(toml::from_str::<Config>(&to_toml(&c).unwrap()).unwrap(), c);
+    }
+
+    #[test]
+    fn impossible_values_name_their_field() {
+        let mut c = Config::default();
+        c.item.model = "m".into();
+        c.check().unwrap();
+        c.user.heads = 3;
+        assert!(c.check().unwrap_err().to_string().contains("user.heads"));
+        c.user.heads = 2;
+        c.train.metric = "ndcg@7".into();
+        assert!(c.check().unwrap_err().to_string().contains("eval.ks"));
+    }
+}

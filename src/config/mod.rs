@@ -1,0 +1,419 @@
+//! Experiment settings with documented defaults, TOML layers and `-s key=value` overrides.
+
+mod layers;
+
+pub use layers::{load, to_toml};
+
+use crate::error::{Error, Result};
+use crate::nn::kernels::Activation;
+use crate::nn::ops::Pooling;
+use serde::{Deserialize, Serialize};
+
+/// A whole experiment. Every field has a default; `config.toml` of a run holds all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of the run's folder below `runs/`; empty: made from the command, data set and settings.
+    pub name: String,
+    /// Fixes initial values, shuffling and dropout.
+    pub seed: u64,
+    /// `cpu`, `cuda` or `metal` (the latter two need the feature of that name).
+    pub device: String,
+    /// What to train and evaluate on.
+    pub data: DataConfig,
+    /// How an item becomes a vector.
+    pub item: ItemConfig,
+    /// How a history becomes a vector.
+    pub user: UserConfig,
+    /// The training loss.
+    pub objective: ObjectiveConfig,
+    /// The optimiser and its schedule.
+    pub train: TrainConfig,
+    /// Ranking and metrics.
+    pub eval: EvalConfig,
+    /// What to take over from a source run.
+    pub transfer: TransferConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            seed: 42,
+            device: "cpu".into(),
+            data: DataConfig::default(),
+            item: ItemConfig::default(),
+            user: UserConfig::default(),
+            objective: ObjectiveConfig::default(),
+            train: TrainConfig::default(),
+            eval: EvalConfig::default(),
+            transfer: TransferConfig::default(),
+        }
+    }
+}
+
+/// Data set folder and split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A folder made by `morec data import`.
+    pub path: String,
+    /// Which events train, validate and test.
+    pub split: SplitKind,
+    /// Users with fewer interactions are dropped (before the split).
+    pub min_user_items: usize,
+    /// Temporal split: share of all events before the validation cut.
+    pub train_share: f64,
+    /// Temporal split: share of all events between the validation and the test cut.
+    pub valid_share: f64,
+    /// Only the first n users (0: all), for quick trials.
+    pub limit_users: usize,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            split: SplitKind::Morec,
+            min_user_items: 5,
+            train_share: 0.8,
+            valid_share: 0.1,
+            limit_users: 0,
+        }
+    }
+}
+
+/// How events are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitKind {
+    /// Keep the last L+3 items a user, then leave one out twice (MoRec, NineRec). Items outside are no candidates.
+    Morec,
+    /// Leave-one-out on whole histories: test = last, validation = second last, the catalogue whole.
+    LeaveOneOut,
+    /// One cut in time for everybody: nothing is trained on that happened after what is tested.
+    Temporal,
+}
+
+/// The item encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ItemConfig {
+    /// `text` or `id`.
+    pub kind: ItemKind,
+    /// Pre-trained encoder: a folder, a name below `models/`, or a hub id.
+    pub model: String,
+    /// Start the encoder from its pre-trained weights (false: random, for comparison).
+    pub pretrained: bool,
+    /// `cls` or `mean` over tokens.
+    pub pooling: Pooling,
+    /// After the projection: `gelu` or `none`.
+    pub activation: Squash,
+    /// Tokens a text is cut to, special ones included.
+    pub max_tokens: usize,
+    /// Lower-case texts before tokenising.
+    pub lower_case: bool,
+    /// Dropout inside the encoder; negative: as its config.json says.
+    pub dropout: f64,
+}
+
+impl Default for ItemConfig {
+    fn default() -> Self {
+        Self {
+            kind: ItemKind::Text,
+            model: String::new(),
+            pretrained: true,
+            pooling: Pooling::Mean,
+            activation: Squash::Gelu,
+            max_tokens: 30,
+            lower_case: true,
+            dropout: -1.0,
+        }
+    }
+}
+
+/// What an item is to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ItemKind {
+    /// A row of a learned table (does not transfer).
+    Id,
+    /// Its text, through a pre-trained encoder.
+    Text,
+}
+
+/// Non-linearity after the projection of pooled vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Squash {
+    /// GELU (MoRec).
+    Gelu,
+    /// Nothing (MicroLens).
+    None,
+}
+
+impl Squash {
+    /// The kernel, if any.
+    pub fn kernel(self) -> Option<Activation> {
+        match self {
+            Self::Gelu => Some(Activation::Gelu),
+            Self::None => None,
+        }
+    }
+}
+
+/// The user encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserConfig {
+    /// `sasrec`.
+    pub kind: UserKind,
+    /// Width d of item and user vectors.
+    pub dim: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads; has to divide `dim`.
+    pub heads: usize,
+    /// Dropout probability.
+    pub dropout: f64,
+    /// Longest history L.
+    pub max_len: usize,
+}
+
+impl Default for UserConfig {
+    fn default() -> Self {
+        Self { kind: UserKind::Sasrec, dim: 64, layers: 2, heads: 2, dropout: 0.1, max_len: 10 }
+    }
+}
+
+/// Known user encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserKind {
+    /// Self-attentive sequential recommendation (Kang & McAuley 2018), MoRec's post-LN form.
+    Sasrec,
+}
+
+/// The loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveConfig {
+    /// `in-batch`: softmax over the batch's distinct items.
+    pub kind: ObjectiveKind,
+    /// Subtract log popularity from the logits.
+    pub debias: bool,
+    /// How often an item that stands m times in the batch counts as a negative: `slots` = m times, `once`.
+    pub multiplicity: Multiplicity,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self { kind: ObjectiveKind::InBatch, debias: true, multiplicity: Multiplicity::Slots }
+    }
+}
+
+/// Known losses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectiveKind {
+    /// In-batch debiased softmax.
+    InBatch,
+}
+
+/// Weight of repeated negatives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Multiplicity {
+    /// As the reference: one column a slot.
+    Slots,
+    /// One column an item.
+    Once,
+}
+
+/// The optimiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Users a batch.
+    pub batch_size: usize,
+    /// Batches whose gradients are averaged before a step.
+    pub accumulate: usize,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Learning rate of everything but pre-trained encoders.
+    pub lr: f64,
+    /// Learning rate of pre-trained encoders.
+    pub encoder_lr: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Steps over which the rates rise from 0.
+    pub warmup_steps: usize,
+    /// After the warm-up: `constant`, or `cosine` down to 0 at the last epoch.
+    pub schedule: Schedule,
+    /// Largest norm of the whole gradient; 0: not clipped.
+    pub clip: f64,
+    /// Epochs between validations.
+    pub eval_every: usize,
+    /// Validation metric that decides: `hr@K`, `ndcg@K`, `mrr@K` with K among `eval.ks`.
+    pub metric: String,
+    /// Validations without improvement before stopping; 0: never stop early.
+    pub patience: usize,
+    /// Steps between checkpoints inside an epoch (each epoch's end has one, too); 0: only there.
+    pub checkpoint_steps: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 64,
+            accumulate: 1,
+            epochs: 50,
+            lr: 1e-3,
+            encoder_lr: 1e-4,
+            weight_decay: 0.01,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            clip: 0.0,
+            eval_every: 1,
+            metric: "ndcg@10".into(),
+            patience: 5,
+            checkpoint_steps: 500,
+        }
+    }
+}
+
+/// Learning-rate schedule after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// No change.
+    Constant,
+    /// Half a cosine to 0.
+    Cosine,
+}
+
+/// Ranking and metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvalConfig {
+    /// Cut-offs K.
+    pub ks: Vec<usize>,
+    /// What happens to items that score the same as the target.
+    pub ties: Ties,
+    /// Items of the user's history are no candidates.
+    pub mask_history: bool,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { ks: vec![5, 10, 20], ties: Ties::Mean, mask_history: true }
+    }
+}
+
+/// Rank of a target among items of equal score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ties {
+    /// The metric's mean over all orders of the tied items: constant scores score at chance.
+    Mean,
+    /// Behind all of them.
+    Pessimistic,
+    /// Before all of them.
+    Optimistic,
+    /// By catalogue position, the smaller first.
+    ById,
+}
+
+/// What to take over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransferConfig {
+    /// The source run (or checkpoint) folder.
+    pub source: String,
+    /// `full`, `frozen`, `head`, `user-only`, `item-only`, `top-layers=K`, `zero-shot`, `from-scratch`; empty: none.
+    pub preset: String,
+    /// Ordered rules after the preset's; later ones win.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of a transfer plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Parameter names, `*` and `?` as wildcards.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Comma-separated: `load` | `reset` | `pretrained`, `train` | `freeze`, `lr=1e-4`.
+    #[serde(rename = "do")]
+    pub action: String,
+}
+
+impl Config {
+    /// Refuses impossible values, naming the field, before any work.
+    pub fn check(&self) -> Result<()> {
+        let bad = |key: &str, m: String| Err(Error::config(key, m));
+        let positive = [
+            ("user.dim", self.user.dim),
+            ("user.layers", self.user.layers),
+            ("user.heads", self.user.heads),
+            ("user.max_len", self.user.max_len),
+            ("train.batch_size", self.train.batch_size),
+            ("train.accumulate", self.train.accumulate),
+            ("train.eval_every", self.train.eval_every),
+        ];
+        for (key, v) in positive {
+            if v == 0 {
+                return bad(key, "has to be at least 1".into());
+            }
+        }
+        if !self.user.dim.is_multiple_of(self.user.heads) {
+            let m = format!("{} does not divide user.dim = {}", self.user.heads, self.user.dim);
+            return bad("user.heads", m);
+        }
+        for (key, p) in [("user.dropout", self.user.dropout), ("item.dropout", self.item.dropout)] {
+            if !p.is_finite() || p >= 1.0 || (p < 0.0 && key == "user.dropout") {
+                return bad(key, format!("{p} is no probability below 1"));
+            }
+        }
+        for (key, v) in [
+            ("train.lr", self.train.lr),
+            ("train.encoder_lr", self.train.encoder_lr),
+            ("train.weight_decay", self.train.weight_decay),
+            ("train.clip", self.train.clip),
+        ] {
+            if !v.is_finite() || v < 0.0 {
+                return bad(key, format!("{v} is not a finite number ≥ 0"));
+            }
+        }
+        if self.item.kind == ItemKind::Text {
+            if self.item.max_tokens < 3 {
+                return bad("item.max_tokens", "has to be at least 3: two special tokens and one of text".into());
+            }
+            if self.item.model.is_empty() {
+                return bad("item.model", "a text model needs a pre-trained encoder: a folder, a name or a hub id".into());
+            }
+        }
+        if self.eval.ks.is_empty() || self.eval.ks.contains(&0) {
+            return bad("eval.ks", "needs at least one cut-off, each at least 1".into());
+        }
+        metric(&self.train.metric, &self.eval.ks)?;
+        let (a, b) = (self.data.train_share, self.data.valid_share);
+        if !(a > 0.0 && b > 0.0 && a + b < 1.0) {
+            return bad("data.train_share", format!("{a} and data.valid_share = {b} leave nothing to train, validate or test on"));
+        }
+        Ok(())
+    }
+}
+
+/// Splits `ndcg@10` into its name and cut-off, which has to be among `ks`.
+pub fn metric(name: &str, ks: &[usize]) -> Result<(String, usize)> {
+    let known = ["hr", "ndcg", "mrr", "recall"];
+    let parsed = name.split_once('@').and_then(|(m, k)| Some((m.to_lowercase(), k.parse::<usize>().ok()?)));
+    match parsed {
+        Some((m, k)) if known.contains(&m.as_str()) && ks.contains(&k) => Ok((m, k)),
+        Some((m, k)) if known.contains(&m.as_str()) => {
+            Err(Error::config("train.metric", format!("cut-off {k} of `{name}` is not among eval.ks = {ks:?}")))
+        }
+        _ => Err(Error::config("train.metric", format!("`{name}` is not one of hr@K, ndcg@K, mrr@K, recall@K"))),
+    }
+}

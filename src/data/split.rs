@@ -1,0 +1,220 @@
+//! Which events train, validate and test (REFERENCE: MoRec preprocessing; leave-one-out; global temporal).
+
+use super::{Csr, Dataset};
+use crate::config::{DataConfig, SplitKind};
+use crate::error::{Error, Result};
+
+/// One ranking question: given a user's first events, which item comes next?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Row of [`Split::seqs`].
+    pub user: u32,
+    /// The history is `seqs.row(user)[..until]` (a model looks at its last L).
+    pub until: u32,
+    /// Candidate index of the next item.
+    pub target: u32,
+}
+
+/// A data set divided, over a dense catalogue of candidates.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// Which split.
+    pub kind: SplitKind,
+    /// Candidate → item of the data set.
+    pub items: Vec<u32>,
+    /// Row → user of the data set.
+    pub users: Vec<u32>,
+    /// Each user's kept events as candidates, oldest first.
+    pub seqs: Csr,
+    /// How many of a row's first events train.
+    pub train_len: Vec<u32>,
+    /// Validation questions.
+    pub valid: Vec<Case>,
+    /// Test questions.
+    pub test: Vec<Case>,
+    /// Training events of each candidate.
+    pub counts: Vec<u32>,
+}
+
+impl Split {
+    /// Divides `data`; `max_len` is the longest history L.
+    pub fn new(data: &Dataset, config: &DataConfig, max_len: usize) -> Result<Self> {
+        let mut kept: Vec<u32> = (0..data.users.len() as u32)
+            .filter(|&u| data.seqs.row(u as usize).len() >= config.min_user_items.max(1))
+            .collect();
+        if config.limit_users > 0 {
+            kept.truncate(config.limit_users);
+        }
+        if kept.is_empty() {
+            let m = format!("no user of `{}` has at least {} interactions", data.name, config.min_user_items);
+            return Err(Error::config("data.min_user_items", m));
+        }
+        let whole = |u: u32| data.seqs.row(u as usize);
+        let tail = |u: u32| {
+            let s = whole(u);
+            &s[s.len().saturating_sub(max_len + 3)..]
+        };
+        let mut split = match config.split {
+            SplitKind::Morec => Self::leave_one_out(config.split, &kept, tail),
+            SplitKind::LeaveOneOut => Self::leave_one_out(config.split, &kept, whole),
+            SplitKind::Temporal => Self::temporal(data, config, &kept)?,
+        };
+        split.make_dense(data, config.split == SplitKind::Morec);
+        if split.valid.is_empty() || split.test.is_empty() || split.counts.iter().all(|&c| c == 0) {
+            return Err(Error::config("data.split", format!("`{}` leaves nothing to train, validate or test on", data.name)));
+        }
+        Ok(split)
+    }
+
+    fn leave_one_out<'d>(kind: SplitKind, users: &[u32], seq: impl Fn(u32) -> &'d [u32]) -> Self {
+        let mut s = Self::empty(kind);
+        for &u in users {
+            let seq = seq(u);
+            let row = s.users.len() as u32;
+            s.users.push(u);
+            s.seqs.push(seq);
+            let n = seq.len() as u32;
+            s.train_len.push(n.saturating_sub(2));
+            if n >= 3 {
+                s.valid.push(Case { user: row, until: n - 2, target: seq[n as usize - 2] });
+            }
+            if n >= 2 {
+                s.test.push(Case { user: row, until: n - 1, target: seq[n as usize - 1] });
+            }
+        }
+        s
+    }
+
+    /// Cuts at two quantiles of all events' times. A user's question is their first event at or after a cut, given
+    /// everything before the cut.
+    fn temporal(data: &Dataset, config: &DataConfig, users: &[u32]) -> Result<Self> {
+        let times = data.times.as_ref().ok_or_else(|| {
+            Error::config("data.split", format!("`{}` has no timestamps; use split = \"leave-one-out\" or \"morec\"", data.name))
+        })?;
+        let mut sorted: Vec<i64> = times.clone();
+        sorted.sort_unstable();
+        let at = |share: f64| sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)];
+        let (t1, t2) = (at(config.train_share), at(config.train_share + config.valid_share));
+        let mut s = Self::empty(SplitKind::Temporal);
+        for &u in users {
+            let range = data.seqs.offsets[u as usize]..data.seqs.offsets[u as usize + 1];
+            let (seq, time) = (&data.seqs.values[range.clone()], &times[range]);
+            let (a, b) = (time.partition_point(|&t| t < t1), time.partition_point(|&t| t < t2));
+            let row = s.users.len() as u32;
+            s.users.push(u);
+            s.seqs.push(seq);
+            s.train_len.push(a as u32);
+            if a > 0 && a < b {
+                s.valid.push(Case { user: row, until: a as u32, target: seq[a] });
+            }
+            if b > 0 && b < seq.len() {
+                s.test.push(Case { user: row, until: b as u32, target: seq[b] });
+            }
+        }
+        Ok(s)
+    }
+
+    fn empty(kind: SplitKind) -> Self {
+        Self {
+            kind,
+            items: vec![],
+            users: vec![],
+            seqs: Csr::default(),
+            train_len: vec![],
+            valid: vec![],
+            test: vec![],
+            counts: vec![],
+        }
+    }
+
+    /// Renumbers items to candidates (those that occur, or all of them) and counts training events.
+    fn make_dense(&mut self, data: &Dataset, only_seen: bool) {
+        let total = data.items.ids.len();
+        let mut seen = vec![!only_seen; total];
+        self.seqs.values.iter().for_each(|&i| seen[i as usize] = true);
+        self.items = (0..total as u32).filter(|&i| seen[i as usize]).collect();
+        let mut dense = vec![u32::MAX; total];
+        for (c, &i) in self.items.iter().enumerate() {
+            dense[i as usize] = c as u32;
+        }
+        let fix = |i: &mut u32| *i = dense[*i as usize];
+        self.seqs.values.iter_mut().for_each(fix);
+        self.valid.iter_mut().chain(&mut self.test).for_each(|c| fix(&mut c.target));
+        self.counts = vec![0; self.items.len()];
+        for (row, &n) in self.seqs.rows().zip(&self.train_len) {
+            row[..n as usize].iter().for_each(|&i| self.counts[i as usize] += 1);
+        }
+    }
+
+    /// The events of row `user` that train.
+    pub fn train_row(&self, user: usize) -> &[u32] {
+        &self.seqs.row(user)[..self.train_len[user] as usize]
+    }
+    /// The history of a question.
+    pub fn history(&self, case: &Case) -> &[u32] {
+        &self.seqs.row(case.user as usize)[..case.until as usize]
+    }
+    /// Number of training events.
+    pub fn train_events(&self) -> u64 {
+        self.counts.iter().map(|&c| u64::from(c)).sum()
+    }
+    /// log of each candidate's share of training events, unsmoothed; one that never trains gets that of a single event.
+    pub fn log_share(&self) -> Vec<f32> {
+        let total = self.train_events().max(1) as f64;
+        self.counts.iter().map(|&c| (f64::from(c.max(1)) / total).ln() as f32).collect()
+    }
+    /// Training windows: the last L+1 training events of each row that has at least two.
+    pub fn windows(&self, max_len: usize) -> Vec<(u32, u32, u32)> {
+        (0..self.users.len() as u32)
+            .filter_map(|u| {
+                let n = self.train_len[u as usize];
+                (n >= 2).then(|| (u, n.saturating_sub(max_len as u32 + 1), n))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(times: Option<Vec<i64>>) -> Dataset {
+        let mut seqs = Csr::default();
+        seqs.push(&[0, 1, 2, 3, 4, 5]);
+        seqs.push(&[5, 4]);
+        seqs.push(&[9, 7, 5, 3, 9]);
+        let ids = (0..10).map(|i| i.to_string()).collect();
+        Dataset {
+            items: crate::data::Items { ids, text: vec![String::new(); 10], ..Default::default() },
+            users: vec!["a".into(), "b".into(), "c".into()],
+            seqs,
+            times,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn morec_keeps_the_tail_and_leaves_one_out_twice() {
+        let s = Split::new(&data(None), &DataConfig::default(), 2).unwrap();
+        assert_eq!(s.users, [0, 2]);
+        // user a keeps L+3 = 5 items: 1..=5; c keeps all; candidates 1 2 3 4 5 7 9
+        assert_eq!(s.items, [1, 2, 3, 4, 5, 7, 9]);
+        assert_eq!(s.train_row(0), [0, 1, 2]);
+        assert_eq!(s.valid[0], Case { user: 0, until: 3, target: 3 });
+        assert_eq!(s.test[1], Case { user: 1, until: 4, target: 6 });
+        assert_eq!(s.counts, [1, 1, 1, 0, 1, 1, 1]);
+        assert_eq!(s.windows(2), [(0, 0, 3), (1, 0, 3)]);
+    }
+
+    #[test]
+    fn temporal_trains_on_nothing_later_than_a_test() {
+        let times = (0..13).map(|i| [10, 20, 30, 40, 50, 60, 35, 36, 1, 2, 3, 55, 70][i]).collect();
+        let config = DataConfig { split: SplitKind::Temporal, min_user_items: 1, train_share: 0.6, valid_share: 0.2, ..Default::default() };
+        let s = Split::new(&data(Some(times)), &config, 2).unwrap();
+        // sorted: 1 2 3 10 20 30 35 36 40 50 55 60 70; cuts at index 7 (36) and 10 (55)
+        assert_eq!(s.train_len, [3, 1, 3]);
+        assert_eq!(s.valid, [Case { user: 0, until: 3, target: 3 }, Case { user: 1, until: 1, target: 4 }]);
+        assert_eq!(s.test, [Case { user: 0, until: 5, target: 5 }, Case { user: 2, until: 3, target: 3 }]);
+        assert!(Split::new(&data(None), &config, 2).unwrap_err().to_string().contains("timestamps"));
+    }
+}

@@ -1,0 +1,234 @@
+//! BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019) over packed tokens, under their Hugging Face names.
+//!
+//! Source: transformers' `modeling_bert.py` and `modeling_roberta.py`. The pooler is not part of it: MoRec and the
+//! sentence encoders use the last hidden state.
+
+use crate::error::Result;
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::ops::{self, AttentionSpec};
+use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// The fields of config.json that matter.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BertConfig {
+    /// `bert` or `roberta`.
+    #[serde(default)]
+    pub model_type: String,
+    /// Rows of the token table.
+    pub vocab_size: usize,
+    /// Width.
+    pub hidden_size: usize,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// Heads.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: usize,
+    /// Its non-linearity.
+    #[serde(default = "gelu")]
+    pub hidden_act: String,
+    /// Rows of the position table.
+    pub max_position_embeddings: usize,
+    /// Rows of the segment table.
+    #[serde(default = "two")]
+    pub type_vocab_size: usize,
+    /// LayerNorm's ε.
+    #[serde(default = "eps")]
+    pub layer_norm_eps: f64,
+    /// Dropout of hidden states.
+    #[serde(default = "tenth")]
+    pub hidden_dropout_prob: f64,
+    /// Dropout of attention weights.
+    #[serde(default = "tenth")]
+    pub attention_probs_dropout_prob: f64,
+    /// Padding token; RoBERTa counts positions from behind it.
+    #[serde(default)]
+    pub pad_token_id: Option<usize>,
+    /// σ of a random start.
+    #[serde(default = "sigma")]
+    pub initializer_range: f64,
+    /// Only `absolute` is known.
+    #[serde(default)]
+    pub position_embedding_type: Option<String>,
+}
+
+fn gelu() -> String {
+    "gelu".into()
+}
+fn two() -> usize {
+    2
+}
+fn eps() -> f64 {
+    1e-12
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn sigma() -> f64 {
+    0.02
+}
+
+impl BertConfig {
+    /// Reads config.json; the error is a sentence for the user.
+    pub fn parse(json: &str) -> std::result::Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Kind {
+            model_type: Option<String>,
+        }
+        let kind: Kind = serde_json::from_str(json).map_err(|e| format!("not JSON of a model: {e}"))?;
+        match kind.model_type.as_deref() {
+            Some("bert" | "roberta" | "xlm-roberta" | "camembert") => {}
+            Some(other) => return Err(format!("model_type `{other}` is not supported; BERT and RoBERTa folders are")),
+            None => return Err("no model_type; is it a Hugging Face folder?".into()),
+        }
+        let c: Self = serde_json::from_str(json).map_err(|e| format!("a field is missing or wrong: {e}"))?;
+        if c.num_attention_heads == 0 || c.hidden_size % c.num_attention_heads != 0 {
+            return Err(format!("num_attention_heads = {} does not divide hidden_size = {}", c.num_attention_heads, c.hidden_size));
+        }
+        if c.position_embedding_type.as_deref().is_some_and(|p| p != "absolute") {
+            return Err("position_embedding_type other than `absolute` is not supported".into());
+        }
+        c.activation()?;
+        Ok(c)
+    }
+    fn activation(&self) -> std::result::Result<Activation, String> {
+        Ok(match self.hidden_act.as_str() {
+            "gelu" => Activation::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            other => return Err(format!("hidden_act `{other}` is not supported (gelu, gelu_new, relu are)")),
+        })
+    }
+    /// Where positions start: RoBERTa's begin behind the padding index.
+    fn first_position(&self) -> usize {
+        if self.model_type == "bert" { 0 } else { self.pad_token_id.unwrap_or(1) + 1 }
+    }
+    /// Longest sequence the position table allows.
+    pub fn usable_positions(&self) -> usize {
+        self.max_position_embeddings.saturating_sub(self.first_position())
+    }
+}
+
+/// Names one of our parameters may have in a file: with or without the architecture's prefix, `weight`/`bias` or the
+/// old `gamma`/`beta`.
+pub fn file_names(name: &str) -> Vec<String> {
+    let old = match name.rsplit_once("LayerNorm.") {
+        Some((head, "weight")) => Some(format!("{head}LayerNorm.gamma")),
+        Some((head, "bias")) => Some(format!("{head}LayerNorm.beta")),
+        _ => None,
+    };
+    let stems: Vec<String> = std::iter::once(name.to_string()).chain(old).collect();
+    ["", "bert.", "roberta.", "model."].iter().flat_map(|p| stems.iter().map(move |s| format!("{p}{s}"))).collect()
+}
+
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: Norm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: Norm,
+}
+
+impl Layer {
+    fn new(scope: &Scope, c: &BertConfig) -> Result<Self> {
+        let (d, init) = (c.hidden_size, Init::Normal(c.initializer_range));
+        let (attention, at_self) = (scope.pp("attention"), scope.pp("attention.self"));
+        let dense = |s: Scope, i: usize, o: usize| Linear::new(&s, i, o, true, init);
+        let norm = |s: Scope| Norm::new(&s.pp("LayerNorm"), d, c.layer_norm_eps);
+        Ok(Self {
+            query: dense(at_self.pp("query"), d, d)?,
+            key: dense(at_self.pp("key"), d, d)?,
+            value: dense(at_self.pp("value"), d, d)?,
+            attention_output: dense(attention.pp("output.dense"), d, d)?,
+            attention_norm: norm(attention.pp("output"))?,
+            intermediate: dense(scope.pp("intermediate.dense"), d, c.intermediate_size)?,
+            output: dense(scope.pp("output.dense"), c.intermediate_size, d)?,
+            output_norm: norm(scope.pp("output"))?,
+        })
+    }
+    fn trains(&self) -> bool {
+        [&self.query, &self.key, &self.value, &self.attention_output, &self.intermediate, &self.output]
+            .iter()
+            .any(|l| l.trains())
+            || self.attention_norm.trains()
+            || self.output_norm.trains()
+    }
+}
+
+/// The transformer.
+pub struct Bert {
+    config: BertConfig,
+    activation: Activation,
+    words: Weight,
+    positions: Weight,
+    types: Weight,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+impl Bert {
+    /// Parameters `embeddings.*` and `encoder.layer.{i}.*`.
+    pub fn new(scope: &Scope, c: &BertConfig) -> Result<Self> {
+        let emb = scope.pp("embeddings");
+        let init = Init::Normal(c.initializer_range);
+        let table = |name: &str, rows: usize| emb.pp(name).weight("weight", &[rows, c.hidden_size], init);
+        Ok(Self {
+            words: table("word_embeddings", c.vocab_size)?,
+            positions: table("position_embeddings", c.max_position_embeddings)?,
+            types: table("token_type_embeddings", c.type_vocab_size)?,
+            norm: Norm::new(&emb.pp("LayerNorm"), c.hidden_size, c.layer_norm_eps)?,
+            layers: (0..c.num_hidden_layers)
+                .map(|i| Layer::new(&scope.pp(format!("encoder.layer.{i}")), c))
+                .collect::<Result<_>>()?,
+            activation: c.activation().map_err(|m| crate::Error::config("item.model", m))?,
+            config: c.clone(),
+        })
+    }
+    fn embeddings_train(&self) -> bool {
+        self.words.trains() || self.positions.trains() || self.types.trains() || self.norm.trains()
+    }
+    /// Whether any parameter trains.
+    pub fn trains(&self) -> bool {
+        self.embeddings_train() || self.layers.iter().any(Layer::trains)
+    }
+    /// Packed token ids (t) → last hidden state (t, width). What lies below the first trainable parameter runs as in
+    /// evaluation: no dropout, nothing recorded.
+    pub fn forward(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
+        let c = &self.config;
+        let eval = Pass::eval();
+        let first = c.first_position() as u32;
+        let positions: Vec<u32> = segments.iter().flat_map(|(_, l)| (0..l as u32).map(move |i| first + i)).collect();
+        let zeros = vec![0u32; ids.len()];
+        let hidden_p = c.hidden_dropout_prob as f32;
+        let mut live = self.embeddings_train();
+        let p = if live { pass } else { &eval };
+        let tables = [(&self.words, Arc::new(ids)), (&self.positions, Arc::new(positions)), (&self.types, Arc::new(zeros))];
+        let x = ops::embed(p, None, &tables)?;
+        let x = ops::add_norm(p, &x, None, &self.norm, 0.0)?;
+        let mut x = ops::dropout(p, &x, hidden_p)?;
+        let spec = AttentionSpec {
+            heads: c.num_attention_heads,
+            causal: false,
+            dropout: c.attention_probs_dropout_prob as f32,
+        };
+        for l in &self.layers {
+            live |= l.trains();
+            let p = if live { pass } else { &eval };
+            let qkv = ops::linears(p, &x, &[&l.query, &l.key, &l.value])?;
+            let a = ops::attention(p, &qkv, segments, spec)?;
+            let a = ops::linear(p, &a, &l.attention_output)?;
+            x = ops::add_norm(p, &a, Some(&x), &l.attention_norm, hidden_p)?;
+            let f = ops::linear(p, &x, &l.intermediate)?;
+            let f = ops::activation(p, &f, self.activation)?;
+            let f = ops::linear(p, &f, &l.output)?;
+            x = ops::add_norm(p, &f, Some(&x), &l.output_norm, hidden_p)?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,49 @@
+//! A Hugging Face folder of a text encoder: config.json, tokenizer.json, weights.
+
+use super::bert::BertConfig;
+use crate::error::{Error, Result};
+use crate::nn::weights::Weights;
+use std::path::Path;
+use std::sync::Arc;
+use tokenizers::Tokenizer;
+
+/// What is needed to build a text encoder.
+#[derive(Clone)]
+pub struct TextFolder {
+    /// Architecture.
+    pub config: BertConfig,
+    /// `config.json` as it stands there, to be kept in checkpoints.
+    pub config_json: String,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// `tokenizer.json` as it stands there.
+    pub tokenizer_json: String,
+    /// Pre-trained values; absent in checkpoints, which have their own.
+    pub weights: Option<Arc<Weights>>,
+}
+
+impl TextFolder {
+    /// Reads a folder; with `weights` its tensors are opened, too.
+    pub fn open(dir: &Path, weights: bool) -> Result<Self> {
+        let need = |name: &str| {
+            let path = dir.join(name);
+            if !path.exists() {
+                let m = format!("no {name}; a text encoder needs config.json, tokenizer.json and its weights");
+                return Err(Error::model(dir, m));
+            }
+            crate::fsio::read_text(&path)
+        };
+        let (config_json, tokenizer_json) = (need("config.json")?, need("tokenizer.json")?);
+        let config = BertConfig::parse(&config_json).map_err(|m| Error::model(dir.join("config.json"), m))?;
+        let tokenizer = tokenizer_json
+            .parse::<Tokenizer>()
+            .map_err(|e| Error::model(dir.join("tokenizer.json"), format!("not a tokenizer: {e}")))?;
+        let biggest = tokenizer.get_vocab_size(true);
+        if biggest > config.vocab_size {
+            let m = format!("has {biggest} tokens, config.json says vocab_size = {}", config.vocab_size);
+            return Err(Error::model(dir.join("tokenizer.json"), m));
+        }
+        let weights = if weights { Some(Arc::new(Weights::open_dir(dir)?)) } else { None };
+        Ok(Self { config, config_json, tokenizer, tokenizer_json, weights })
+    }
+}
