@@ -10,17 +10,22 @@
 //! Rooms, in the direction of dependence (a test holds it):
 //! `cli → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, error}`.
 
+pub mod baseline;
 pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod fsio;
 pub mod hub;
 pub mod item;
+pub mod model;
 pub mod nn;
 pub mod objective;
 pub mod rng;
+pub mod train;
+pub mod transfer;
 pub mod user;
 
 pub use error::{DataError, Error, Result};

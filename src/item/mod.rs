@@ -27,9 +27,12 @@ pub trait ItemEncoder {
     fn dim(&self) -> usize;
     /// (n, d), one row an item of the table.
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act>;
-    /// The part below the first trainable parameter, (n, width), if all of the pre-trained encoder is frozen:
-    /// computed once an item and kept in [`Features`].
-    fn frozen_prefix(&self, _items: &ItemTable) -> Option<Result<Act>> {
-        None
+    /// Whether all of a pre-trained encoder is frozen, so that its output can be kept in [`Features`].
+    fn prefix_is_frozen(&self) -> bool {
+        false
+    }
+    /// That output, (n, width), without gradient.
+    fn prefix(&self, items: &ItemTable) -> Result<Act> {
+        self.encode(items, &Pass::eval())
     }
 }

@@ -34,6 +34,11 @@ pub fn host(t: &Tensor) -> Result<Host<'_>> {
     Ok(Host { guard, range: start..end })
 }
 
+/// A copy of a tensor's elements, from whatever device.
+pub fn to_vec(t: &Tensor) -> Result<Vec<f32>> {
+    Ok(t.flatten_all()?.to_vec1()?)
+}
+
 /// A CPU tensor from its elements, without a copy.
 pub fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape.into(), &Device::Cpu)?)

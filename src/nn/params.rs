@@ -389,7 +389,7 @@ impl Params {
     /// Every value, for saving.
     pub fn to_arrays(&self) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
         self.iter()
-            .map(|p| Ok((p.name().into(), p.shape().to_vec(), p.value().flatten_all()?.to_vec1::<f32>()?)))
+            .map(|p| Ok((p.name().into(), p.shape().to_vec(), crate::nn::host::to_vec(&p.value())?)))
             .collect()
     }
     /// Saves every value as safetensors.

@@ -76,7 +76,10 @@ impl ItemEncoder for TextEncoder {
             None => Ok(y),
         }
     }
-    fn frozen_prefix(&self, items: &ItemTable) -> Option<Result<Act>> {
-        (!self.backbone.trains()).then(|| self.pooled(items, &Pass::eval()))
+    fn prefix_is_frozen(&self) -> bool {
+        !self.backbone.trains()
+    }
+    fn prefix(&self, items: &ItemTable) -> Result<Act> {
+        self.pooled(items, &Pass::eval())
     }
 }

@@ -1,0 +1,131 @@
+//! Vectors of a whole catalogue and of many users, in batches of bounded size.
+
+use super::ranking::{Question, Rank, rank_dense};
+use crate::config::EvalConfig;
+use crate::data::{Case, Split};
+use crate::error::Result;
+use crate::eval::Report;
+use crate::item::{Features, ItemTable};
+use crate::model::Recommender;
+use crate::nn::host::to_vec;
+use crate::nn::{Act, Pass};
+use crate::user::Histories;
+use std::sync::Arc;
+
+/// Tokens a batch of items holds at most (one text may hold more).
+const TOKENS: usize = 16 * 1024;
+/// Items a batch holds at most.
+const ITEMS: usize = 4096;
+/// Histories a batch holds.
+const USERS: usize = 1024;
+
+/// Splits a catalogue into batches, longest texts first so that memory use is known early.
+fn item_batches(features: &Features) -> Vec<Vec<u32>> {
+    let mut order: Vec<u32> = (0..features.count as u32).collect();
+    let len = |i: u32| match (&features.frozen, &features.tokens) {
+        (None, Some(t)) => t.row(i as usize).len(),
+        _ => 1,
+    };
+    order.sort_by_key(|&i| std::cmp::Reverse(len(i)));
+    let (mut batches, mut batch, mut tokens) = (vec![], vec![], 0);
+    for i in order {
+        if !batch.is_empty() && (tokens + len(i) > TOKENS || batch.len() == ITEMS) {
+            batches.push(std::mem::take(&mut batch));
+            tokens = 0;
+        }
+        tokens += len(i);
+        batch.push(i);
+    }
+    batches.push(batch);
+    batches
+}
+
+fn fill(features: &Features, each: impl Fn(&ItemTable) -> Result<Act>) -> Result<(usize, Vec<f32>)> {
+    let (mut out, mut dim) = (vec![], 0);
+    if features.count == 0 {
+        return Ok((0, out));
+    }
+    for batch in item_batches(features) {
+        let ids = Arc::new(batch);
+        let rows = each(&ItemTable { ids: &ids, features })?;
+        let (_, d) = rows.dims2()?;
+        let rows = to_vec(rows.value())?;
+        dim = d;
+        out.resize(features.count * d, 0f32);
+        for (row, &i) in rows.chunks_exact(d).zip(ids.iter()) {
+            out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
+        }
+    }
+    Ok((dim, out))
+}
+
+/// (count × d) vectors of all items.
+pub fn catalogue(model: &Recommender, features: &Features) -> Result<Vec<f32>> {
+    Ok(fill(features, |items| model.item.encode(items, &Pass::eval()))?.1)
+}
+
+/// Computes the frozen part of the item encoder once an item, if all of it is frozen; later passes read it.
+pub fn cache_frozen(model: &Recommender, features: &mut Features) -> Result<bool> {
+    if features.frozen.is_some() || features.tokens.is_none() || !model.item.prefix_is_frozen() {
+        return Ok(false);
+    }
+    let (width, all) = fill(features, |items| model.item.prefix(items))?;
+    features.frozen = Some((width, Arc::new(all)));
+    Ok(true)
+}
+
+/// (histories × d): the state after the last event of each non-empty history, given all items' vectors.
+pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]]) -> Result<Vec<f32>> {
+    let (d, l) = (model.item.dim(), model.config.user.max_len);
+    let mut out = Vec::with_capacity(histories.len() * d);
+    for chunk in histories.chunks(USERS) {
+        let tails: Vec<&[u32]> = chunk.iter().map(|h| &h[h.len().saturating_sub(l)..]).collect();
+        let mut x = vec![];
+        for &i in tails.iter().copied().flatten() {
+            x.extend_from_slice(&items[i as usize * d..(i as usize + 1) * d]);
+        }
+        let packed = Histories::new(tails.iter().map(|t| t.len()), l);
+        let x = candle_core::Tensor::from_vec(x, (packed.segments.total(), d), &model.device)?;
+        let h = model.user.encode(&Act::constant(x), &packed, &Pass::eval())?;
+        let h = to_vec(h.value())?;
+        for r in packed.segments.last_rows() {
+            out.extend_from_slice(&h[r as usize * d..(r as usize + 1) * d]);
+        }
+    }
+    Ok(out)
+}
+
+/// Ranks the targets of `cases` over the whole catalogue.
+pub fn rank_cases(model: &Recommender, features: &Features, split: &Split, cases: &[Case], config: &EvalConfig) -> Result<Vec<Rank>> {
+    let items = catalogue(model, features)?;
+    let histories: Vec<&[u32]> = cases.iter().map(|c| split.history(c)).collect();
+    let states = states(model, &items, &histories)?;
+    rank_dense(&states, &items, model.item.dim(), &questions(split, cases, config))
+}
+
+/// The ranking questions of `cases`.
+pub fn questions<'a>(split: &'a Split, cases: &[Case], config: &EvalConfig) -> Vec<Question<'a>> {
+    cases
+        .iter()
+        .map(|c| Question { target: c.target, masked: if config.mask_history { split.history(c) } else { &[] } })
+        .collect()
+}
+
+/// Ranks, then metrics.
+pub fn evaluate(
+    model: &Recommender,
+    features: &Features,
+    split: &Split,
+    cases: &[Case],
+    config: &EvalConfig,
+    name: &str,
+) -> Result<(Report, Vec<Rank>)> {
+    let ranks = rank_cases(model, features, split, cases, config)?;
+    Ok((report(split, cases, &ranks, config, name), ranks))
+}
+
+/// The report of ranks already at hand.
+pub fn report(split: &Split, cases: &[Case], ranks: &[Rank], config: &EvalConfig, name: &str) -> Report {
+    let counts: Vec<u32> = cases.iter().map(|c| split.counts[c.target as usize]).collect();
+    Report::new(ranks, &counts, split.items.len(), config, name)
+}

@@ -1,0 +1,10 @@
+//! Evaluation: full ranking over the catalogue, metrics, groups, per-user ranks.
+
+pub mod encode;
+pub mod metrics;
+pub mod ranking;
+pub mod ranks_file;
+pub mod top_k;
+
+pub use metrics::{Metrics, Report};
+pub use ranking::{Question, Rank, rank_dense, rank_scores};

@@ -1,0 +1,174 @@
+//! The rank of each target among all candidates: blocked matrix products and counting, no sort.
+//!
+//! Every score comes from a product of one fixed tile shape (64 users × 512 items, padded with zeros), so that it
+//! does not depend on how many users are asked together, nor on the number of threads.
+
+use crate::error::{Error, Result};
+use crate::nn::gemm::{Mat, sgemm};
+use crate::nn::kernels::count_above;
+use rayon::prelude::*;
+
+const USERS: usize = 64;
+const ITEMS: usize = 512;
+
+/// One ranking question: which items are no candidates, and which is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The wanted item.
+    pub target: u32,
+    /// Items that are no candidates (a user's history); may repeat.
+    pub masked: &'a [u32],
+}
+
+/// Where the target stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// Candidates with a greater score.
+    pub above: u32,
+    /// Other candidates with the same score.
+    pub equal: u32,
+    /// Those of them with a smaller index.
+    pub equal_before: u32,
+    /// The target itself was masked: a miss by definition.
+    pub masked: bool,
+}
+
+impl Rank {
+    const MISS: Self = Self { above: u32::MAX, equal: 0, equal_before: 0, masked: true };
+}
+
+/// Item vectors in whole tiles.
+struct Catalogue {
+    data: Vec<f32>,
+    count: usize,
+    dim: usize,
+}
+
+impl Catalogue {
+    fn new(items: &[f32], dim: usize) -> Result<Self> {
+        finite(items, dim, "item")?;
+        let count = items.len() / dim;
+        let mut data = items.to_vec();
+        data.resize(count.div_ceil(ITEMS) * ITEMS * dim, 0.0);
+        Ok(Self { data, count, dim })
+    }
+}
+
+/// Refuses NaN and infinities, naming the row.
+fn finite(rows: &[f32], dim: usize, what: &str) -> Result<()> {
+    match rows.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(Error::Numeric(format!(
+            "{what} vector {} holds {}: the model is not usable; train it again with a smaller learning rate or clipping",
+            i / dim,
+            rows[i]
+        ))),
+    }
+}
+
+/// Ranks targets by the inner product of user states (questions, d) and item vectors (items, d).
+pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, questions: &[Question]) -> Result<Vec<Rank>> {
+    if states.len() != questions.len() * dim || items.len() % dim != 0 {
+        return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
+    }
+    finite(states, dim, "user")?;
+    let catalogue = Catalogue::new(items, dim)?;
+    if let Some(q) = questions.iter().find(|q| q.target as usize >= catalogue.count) {
+        return Err(Error::Numeric(format!("ranking: target {} of {} items", q.target, catalogue.count)));
+    }
+    let blocks: Vec<Vec<Rank>> = questions
+        .par_chunks(USERS)
+        .zip(states.par_chunks(USERS * dim))
+        .map(|(q, s)| rank_block(&catalogue, s, q))
+        .collect::<Result<_>>()?;
+    Ok(blocks.into_iter().flatten().collect())
+}
+
+fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<Vec<Rank>> {
+    let d = c.dim;
+    let mut users = states.to_vec();
+    users.resize(USERS * d, 0.0);
+    let mut scores = vec![0f32; USERS * ITEMS];
+    let tile = |items: &[f32], scores: &mut [f32]| {
+        sgemm(USERS, ITEMS, d, 1.0, Mat::new(&users, d), Mat::t(items, d), 0.0, scores, ITEMS, false);
+    };
+    // The targets' scores, from a tile of the same shape as all others.
+    let mut wanted = vec![0f32; ITEMS * d];
+    for (i, q) in questions.iter().enumerate() {
+        let t = q.target as usize;
+        wanted[i * d..(i + 1) * d].copy_from_slice(&c.data[t * d..(t + 1) * d]);
+    }
+    tile(&wanted, &mut scores);
+    let at_target: Vec<f32> = (0..questions.len()).map(|i| scores[i * ITEMS + i]).collect();
+    let masks: Vec<Vec<u32>> = questions
+        .iter()
+        .map(|q| {
+            let mut m = q.masked.to_vec();
+            m.sort_unstable();
+            m.dedup();
+            m
+        })
+        .collect();
+    let mut ranks: Vec<Rank> =
+        questions.iter().map(|_| Rank { above: 0, equal: 0, equal_before: 0, masked: false }).collect();
+    for from in (0..c.count).step_by(ITEMS) {
+        let n = ITEMS.min(c.count - from);
+        tile(&c.data[from * d..(from + ITEMS) * d], &mut scores);
+        for (i, q) in questions.iter().enumerate() {
+            let row = &mut scores[i * ITEMS..i * ITEMS + n];
+            let m = &masks[i];
+            let within = m.partition_point(|&x| (x as usize) < from)..m.partition_point(|&x| (x as usize) < from + n);
+            for &x in &m[within] {
+                row[x as usize - from] = f32::NEG_INFINITY;
+            }
+            let (above, equal, nan) = count_above(row, at_target[i]);
+            if nan > 0 || at_target[i].is_nan() {
+                return Err(Error::Numeric("ranking: a score is NaN (the vectors' products overflow)".into()));
+            }
+            ranks[i].above += above;
+            ranks[i].equal += equal;
+            let before = (q.target as usize).saturating_sub(from).min(n);
+            if equal > 0 && before > 0 {
+                ranks[i].equal_before += count_above(&row[..before], at_target[i]).1;
+            }
+        }
+    }
+    for (r, (q, m)) in ranks.iter_mut().zip(questions.iter().zip(&masks)) {
+        if m.binary_search(&q.target).is_ok() {
+            *r = Rank::MISS;
+        } else {
+            r.equal -= 1; // the target itself
+        }
+    }
+    Ok(ranks)
+}
+
+/// Ranks one target by explicit scores (baselines without vectors).
+pub fn rank_scores(scores: &[f64], q: &Question) -> Result<Rank> {
+    if scores.iter().any(|s| s.is_nan()) {
+        return Err(Error::Numeric("ranking: a score is NaN".into()));
+    }
+    if q.masked.contains(&q.target) {
+        return Ok(Rank::MISS);
+    }
+    let mut r = Rank { above: 0, equal: 0, equal_before: 0, masked: false };
+    let t = scores[q.target as usize];
+    let mut count = |i: usize, by: i64| {
+        let add = |v: &mut u32| *v = (i64::from(*v) + by) as u32;
+        if scores[i] > t {
+            add(&mut r.above);
+        } else if scores[i] == t {
+            add(&mut r.equal);
+            if i < q.target as usize {
+                add(&mut r.equal_before);
+            }
+        }
+    };
+    (0..scores.len()).for_each(|i| count(i, 1));
+    count(q.target as usize, -1);
+    let mut masked = q.masked.to_vec();
+    masked.sort_unstable();
+    masked.dedup();
+    masked.iter().for_each(|&i| count(i as usize, -1));
+    Ok(r)
+}

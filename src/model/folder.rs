@@ -1,0 +1,101 @@
+//! A model on disk: settings, weights and tokenizer; rebuilt without the data set or the original encoder folder.
+//!
+//! ```text
+//! manifest.json  config.toml  model.safetensors  [encoder/config.json encoder/tokenizer.json]  [items.json]
+//! ```
+
+use super::{Blueprint, Recommender};
+use crate::config::{Config, ItemKind};
+use crate::error::{Error, Result};
+use crate::fsio::{self, Manifest};
+use crate::item::text::TextFolder;
+use crate::nn::weights::Weights;
+use crate::nn::{Origin, Resolved, params::Action};
+use candle_core::Device;
+use std::path::{Path, PathBuf};
+
+const FORMAT: u32 = 1;
+const KIND: &str = "model";
+
+/// An opened model folder.
+pub struct ModelFolder {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Its settings.
+    pub config: Config,
+    /// Its values.
+    pub weights: Weights,
+    /// Its text encoder's configuration and tokenizer, for text items.
+    pub text: Option<TextFolder>,
+    /// Raw ids of the rows of the ID table, for ID items.
+    pub items: Option<Vec<String>>,
+    /// Digest of its files.
+    pub digest: String,
+}
+
+/// Writes a model into an existing folder (usually a [`fsio::Staged`] one). `item_ids` are the raw ids of the catalogue.
+pub fn save(dir: &Path, model: &Recommender, item_ids: &[String]) -> Result<()> {
+    let mut files = vec!["config.toml", "model.safetensors"];
+    fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(&model.config)?.as_bytes())?;
+    model.params.save(&dir.join("model.safetensors"))?;
+    if let Some(t) = &model.folder {
+        let enc = dir.join("encoder");
+        std::fs::create_dir_all(&enc).map_err(Error::io(&enc))?;
+        fsio::write_bytes(&enc.join("config.json"), t.config_json.as_bytes())?;
+        fsio::write_bytes(&enc.join("tokenizer.json"), t.tokenizer_json.as_bytes())?;
+        files.extend(["encoder/config.json", "encoder/tokenizer.json"]);
+    }
+    if model.config.item.kind == ItemKind::Id {
+        fsio::write_json(&dir.join("items.json"), &item_ids)?;
+        files.push("items.json");
+    }
+    let mut manifest = Manifest::new(KIND, FORMAT);
+    manifest.facts = serde_json::json!({
+        "parameters": model.params.iter().map(|p| p.numel()).sum::<usize>(),
+        "trainable": model.params.trainable().map(|p| p.numel()).sum::<usize>(),
+    });
+    manifest.seal(dir, &files)?;
+    Ok(())
+}
+
+impl ModelFolder {
+    /// Opens a model folder, or the best (else the last) model of a run folder.
+    pub fn open(path: &Path) -> Result<Self> {
+        let candidates = [path.to_path_buf(), path.join("best"), path.join("last/model")];
+        let is_model = |d: &PathBuf| d.join("model.safetensors").exists() && d.join(fsio::MANIFEST).exists();
+        let Some(dir) = candidates.into_iter().find(is_model) else {
+            let m = "neither a run nor a model folder; `morec train` makes runs/<name> with best/ and last/ in it";
+            return Err(Error::model(path, m));
+        };
+        let manifest = Manifest::read(&dir, KIND, FORMAT, "train again, or use the version that wrote it")?;
+        manifest.verify(&dir, false)?;
+        let files = [dir.join("config.toml")];
+        let config = crate::config::load(&Config::default(), &files, &[])?;
+        let text = match config.item.kind {
+            ItemKind::Text => Some(TextFolder::open(&dir.join("encoder"), false)?),
+            ItemKind::Id => None,
+        };
+        let items = match config.item.kind {
+            ItemKind::Text => None,
+            ItemKind::Id => {
+                let path = dir.join("items.json");
+                let text = fsio::read_text(&path)?;
+                Some(serde_json::from_str(&text).map_err(|e| Error::model(&path, format!("damaged: {e}")))?)
+            }
+        };
+        let weights = Weights::open(&dir.join("model.safetensors"))?;
+        Ok(Self { digest: manifest.digest(), dir, config, weights, text, items })
+    }
+    /// The blueprint it was built from.
+    pub fn blueprint(&self) -> Blueprint {
+        let count = self.items.as_ref().map_or(0, Vec::len);
+        Blueprint { config: self.config.clone(), count, folder: self.text.clone() }
+    }
+    /// The model, nothing trainable.
+    pub fn build(&self, device: &Device) -> Result<Recommender> {
+        let blueprint = self.blueprint();
+        let frozen = Action { origin: Origin::Source, train: false, lr: None };
+        let actions: Resolved = blueprint.declare()?.into_iter().map(|s| (s.name, frozen)).collect();
+        blueprint.build(device, &actions, Some(&self.weights))
+    }
+}

@@ -1,0 +1,100 @@
+//! From settings to a model.
+
+use crate::config::{Config, ItemKind, UserKind};
+use crate::error::{Error, Result};
+use crate::item::text::TextFolder;
+use crate::item::{Features, IdEncoder, ItemEncoder, TextEncoder, Tokens};
+use crate::nn::weights::Weights;
+use crate::nn::{Params, Resolved, Scope, Spec};
+use crate::user::{SasRec, UserEncoder};
+use candle_core::Device;
+
+/// Everything a model is built from, before any parameter exists.
+#[derive(Clone)]
+pub struct Blueprint {
+    /// The settings (items, users, seed).
+    pub config: Config,
+    /// Number of items (rows of an ID table).
+    pub count: usize,
+    /// The text encoder's folder, for text items.
+    pub folder: Option<TextFolder>,
+}
+
+type Parts = (Box<dyn ItemEncoder>, Box<dyn UserEncoder>);
+
+impl Blueprint {
+    fn parts(&self, scope: &Scope) -> Result<Parts> {
+        let c = &self.config;
+        let at = scope.pp("item_encoder");
+        let item: Box<dyn ItemEncoder> = match (c.item.kind, &self.folder) {
+            (ItemKind::Id, _) => Box::new(IdEncoder::new(&at.pp("id"), self.count, c.user.dim)?),
+            (ItemKind::Text, Some(f)) => Box::new(TextEncoder::new(&at.pp("text"), f, &c.item, c.user.dim)?),
+            (ItemKind::Text, None) => return Err(Error::config("item.model", "a text model needs an encoder folder")),
+        };
+        let user: Box<dyn UserEncoder> = match c.user.kind {
+            UserKind::Sasrec => Box::new(SasRec::new(&scope.pp("user_encoder"), &c.user)?),
+        };
+        Ok((item, user))
+    }
+    /// The parameters it will have.
+    pub fn declare(&self) -> Result<Vec<Spec>> {
+        Params::declare(|s| self.parts(s))
+    }
+    /// Builds it; see [`Params::build`].
+    pub fn build(&self, device: &Device, actions: &Resolved, source: Option<&Weights>) -> Result<Recommender> {
+        let (params, (item, user)) =
+            Params::build(self.config.seed, device, actions, source, |s| self.parts(s))?;
+        let (config, folder) = (self.config.clone(), self.folder.clone());
+        Ok(Recommender { params, item, user, config, folder, device: device.clone() })
+    }
+    /// Content of the items with these texts, as this model reads it.
+    pub fn features(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
+        features(&self.config, self.folder.as_ref(), texts)
+    }
+}
+
+fn features(config: &Config, folder: Option<&TextFolder>, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
+    let tokens = match folder {
+        Some(f) if config.item.kind == ItemKind::Text => {
+            Some(Tokens::new(&f.tokenizer, texts, config.item.max_tokens, config.item.lower_case)?)
+        }
+        _ => None,
+    };
+    Ok(Features { count: texts.len(), tokens, frozen: None })
+}
+
+/// A model with its parameters.
+pub struct Recommender {
+    /// All parameters.
+    pub params: Params,
+    /// Items → vectors.
+    pub item: Box<dyn ItemEncoder>,
+    /// Histories → states.
+    pub user: Box<dyn UserEncoder>,
+    /// The settings it was built with.
+    pub config: Config,
+    /// The text encoder's folder, for text items.
+    pub folder: Option<TextFolder>,
+    /// Where its parameters live.
+    pub device: Device,
+}
+
+impl Recommender {
+    /// Content of the items with these texts, as this model reads it.
+    pub fn features(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
+        features(&self.config, self.folder.as_ref(), texts)
+    }
+}
+
+/// The device of a setting.
+pub fn pick_device(name: &str) -> Result<Device> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" if cfg!(feature = "cuda") => Ok(Device::new_cuda(0)?),
+        "metal" if cfg!(feature = "metal") => Ok(Device::new_metal(0)?),
+        "cuda" | "metal" => {
+            Err(Error::config("device", format!("this binary was built without it; build with --features {name}")))
+        }
+        other => Err(Error::config("device", format!("`{other}` is none of cpu, cuda, metal"))),
+    }
+}

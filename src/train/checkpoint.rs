@@ -1,0 +1,67 @@
+//! `last/` of a run: model, optimiser state and cursor, replaced as one folder.
+
+use super::optimizer::AdamW;
+use crate::error::{Error, Result};
+use crate::fsio::{self, Manifest, Staged};
+use crate::model::{Recommender, folder};
+use crate::nn::weights::{self, Weights};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const FORMAT: u32 = 1;
+
+/// Where training stands; with the seed, all that is needed to go on exactly.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Epoch under way (0-based).
+    pub epoch: usize,
+    /// Batches of it already trained on.
+    pub batch: usize,
+    /// Optimiser steps taken.
+    pub step: u64,
+    /// Forward passes taken (keys of dropout).
+    pub passes: u64,
+    /// Sum of the losses of this epoch's batches.
+    pub loss_sum: f64,
+    /// Seconds of training in this epoch.
+    pub epoch_seconds: f64,
+    /// Best validation so far.
+    pub best: Option<f64>,
+    /// Validations since.
+    pub stale: usize,
+    /// Why training ended, once it has.
+    pub ended: Option<String>,
+}
+
+/// Saves to `dir` as one replaced folder.
+pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor, item_ids: &[String]) -> Result<()> {
+    let staged = Staged::new(dir)?;
+    let model_dir = staged.path().join("model");
+    std::fs::create_dir(&model_dir).map_err(Error::io(&model_dir))?;
+    folder::save(&model_dir, model, item_ids)?;
+    let meta = Default::default();
+    weights::save(&staged.path().join("optimizer.safetensors"), &optimizer.to_arrays(&model.params)?, meta)?;
+    fsio::write_json(&staged.path().join("cursor.json"), cursor)?;
+    Manifest::new("checkpoint", FORMAT).seal(staged.path(), &["optimizer.safetensors", "cursor.json"])?;
+    staged.commit()
+}
+
+/// Restores values and optimiser of an existing model from `dir`; returns the cursor.
+pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result<Cursor> {
+    let remake = "start the run again without --resume";
+    let manifest = Manifest::read(dir, "checkpoint", FORMAT, remake)?;
+    manifest.verify(dir, true)?;
+    let path = dir.join("cursor.json");
+    let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
+        .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
+    let values = Weights::open(&dir.join("model/model.safetensors"))?;
+    for p in model.params.iter() {
+        if values.shape(p.name()) != Some(p.shape()) {
+            let m = format!("`{}` is missing or has another shape; the run's settings have changed", p.name());
+            return Err(Error::model(values.path(), m));
+        }
+        p.set(&values.tensor(p.name(), &model.device)?)?;
+    }
+    optimizer.restore(cursor.step, &Weights::open(&dir.join("optimizer.safetensors"))?, &model.params)?;
+    Ok(cursor)
+}

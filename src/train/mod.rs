@@ -1,0 +1,11 @@
+//! Training: the loop, its optimiser, its events, its checkpoints.
+
+pub mod checkpoint;
+pub mod events;
+pub mod optimizer;
+pub mod schedule;
+pub mod tensorboard;
+mod trainer;
+
+pub use events::{Event, Observer};
+pub use trainer::{Job, Outcome, run};

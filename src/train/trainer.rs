@@ -1,0 +1,167 @@
+//! The loop, on one screen: epochs, steps, validation, checkpoints, early stop.
+
+use super::checkpoint::{self, Cursor};
+use super::events::{Event, Observer};
+use super::optimizer::AdamW;
+use super::schedule;
+use crate::batch::{Batch, Epoch};
+use crate::config::Config;
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::eval::encode;
+use crate::fsio::Staged;
+use crate::item::{Features, ItemTable};
+use crate::model::{Recommender, folder};
+use crate::nn::{Act, Pass, Tape, Train, ops};
+use crate::objective::{self, Objective};
+use std::path::Path;
+use std::time::Instant;
+
+/// What to train, on what, where to keep it.
+pub struct Job<'a> {
+    /// Settings.
+    pub config: &'a Config,
+    /// Divided data.
+    pub split: &'a Split,
+    /// Content of its candidates.
+    pub features: &'a Features,
+    /// Raw ids of its candidates.
+    pub item_ids: &'a [String],
+    /// The model; changed in place.
+    pub model: &'a Recommender,
+    /// The run's folder.
+    pub dir: &'a Path,
+    /// Go on from `last/` if it is there.
+    pub resume: bool,
+}
+
+/// How training went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps taken.
+    pub steps: u64,
+    /// Best validation metric.
+    pub best: Option<f64>,
+    /// Why it ended.
+    pub reason: String,
+}
+
+/// Trains until the last epoch or an early stop. Afterwards `best/` holds the best model and `last/` the last.
+pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcome> {
+    let c = &job.config.train;
+    let objective = objective::build(&job.config.objective, job.split);
+    let last = job.dir.join("last");
+    let mut optimizer = AdamW::default();
+    let mut at = Cursor::default();
+    if job.resume && last.exists() {
+        at = checkpoint::restore(&last, job.model, &mut optimizer)?;
+    }
+    let save = |at: &Cursor, o: &AdamW| checkpoint::save(&last, job.model, o, at, job.item_ids);
+    let order = |e: usize| Epoch::new(job.split, job.config.seed, e, c.batch_size, job.config.user.max_len);
+    let batches = order(0).len();
+    if batches == 0 {
+        return Err(Error::config("data.path", "no user has two training events; there is nothing to train on"));
+    }
+    let epoch_steps = batches.div_ceil(c.accumulate) as u64;
+    let total_steps = epoch_steps * c.epochs as u64;
+    tell(observers, Event::Start { total_steps, epoch_steps, step: at.step })?;
+    while at.epoch < c.epochs && at.ended.is_none() {
+        let order = order(at.epoch);
+        while at.batch < batches {
+            let started = Instant::now();
+            let group = at.batch..(at.batch + c.accumulate).min(batches);
+            let scale = 1.0 / group.len() as f64;
+            let (mut loss, mut items) = (0.0, 0);
+            job.model.params.clear_grads();
+            for b in group.clone() {
+                let batch = order.batch(b);
+                items += batch.items.len();
+                loss += backward(job, objective.as_ref(), &batch, at.passes, scale, at.step)? * scale;
+                at.passes += 1;
+            }
+            guard(job.model, at.step)?;
+            let norm = AdamW::norm(&job.model.params)
+                .map_err(|e| Error::Numeric(format!("step {}: {e}", at.step + 1)))?;
+            let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+            let factor = schedule::factor(c, at.step, total_steps);
+            let lr = |p: &crate::nn::Param| {
+                factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr })
+            };
+            optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
+            at.batch = group.end;
+            at.step += 1;
+            at.loss_sum += loss * group.len() as f64;
+            let seconds = started.elapsed().as_secs_f64();
+            at.epoch_seconds += seconds;
+            tell(observers, Event::Step { step: at.step, epoch: at.epoch, loss, grad_norm: norm, lr_factor: factor, items, seconds })?;
+            if c.checkpoint_steps > 0 && at.step.is_multiple_of(c.checkpoint_steps as u64) && at.batch < batches {
+                save(&at, &optimizer)?;
+            }
+        }
+        let (train_loss, epoch_seconds, epoch) = (at.loss_sum / batches as f64, at.epoch_seconds, at.epoch);
+        at = Cursor { epoch: at.epoch + 1, batch: 0, loss_sum: 0.0, epoch_seconds: 0.0, ..at };
+        if at.epoch.is_multiple_of(c.eval_every) || at.epoch == c.epochs {
+            let started = Instant::now();
+            let eval = &job.config.eval;
+            let (report, _) = encode::evaluate(job.model, job.features, job.split, &job.split.valid, eval, "validation")?;
+            let value = report.get(&c.metric.to_lowercase());
+            let best = at.best.is_none_or(|b| value > b);
+            if best {
+                at.best = Some(value);
+                at.stale = 0;
+                let staged = Staged::new(&job.dir.join("best"))?;
+                folder::save(staged.path(), job.model, job.item_ids)?;
+                staged.commit()?;
+            } else {
+                at.stale += 1;
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            tell(observers, Event::Validation { step: at.step, epoch, metrics: report.all, best, train_loss, epoch_seconds, seconds })?;
+            if c.patience > 0 && at.stale >= c.patience {
+                at.ended = Some(format!("no better {} in {} validations", c.metric, at.stale));
+            }
+        }
+        if at.epoch == c.epochs && at.ended.is_none() {
+            at.ended = Some(format!("all {} epochs done", c.epochs));
+        }
+        save(&at, &optimizer)?;
+    }
+    let reason = at.ended.clone().unwrap_or_else(|| "all epochs done".into());
+    tell(observers, Event::End { step: at.step, reason: reason.clone() })?;
+    Ok(Outcome { steps: at.step, best: at.best, reason })
+}
+
+fn tell(observers: &mut [Box<dyn Observer + '_>], event: Event) -> Result<()> {
+    observers.iter_mut().try_for_each(|o| o.on(&event))
+}
+
+/// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters'. Returns the loss.
+fn backward(job: &Job, objective: &dyn Objective, batch: &Batch, pass_number: u64, scale: f64, step: u64) -> Result<f64> {
+    let tape = Tape::new();
+    let train = Train::new(&tape, job.config.seed, pass_number);
+    let pass = Pass::train(&train);
+    let loss = forward(job.model, job.features, objective, batch, &pass)?;
+    let value = f64::from(loss.value().to_scalar::<f32>()?);
+    if !value.is_finite() {
+        return Err(Error::Numeric(format!("step {}: the loss is {value}; lower train.lr, or set train.clip", step + 1)));
+    }
+    tape.backward(&loss, scale)?;
+    Ok(value)
+}
+
+/// The loss of a batch.
+pub fn forward(model: &Recommender, features: &Features, objective: &dyn Objective, batch: &Batch, pass: &Pass) -> Result<Act> {
+    let items = model.item.encode(&ItemTable { ids: &batch.items, features }, pass)?;
+    let inputs = ops::gather(pass, &items, batch.inputs.clone())?;
+    let users = model.user.encode(&inputs, &batch.histories, pass)?;
+    objective.loss(&users, &items, batch, pass)
+}
+
+/// After the first backward every trainable parameter has a gradient, or the run stops and names those without.
+fn guard(model: &Recommender, step: u64) -> Result<()> {
+    let missing = if step == 0 { model.params.without_grad() } else { vec![] };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Numeric(format!("no gradient reaches these trainable parameters: {}; freeze them", missing.join(", "))))
+}

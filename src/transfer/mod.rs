@@ -1,0 +1,5 @@
+//! Transfer: which parameters come from where, and which train.
+
+pub mod plan;
+
+pub use plan::{Plan, Row};

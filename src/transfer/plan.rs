@@ -1,0 +1,287 @@
+//! Ordered rules, `glob → load | reset | pretrained, train | freeze, lr`, resolved to one row a parameter before any work.
+
+use crate::config::Rule;
+use crate::error::{Error, Result};
+use crate::nn::params::Action;
+use crate::nn::weights::Weights;
+use crate::nn::{Origin, Resolved, Spec};
+use serde::Serialize;
+use wildmatch::WildMatch;
+
+/// What happens to one parameter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where its value comes from.
+    pub origin: Origin,
+    /// Whether it trains.
+    pub train: bool,
+    /// Its own learning rate, if a rule gave one.
+    pub lr: Option<f64>,
+    /// Pre-trained encoder (its own learning-rate group).
+    pub encoder: bool,
+}
+
+/// A resolved plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// One row a parameter, in name order.
+    pub rows: Vec<Row>,
+}
+
+/// The presets, for messages and help.
+pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch";
+
+const BACKBONE: &str = "item_encoder.text.model.*";
+
+fn rule(pattern: &str, action: &str) -> Rule {
+    Rule { pattern: pattern.into(), action: action.into() }
+}
+
+/// The rules of a preset for a model with these parameters.
+fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
+    let has = |pattern: &str| specs.iter().any(|s| WildMatch::new(pattern).matches(&s.name));
+    let text = has(BACKBONE);
+    let mut rules = match name {
+        "from-scratch" | "" => vec![rule("*", "reset, train")],
+        "full" => vec![rule("*", "load, train")],
+        "frozen" => vec![rule("*", "load, train"), rule(BACKBONE, "freeze")],
+        "head" => vec![rule("*", "load, freeze"), rule("item_encoder.text.projection.*", "train")],
+        "user-only" => vec![rule("*", "load, freeze"), rule("user_encoder.*", "train")],
+        "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
+        "zero-shot" => vec![rule("*", "load, freeze")],
+        other => match other.strip_prefix("top-layers=").map(str::parse::<usize>) {
+            Some(Ok(k)) => top_layers(k, specs)?,
+            _ => return Err(Error::config("transfer.preset", format!("`{other}` is none of {PRESETS}"))),
+        },
+    };
+    if matches!(name, "from-scratch" | "") {
+        // The reference's TFS: a pre-trained encoder, everything else random.
+        let any = specs.iter().any(|s| s.pretrained);
+        if text && any {
+            rules.push(rule(BACKBONE, "pretrained"));
+        }
+        return Ok(rules);
+    }
+    if !text && (name == "frozen" || name == "head" || name.starts_with("top-layers")) {
+        return Err(Error::config("transfer.preset", format!("`{name}` needs a text model; this one has ID items")));
+    }
+    if has("item_encoder.id.*") {
+        if name == "zero-shot" || name == "user-only" {
+            let m = format!("`{name}` cannot be: an ID table does not transfer, the target's items would stay random");
+            return Err(Error::config("transfer.preset", m));
+        }
+        rules.push(rule("item_encoder.id.*", "reset"));
+    }
+    Ok(rules)
+}
+
+fn top_layers(k: usize, specs: &[Spec]) -> Result<Vec<Rule>> {
+    let layer = |s: &Spec| {
+        let rest = s.name.strip_prefix("item_encoder.text.model.encoder.layer.")?;
+        rest.split('.').next()?.parse::<usize>().ok()
+    };
+    let layers = specs.iter().filter_map(layer).max().map_or(0, |l| l + 1);
+    if k > layers {
+        return Err(Error::config("transfer.preset", format!("top-layers={k}: the encoder has {layers} layers")));
+    }
+    let mut rules = vec![rule("*", "load, train"), rule(BACKBONE, "freeze")];
+    rules.extend((layers - k..layers).map(|l| rule(&format!("item_encoder.text.model.encoder.layer.{l}.*"), "train")));
+    Ok(rules)
+}
+
+/// One rule's effect.
+#[derive(Default)]
+struct Effect {
+    origin: Option<Origin>,
+    train: Option<bool>,
+    lr: Option<f64>,
+}
+
+impl Effect {
+    fn parse(rule: &Rule) -> Result<Self> {
+        let mut e = Self::default();
+        let bad = |word: &str| {
+            let m = format!(
+                "rule `{}`: `{word}` is none of load, reset, pretrained, train, freeze, lr=NUMBER",
+                rule.pattern
+            );
+            Error::config("transfer.rules", m)
+        };
+        for word in rule.action.split(',').map(str::trim) {
+            match word {
+                "load" => e.origin = Some(Origin::Source),
+                "reset" => e.origin = Some(Origin::Init),
+                "pretrained" => e.origin = Some(Origin::Pretrained),
+                "train" => e.train = Some(true),
+                "freeze" => e.train = Some(false),
+                other => {
+                    let lr = other.strip_prefix("lr=").and_then(|v| v.trim().parse::<f64>().ok());
+                    let lr = lr.filter(|v| v.is_finite() && *v >= 0.0).ok_or_else(|| bad(other))?;
+                    e.lr = Some(lr);
+                    e.train = Some(true);
+                }
+            }
+        }
+        Ok(e)
+    }
+}
+
+impl Plan {
+    /// Resolves preset and rules for the parameters `specs`, given the source's values. A rule that matches nothing,
+    /// a value that is not there or has another shape, a parameter without a decision: errors before any work.
+    pub fn resolve(specs: &[Spec], source: Option<&Weights>, preset: &str, rules: &[Rule]) -> Result<Self> {
+        let mut all = preset_rules(preset, specs)?;
+        all.extend_from_slice(rules);
+        let mut decided: Vec<Effect> = specs.iter().map(|_| Effect::default()).collect();
+        for r in &all {
+            let effect = Effect::parse(r)?;
+            let glob = WildMatch::new(&r.pattern);
+            let mut hit = false;
+            for (d, _) in decided.iter_mut().zip(specs).filter(|(_, s)| glob.matches(&s.name)) {
+                hit = true;
+                d.origin = effect.origin.or(d.origin);
+                d.train = effect.train.or(d.train);
+                d.lr = effect.lr.or(d.lr);
+            }
+            if !hit {
+                let near = specs.iter().max_by(|a, b| {
+                    strsim::jaro_winkler(&a.name, &r.pattern).total_cmp(&strsim::jaro_winkler(&b.name, &r.pattern))
+                });
+                let near = near.map_or(String::new(), |s| format!("; the nearest parameter is `{}`", s.name));
+                return Err(Error::config("transfer.rules", format!("`{}` matches no parameter{near}", r.pattern)));
+            }
+        }
+        let mut rows = vec![];
+        for (s, d) in specs.iter().zip(decided) {
+            let (Some(origin), Some(train)) = (d.origin, d.train) else {
+                let m = format!("no rule says where `{}` comes from and whether it trains", s.name);
+                return Err(Error::config("transfer.rules", m));
+            };
+            check_value(s, origin, source)?;
+            let lr = d.lr.filter(|_| train);
+            rows.push(Row { name: s.name.clone(), shape: s.shape.clone(), origin, train, lr, encoder: s.encoder });
+        }
+        Ok(Self { rows })
+    }
+    /// For [`crate::nn::Params::build`].
+    pub fn actions(&self) -> Resolved {
+        let action = |r: &Row| Action { origin: r.origin, train: r.train, lr: r.lr };
+        self.rows.iter().map(|r| (r.name.clone(), action(r))).collect()
+    }
+    /// (trainable, all) parameters.
+    pub fn counts(&self) -> (usize, usize) {
+        let numel = |r: &Row| r.shape.iter().product::<usize>();
+        (self.rows.iter().filter(|r| r.train).map(numel).sum(), self.rows.iter().map(numel).sum())
+    }
+    /// A table for reading.
+    pub fn table(&self) -> String {
+        let width = self.rows.iter().map(|r| r.name.len()).max().unwrap_or(4).max(4);
+        let mut out = format!("{:width$}  {:>14}  {:10}  action\n", "name", "shape", "origin");
+        for r in &self.rows {
+            let shape = r.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+            let origin = match r.origin {
+                Origin::Init => "init",
+                Origin::Pretrained => "pretrained",
+                Origin::Source => "source",
+            };
+            let action = match (r.train, r.lr) {
+                (false, _) => "frozen".into(),
+                (true, Some(lr)) => format!("train, lr {lr}"),
+                (true, None) if r.encoder => "train (encoder)".into(),
+                (true, None) => "train".to_string(),
+            };
+            out += &format!("{:width$}  {shape:>14}  {origin:10}  {action}\n", r.name);
+        }
+        let (t, n) = self.counts();
+        out + &format!("{t} of {n} parameters train ({:.2} %)\n", 100.0 * t as f64 / n.max(1) as f64)
+    }
+}
+
+fn check_value(s: &Spec, origin: Origin, source: Option<&Weights>) -> Result<()> {
+    match (origin, source) {
+        (Origin::Source, None) => Err(Error::config("transfer.source", format!("`{}` is to be loaded, but no source run is given", s.name))),
+        (Origin::Source, Some(w)) if w.shape(&s.name) != Some(&s.shape) => {
+            let have = w.shape(&s.name).map_or("does not have it".into(), |h| format!("has {h:?}"));
+            let m = format!(
+                "`{}`: the target needs {:?}, the source {have}; give both the same user.* and item.* settings, or add the rule `{}` = \"reset\"",
+                s.name, s.shape, s.name
+            );
+            Err(Error::config("transfer.rules", m))
+        }
+        (Origin::Pretrained, _) if !s.pretrained => {
+            Err(Error::config("transfer.rules", format!("`{}` has no pre-trained value; use reset or load", s.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specs() -> Vec<Spec> {
+        let names = [
+            "item_encoder.text.model.embeddings.word_embeddings.weight",
+            "item_encoder.text.model.encoder.layer.0.output.dense.weight",
+            "item_encoder.text.model.encoder.layer.1.output.dense.weight",
+            "item_encoder.text.projection.weight",
+            "user_encoder.transformer_encoder.layer_norm.weight",
+        ];
+        names.iter().map(|n| Spec { name: n.to_string(), shape: vec![2], encoder: n.contains("model"), pretrained: n.contains("model") }).collect()
+    }
+
+    fn source(dir: &std::path::Path) -> Weights {
+        let path = dir.join("s.safetensors");
+        let t: Vec<_> = specs().into_iter().map(|s| (s.name, s.shape, vec![1.0, 2.0])).collect();
+        crate::nn::weights::save(&path, &t, Default::default()).unwrap();
+        Weights::open(&path).unwrap()
+    }
+
+    fn trained(preset: &str, rules: &[Rule]) -> Vec<bool> {
+        let dir = tempfile::tempdir().unwrap();
+        let s = source(dir.path());
+        Plan::resolve(&specs(), Some(&s), preset, rules).unwrap().rows.iter().map(|r| r.train).collect()
+    }
+
+    #[test]
+    fn presets_free_what_they_say() {
+        assert_eq!(trained("full", &[]), [true; 5]);
+        assert_eq!(trained("frozen", &[]), [false, false, false, true, true]);
+        assert_eq!(trained("head", &[]), [false, false, false, true, false]);
+        assert_eq!(trained("user-only", &[]), [false, false, false, false, true]);
+        assert_eq!(trained("item-only", &[]), [true, true, true, true, false]);
+        assert_eq!(trained("top-layers=1", &[]), [false, false, true, true, true]);
+        assert_eq!(trained("zero-shot", &[]), [false; 5]);
+        assert_eq!(trained("full", &[rule("user*", "freeze")]), [true, true, true, true, false]);
+    }
+
+    #[test]
+    fn mistakes_are_errors_before_any_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let s = source(dir.path());
+        let e = |preset: &str, r: &[Rule]| Plan::resolve(&specs(), Some(&s), preset, r).unwrap_err().to_string();
+        assert!(e("full", &[rule("user_encoderr.*", "freeze")]).contains("user_encoder.transformer"));
+        assert!(e("fulll", &[]).contains("zero-shot"));
+        assert!(e("top-layers=3", &[]).contains("2 layers"));
+        assert!(e("full", &[rule("*", "thaw")]).contains("thaw"));
+        assert!(e("full", &[rule("user*", "pretrained")]).contains("no pre-trained value"));
+        let none = Plan::resolve(&specs(), None, "full", &[]).unwrap_err().to_string();
+        assert!(none.contains("source"));
+        let mut wide = specs();
+        wide[4].shape = vec![3];
+        let m = Plan::resolve(&wide, Some(&s), "full", &[]).unwrap_err().to_string();
+        assert!(m.contains("[3]") && m.contains("[2]") && m.contains("reset"), "{m}");
+    }
+
+    #[test]
+    fn from_scratch_is_pretrained_encoder_and_random_rest() {
+        let p = Plan::resolve(&specs(), None, "from-scratch", &[]).unwrap();
+        let origins: Vec<_> = p.rows.iter().map(|r| r.origin).collect();
+        assert_eq!(origins[0], Origin::Pretrained);
+        assert_eq!(origins[3..], [Origin::Init, Origin::Init]);
+    }
+}
