@@ -81,6 +81,13 @@ pub(super) fn blob(cache: &Path, id: &str, etag: &str) -> PathBuf {
     cache_repo(cache, id).blob_path(etag)
 }
 
+/// The digest that a file of a snapshot should have, where it links to a blob that is named by its SHA-256.
+pub(super) fn named_digest(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let name = target.file_name()?.to_str()?;
+    (name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())).then(|| name.to_lowercase())
+}
+
 pub(super) fn repo_dir(cache: &Path, id: &str) -> PathBuf {
     cache.join(Repo::new(id.into(), RepoType::Model).folder_name())
 }

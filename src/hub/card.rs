@@ -1,5 +1,6 @@
 //! `model.toml`: where a model comes from, what it is, and what its files must be.
 
+use super::cache::named_digest;
 use crate::error::{Error, Result};
 use crate::fsio;
 use serde::{Deserialize, Serialize};
@@ -142,8 +143,7 @@ impl Guard {
         for (name, expected) in &self.sha256 {
             let path = dir.join(name);
             // In the hub's cache a file links to a blob named by its SHA-256, checked when it arrived; `verify` reads all.
-            let blob = std::fs::read_link(&path).ok().and_then(|t| Some(t.file_name()?.to_str()?.to_string()));
-            if !path.exists() || blob.as_ref() == Some(expected) {
+            if !path.exists() || named_digest(&path).as_ref() == Some(expected) {
                 continue;
             }
             let found = fsio::sha256_file(&path)?;

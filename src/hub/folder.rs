@@ -83,7 +83,7 @@ impl ModelFolder {
     /// Lists the files of `dir` and checks that none is missing; their content is left to [`verify`](super::verify()).
     ///
     /// # Errors
-    /// [`Error::Model`] when `config.json` or the weights (or a shard) are missing or the shard index is malformed.
+    /// [`Error::Model`] when `config.json` or the weights (or a shard) are missing or the shard index or a card beside them is malformed.
     pub fn open(name: &str, dir: &Path, origin: Origin) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::model(dir, "no such folder"));
@@ -106,7 +106,7 @@ impl ModelFolder {
             weights,
             index,
             preprocessor: here(PREPROCESSOR),
-            card: Card::read(dir).unwrap_or_default(),
+            card: Card::read(dir)?,
             origin,
         })
     }
@@ -153,7 +153,7 @@ impl ModelFolder {
         sizes.map(|m| m.len()).sum()
     }
 
-    /// One SHA-256 over names and digests of the config, the weights and the tokenizer: what a run records as its base.
+    /// One SHA-256 over the names and digests of [`files`](Self::files): what a run records as its base.
     ///
     /// # Errors
     /// [`Error::Io`].

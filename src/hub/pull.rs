@@ -26,9 +26,9 @@ pub struct Pulled {
     pub notes: Vec<String>,
 }
 
-/// Brings the cache up to date with the hub: one request for the listing, then what is missing.
+/// Brings the cache up to date with the hub: one request for the listing, then what is missing or damaged.
 ///
-/// A full commit id whose snapshot is whole needs no request. Several processes may pull at the same time.
+/// A full commit id whose snapshot is whole and undamaged needs no request. Several processes may pull at the same time.
 ///
 /// # Errors
 /// [`Error::Usage`] for a malformed name; [`Error::Hub`] when offline, unreachable, refused, without safetensors, or
@@ -45,7 +45,10 @@ pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, opti
         && let Some(cached) = Cached::find(&options.cache, id, revision)?.filter(Cached::is_whole)
     {
         guard.check(&cached.dir)?;
-        return Ok(Pulled { folder: cached.open(name)?, downloaded: Vec::new(), bytes: 0, notes: Vec::new() });
+        let folder = cached.open(name)?;
+        if options.offline || is_undamaged(&folder)? {
+            return Ok(Pulled { folder, downloaded: Vec::new(), bytes: 0, notes: Vec::new() });
+        }
     }
     if options.offline {
         return Err(Error::Hub(format!(
@@ -66,8 +69,10 @@ pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, opti
         work.bring(file)?;
     }
     if plan.last().is_some_and(|f| f.name == INDEX) {
-        for file in shard_files(source, &listing, &work.snapshot.join(INDEX))? {
-            work.bring(&file)?;
+        let shards = shard_files(source, &listing, &work.snapshot.join(INDEX))?;
+        work.check_space(&shards)?;
+        for file in &shards {
+            work.bring(file)?;
         }
     }
     if listing.commit != revision {
@@ -103,6 +108,18 @@ fn shard_files(source: &ModelName, listing: &Listing, index: &Path) -> Result<Ve
         file.ok_or_else(|| Error::Hub(format!("{source}: its index names {name}, which the repository does not have")))
     };
     shards(index)?.iter().map(find).collect()
+}
+
+/// Reads the files whose SHA-256 the cache knows.
+fn is_undamaged(folder: &ModelFolder) -> Result<bool> {
+    for path in folder.files().iter().map(|n| folder.dir.join(n)) {
+        if let Some(expected) = cache::named_digest(&path)
+            && fsio::sha256_file(&path)? != expected
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn notes(folder: &ModelFolder) -> Vec<String> {
@@ -159,7 +176,6 @@ impl Work<'_> {
     /// Makes `snapshots/<commit>/<name>` exist, from a blob that is here or from the hub.
     fn bring(&mut self, file: &RemoteFile) -> Result<()> {
         let link = self.snapshot.join(&file.name);
-        let right_size = |p: &Path| std::fs::metadata(p).is_ok_and(|m| file.bytes.is_none_or(|b| b == m.len()));
         let card = self.guard.sha256.get(&file.name);
         if let (Some(listed), Some(card)) = (&file.sha256, card)
             && listed != card
@@ -170,7 +186,15 @@ impl Work<'_> {
                 self.id, file.name
             )));
         }
-        if right_size(&link) {
+        let sha256 = file.sha256.as_ref().or(card);
+        let is_right = |path: &Path| -> Result<bool> {
+            let right_size = std::fs::metadata(path).is_ok_and(|m| file.bytes.is_none_or(|b| b == m.len()));
+            match sha256.filter(|_| right_size) {
+                Some(expected) => Ok(fsio::sha256_file(path)? == *expected),
+                None => Ok(right_size),
+            }
+        };
+        if is_right(&link)? {
             return Ok(());
         }
         // Without a name for its content a file is fetched anew each time and named by its own digest.
@@ -179,12 +203,12 @@ impl Work<'_> {
         let mut path = blob(known.unwrap_or(&format!("new-{}", std::process::id())));
         let dir = path.parent().unwrap_or(&self.options.cache);
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        if known.is_none() || !right_size(&path) {
+        if known.is_none() || !is_right(&path)? {
             let job = Job {
                 url: self.repo.url(&file.name),
                 name: &file.name,
                 bytes: file.bytes,
-                sha256: file.sha256.as_deref().or(card.map(String::as_str)),
+                sha256: sha256.map(String::as_str),
                 target: path.clone(),
                 resumable: known.is_some(),
             };

@@ -1,6 +1,6 @@
 //! The order in which a name is looked up.
 
-use super::card::{CARD, Card, Guard, cards};
+use super::card::{Card, Guard, cards};
 use super::folder::{Origin, looks_like_model, missing};
 use super::name::ModelName;
 use super::pull::fetch_snapshot;
@@ -23,36 +23,37 @@ pub(super) struct Target {
 /// [`Error::Hub`] for what [`pull`](super::pull()) reports and for a model that is not here while offline.
 pub fn resolve(name: &str, options: &HubOptions) -> Result<ModelFolder> {
     let path = Path::new(name);
-    if path.is_dir() && looks_like_model(path) {
-        return local(name, path, Origin::Folder, options);
-    }
-    if path.is_dir() && path.join(CARD).is_file() {
-        let card = Card::read(path)?;
-        let wanted = card.map(|c| from_card(path, c, None)).transpose()?;
-        return wanted.map_or_else(|| Err(Error::model(path, "no card")), |w| remote(name, &w, options));
+    if let Some(found) = at(name, path, Origin::Folder, options)? {
+        return Ok(found);
     }
     let parsed = match ModelName::parse(name) {
         Err(_) if path.is_dir() => return ModelFolder::open(name, path, Origin::Folder),
         parsed => parsed?,
     };
-    if let (Some(card_name), None) = (parsed.card_name(), &parsed.revision) {
-        let dir = options.models.join(card_name);
-        // Weights here win; a config alone beside a card is no reason not to fetch the rest.
-        let whole = || missing(&dir).is_ok_and(|m| m.is_empty());
-        if looks_like_model(&dir) && (whole() || Card::read(&dir)?.is_none_or(|c| c.hub.is_none())) {
-            return local(name, &dir, Origin::Project, options);
-        }
+    if let (Some(card_name), None) = (parsed.card_name(), &parsed.revision)
+        && let Some(found) = at(name, &options.models.join(card_name), Origin::Project, options)?
+    {
+        return Ok(found);
     }
     remote(name, &target(&parsed, options)?, options)
 }
 
-fn local(name: &str, dir: &Path, origin: Origin, options: &HubOptions) -> Result<ModelFolder> {
-    let card = Card::read(dir)?;
-    let folder = ModelFolder::open(name, dir, origin)?;
-    if let Some(card) = card.filter(|_| options.check_digests) {
-        Guard { sha256: card.sha256 }.check(dir)?;
+/// The model of a folder: its own files, or what its card names; `None` when it has neither.
+fn at(name: &str, dir: &Path, origin: Origin, options: &HubOptions) -> Result<Option<ModelFolder>> {
+    if !dir.is_dir() {
+        return Ok(None);
     }
-    Ok(folder)
+    let card = Card::read(dir)?;
+    let has_hub = card.as_ref().is_some_and(|c| c.hub.is_some());
+    // Weights here win; a config alone beside a card is no reason not to fetch the rest.
+    if looks_like_model(dir) && (!has_hub || missing(dir)?.is_empty()) {
+        let folder = ModelFolder::open(name, dir, origin)?;
+        if let Some(card) = card.filter(|_| options.check_digests) {
+            Guard { sha256: card.sha256 }.check(dir)?;
+        }
+        return Ok(Some(folder));
+    }
+    card.map(|card| remote(name, &from_card(dir, card, None)?, options)).transpose()
 }
 
 fn remote(name: &str, wanted: &Target, options: &HubOptions) -> Result<ModelFolder> {
@@ -72,7 +73,9 @@ fn remote(name: &str, wanted: &Target, options: &HubOptions) -> Result<ModelFold
     if options.offline {
         let lack = match &cached {
             Some(c) => format!("is incomplete in the cache: missing {}", c.missing.join(", ")),
-            None => "is not in the cache".into(),
+            None => {
+                "is not in the cache: it needs config.json, model.safetensors and, for texts, tokenizer.json".into()
+            }
         };
         return Err(Error::Hub(format!(
             "offline (HF_HUB_OFFLINE is set): `{}` is not in {}, and {lack} ({}); unset HF_HUB_OFFLINE and run `morec models \

@@ -49,10 +49,19 @@ pub struct FileReport {
 /// One thing that is wrong.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// The file concerned.
+    /// The file concerned; `.` for the folder as a whole.
     pub file: String,
     /// What is wrong.
     pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.file != "." {
+            write!(f, "{}: ", self.file)?;
+        }
+        f.write_str(&self.message)
+    }
 }
 
 /// Checks a model folder.
@@ -94,7 +103,7 @@ impl Report {
         if self.problems.is_empty() {
             return Ok(self);
         }
-        let all: Vec<String> = self.problems.iter().map(|p| format!("{}: {}", p.file, p.message)).collect();
+        let all: Vec<String> = self.problems.iter().map(Problem::to_string).collect();
         Err(Error::model(&self.dir, all.join("; ")))
     }
 
@@ -125,14 +134,14 @@ impl Report {
         let path = dir.join(name);
         let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
         let sha256 = fsio::sha256_file(&path)?;
-        let blob = std::fs::read_link(&path).ok().and_then(|t| t.file_name()?.to_str().map(String::from));
-        let blob = blob.filter(|b| b.len() == 64 && b.bytes().all(|c| c.is_ascii_hexdigit()));
+        let blob = super::cache::named_digest(&path);
         let mut checked = None;
         for (by, expected) in [("hub", blob.as_ref()), ("card", card.and_then(|c| c.sha256.get(name)))] {
             let Some(expected) = expected else { continue };
             checked = Some(by);
             if *expected != sha256 {
-                let whose = if by == "hub" { "its name in the cache says" } else { "the card says" };
+                let whose =
+                    if by == "hub" { "its name in the cache says (pull again to repair it)" } else { "the card says" };
                 self.problem(name, format!("damaged or another version: SHA-256 {sha256}, {whose} {expected}"));
             }
         }
