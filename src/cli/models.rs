@@ -59,7 +59,8 @@ pub fn run(args: ModelsArgs) -> Result<()> {
 #[derive(Debug, Serialize)]
 struct Entry {
     name: String,
-    /// `models`, `cache`, `incomplete` or `hub` (a card whose files are not here), or `-` when its card names no hub.
+    /// `folder` (of the working folder), `models`, `cache`, `incomplete`, `hub` (a card whose files are not here), or `-`
+    /// (the same, and its card names no hub).
     place: &'static str,
     dir: Option<PathBuf>,
     bytes: Option<u64>,
@@ -152,7 +153,8 @@ fn found(name: String, folder: &ModelFolder, card: Option<&Card>) -> Entry {
     let model_type = || folder.config().ok()?.get("model_type")?.as_str().map(String::from);
     let (place, id, commit) = match &folder.origin {
         Origin::Cache { id, commit } | Origin::Hub { id, commit } => ("cache", Some(id.clone()), Some(commit.clone())),
-        Origin::Folder | Origin::Project => ("models", None, None),
+        Origin::Project => ("models", None, None),
+        Origin::Folder => ("folder", None, None),
     };
     Entry {
         place,
