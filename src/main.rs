@@ -1,2 +1,18 @@
+<<<<<<< HEAD
 //! parse → run → exit code
 fn main() {}
+=======
+//! The `morec` command: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match morec::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("morec: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+>>>>>>> hub

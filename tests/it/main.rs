@@ -2,4 +2,5 @@
 
 mod golden;
 mod grad;
+mod hub;
 mod nn_ops;

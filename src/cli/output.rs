@@ -1,0 +1,54 @@
+//! What a command says on stdout.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+
+/// Prints text. A reader that has gone away (`morec … | head`) is no error.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints pretty JSON and a final newline.
+pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::io("stdout")(std::io::Error::other(e)))?;
+    print(&(text + "\n"))
+}
+
+/// Left-aligned columns, two spaces apart; the last one is not padded.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let cell = |row: &Vec<String>, i: usize| row.get(i).map_or(0, |c| c.chars().count());
+    let widths: Vec<usize> = (0..columns).map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        cells.join("  ").trim_end().to_string() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Bytes for people, in powers of ten as disks and hubs count: `90.9 MB`.
+pub(super) fn bytes(n: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        assert_eq!(super::bytes(999), "999 B");
+        assert_eq!(super::bytes(90_868_376), "90.9 MB");
+        assert_eq!(super::bytes(1_000_000_000), "1.0 GB");
+    }
+}

@@ -1,0 +1,189 @@
+//! `model.toml`: where a model comes from, what it is, and what its files must be.
+
+use super::cache::named_digest;
+use crate::error::{Error, Result};
+use crate::fsio;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Name of the card inside a model's folder.
+pub const CARD: &str = "model.toml";
+
+/// Cards that come with the program, so that their names work in any folder.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("all-minilm-l6-v2", include_str!("../../models/all-minilm-l6-v2/model.toml")),
+    ("bert-base-uncased", include_str!("../../models/bert-base-uncased/model.toml")),
+    ("bert-tiny", include_str!("../../models/bert-tiny/model.toml")),
+    ("bert-tiny-splade", include_str!("../../models/bert-tiny-splade/model.toml")),
+    ("roberta-base", include_str!("../../models/roberta-base/model.toml")),
+];
+
+/// A model's card.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// The same as the folder's name.
+    pub name: String,
+    /// What it is, in a line.
+    pub summary: String,
+    /// `text` or `image`.
+    pub modality: String,
+    /// `model_type` of its `config.json`, for example `bert`.
+    pub architecture: String,
+    /// SPDX identifier.
+    pub licence: String,
+    /// Who made it, and where the files come from.
+    pub origin: String,
+    /// The hub repository, where one is known.
+    pub hub: Option<HubSource>,
+    /// How inputs are made and outputs are pooled.
+    #[serde(default)]
+    pub preprocessing: Preprocessing,
+    /// SHA-256 of files, lower-case hex, as far as they are known.
+    #[serde(default)]
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// A repository of the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubSource {
+    /// `owner/name`.
+    pub id: String,
+    /// Branch, tag or commit.
+    #[serde(default = "main_branch")]
+    pub revision: String,
+}
+
+fn main_branch() -> String {
+    "main".into()
+}
+
+/// How a text or image goes in and a vector comes out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// `mean` (over real tokens), `cls` or `pooler`.
+    pub pooling: Option<String>,
+    /// Tokens after which a text is cut, special tokens included.
+    pub max_tokens: Option<u32>,
+    /// Side length of an image in pixels.
+    pub image_size: Option<u32>,
+}
+
+impl Card {
+    /// Parses a card; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a syntax error, an unknown key or an impossible value.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let card: Self = toml::from_str(text).map_err(|e| Error::model(path, format!("not a model card: {e}")))?;
+        let wrong = |message: String| Error::model(path, message);
+        if !["text", "image"].contains(&card.modality.as_str()) {
+            return Err(wrong(format!("modality `{}`: use `text` or `image`", card.modality)));
+        }
+        if let Some(pooling) = card.preprocessing.pooling.as_deref().filter(|p| !["mean", "cls", "pooler"].contains(p))
+        {
+            return Err(wrong(format!("preprocessing.pooling `{pooling}`: use `mean`, `cls` or `pooler`")));
+        }
+        if let Some(hub) = &card.hub {
+            super::name::check_id(&hub.id).map_err(|why| wrong(format!("hub.id `{}`: {why}", hub.id)))?;
+            super::name::check_revision(&hub.revision).map_err(|e| wrong(format!("hub.revision: {e}")))?;
+        }
+        for (file, digest) in &card.sha256 {
+            if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+                return Err(wrong(format!("sha256 of `{file}` is not 64 lower-case hex digits")));
+            }
+            if !super::name::is_safe_token(file) {
+                return Err(wrong(format!("sha256 names `{file}`, which is not a plain file name")));
+            }
+        }
+        Ok(card)
+    }
+
+    /// Reads `dir/model.toml`; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Card::parse`], and [`Error::Io`].
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(CARD);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Self::parse(&path, &fsio::read_text(&path)?).map(Some)
+    }
+
+    /// The card that comes with the program under this name.
+    pub(super) fn built_in(name: &str) -> Option<Self> {
+        let (name, text) = BUILT_IN.iter().find(|(n, _)| *n == name)?;
+        Self::parse(Path::new(name), text).ok()
+    }
+
+    /// What is known about the content of this revision; nothing when the card speaks of another one.
+    pub(super) fn guard(&self, revision: &str) -> Guard {
+        let ours = self.hub.as_ref().is_none_or(|h| h.revision == revision);
+        Guard { sha256: if ours { self.sha256.clone() } else { BTreeMap::new() } }
+    }
+}
+
+/// Expected digests of files; empty when nothing is known.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    /// SHA-256 by file name, lower-case hex.
+    pub sha256: BTreeMap<String, String>,
+}
+
+impl Guard {
+    /// Compares the files of `dir` that exist with what is expected.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the first file that differs, [`Error::Io`].
+    pub fn check(&self, dir: &Path) -> Result<()> {
+        for (name, expected) in &self.sha256 {
+            let path = dir.join(name);
+            // In the hub's cache a file links to a blob named by its SHA-256, checked when it arrived; `verify` reads all.
+            if !path.exists() || named_digest(&path).as_ref() == Some(expected) {
+                continue;
+            }
+            let found = fsio::sha256_file(&path)?;
+            if found != *expected {
+                let m = format!("its SHA-256 is {found}, the model's card says {expected}: damaged or another version");
+                return Err(Error::model(&path, m));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every card: those of `models/` first, then the built-in ones that it does not replace, in name order.
+///
+/// # Errors
+/// As [`Card::read`]; [`Error::Model`] when a card is not named like its folder.
+pub fn cards(models: &Path) -> Result<Vec<Card>> {
+    let mut found = BTreeMap::new();
+    for name in subfolders(models) {
+        let dir = models.join(&name);
+        if let Some(card) = Card::read(&dir)? {
+            if card.name != name {
+                return Err(Error::model(dir.join(CARD), format!("its name is `{}`, unlike its folder", card.name)));
+            }
+            found.insert(name, card);
+        }
+    }
+    for (name, _) in BUILT_IN {
+        if let (false, Some(card)) = (found.contains_key(*name), Card::built_in(name)) {
+            found.insert((*name).into(), card);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Names of the folders inside `dir`, sorted; hidden ones and those that are not UTF-8 left out.
+pub(crate) fn subfolders(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir());
+    let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.retain(|n| !n.starts_with('.'));
+    names.sort();
+    names
+}

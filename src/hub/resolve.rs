@@ -1,0 +1,119 @@
+//! The order in which a name is looked up.
+
+use super::card::{Card, Guard, cards};
+use super::folder::{Origin, looks_like_model, missing};
+use super::name::ModelName;
+use super::pull::fetch_snapshot;
+use super::{Cached, HubOptions, ModelFolder};
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// A repository and what its files must be.
+pub(super) struct Target {
+    /// Id and revision, both set.
+    pub source: ModelName,
+    pub guard: Guard,
+    pub card: Option<Card>,
+}
+
+/// Finds the model called `name`, fetching it only when nothing local will do.
+///
+/// # Errors
+/// [`Error::Usage`] for a malformed name, [`Error::Model`] for a folder that is not whole or differs from its card,
+/// [`Error::Hub`] for what [`pull`](super::pull()) reports and for a model that is not here while offline.
+pub fn resolve(name: &str, options: &HubOptions) -> Result<ModelFolder> {
+    let path = Path::new(name);
+    if let Some(found) = at(name, path, Origin::Folder, options)? {
+        return Ok(found);
+    }
+    let parsed = match ModelName::parse(name) {
+        Err(_) if path.is_dir() => return ModelFolder::open(name, path, Origin::Folder),
+        parsed => parsed?,
+    };
+    if let (Some(card_name), None) = (parsed.card_name(), &parsed.revision)
+        && let Some(found) = at(name, &options.models.join(card_name), Origin::Project, options)?
+    {
+        return Ok(found);
+    }
+    remote(name, &target(&parsed, options)?, options)
+}
+
+/// The model of a folder: its own files, or what its card names; `None` when it has neither.
+fn at(name: &str, dir: &Path, origin: Origin, options: &HubOptions) -> Result<Option<ModelFolder>> {
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    let card = Card::read(dir)?;
+    let has_hub = card.as_ref().is_some_and(|c| c.hub.is_some());
+    // Weights here win; a config alone beside a card is no reason not to fetch the rest.
+    if looks_like_model(dir) && (!has_hub || missing(dir)?.is_empty()) {
+        let folder = ModelFolder::open(name, dir, origin)?;
+        if let Some(card) = card.filter(|_| options.check_digests) {
+            Guard { sha256: card.sha256 }.check(dir)?;
+        }
+        return Ok(Some(folder));
+    }
+    card.map(|card| remote(name, &from_card(dir, card, None)?, options)).transpose()
+}
+
+fn remote(name: &str, wanted: &Target, options: &HubOptions) -> Result<ModelFolder> {
+    let (id, revision) = (&wanted.source.id, wanted.source.revision.as_deref().unwrap_or("main"));
+    let cached = Cached::find(&options.cache, id, revision)?;
+    let usable = cached.as_ref().filter(|c| c.missing.is_empty());
+    let with_card = |mut folder: ModelFolder| {
+        folder.card = wanted.card.clone();
+        folder
+    };
+    if let Some(cached) = usable.filter(|c| options.offline || c.is_whole()) {
+        if options.check_digests {
+            wanted.guard.check(&cached.dir)?;
+        }
+        return cached.open(name).map(with_card);
+    }
+    if options.offline {
+        let lack = match &cached {
+            Some(c) => format!("is incomplete in the cache: missing {}", c.missing.join(", ")),
+            None => {
+                "is not in the cache: it needs config.json, model.safetensors and, for texts, tokenizer.json".into()
+            }
+        };
+        return Err(Error::Hub(format!(
+            "offline (HF_HUB_OFFLINE is set): `{}` is not in {}, and {lack} ({}); unset HF_HUB_OFFLINE and run `morec models \
+             pull {name}`, or copy the model's files into a folder and give its path",
+            wanted.source,
+            options.models.display(),
+            options.cache.display()
+        )));
+    }
+    match (fetch_snapshot(name, &wanted.source, &wanted.guard, options), usable) {
+        (Ok(pulled), _) => Ok(with_card(pulled.folder)),
+        // Usable but without a tokenizer, and the hub does not answer: what is here may still do.
+        (Err(Error::Hub(_)), Some(cached)) => cached.open(name).map(with_card),
+        (Err(e), _) => Err(e),
+    }
+}
+
+/// Which repository a name stands for: a card's, or the name itself.
+pub(super) fn target(name: &ModelName, options: &HubOptions) -> Result<Target> {
+    if let Some(card_name) = name.card_name() {
+        let dir = options.models.join(card_name);
+        if let Some(card) = Card::read(&dir)?.or_else(|| Card::built_in(card_name)) {
+            return from_card(&dir, card, name.revision.as_deref());
+        }
+    }
+    let revision = name.revision.clone().unwrap_or_else(|| "main".into());
+    let same = |c: &Card| c.hub.as_ref().is_some_and(|h| h.id == name.id && h.revision == revision);
+    let card = cards(&options.models)?.into_iter().find(same);
+    let guard = card.as_ref().map(|c| c.guard(&revision)).unwrap_or_default();
+    Ok(Target { source: ModelName { id: name.id.clone(), revision: Some(revision) }, guard, card })
+}
+
+fn from_card(dir: &Path, card: Card, revision: Option<&str>) -> Result<Target> {
+    let Some(hub) = &card.hub else {
+        let m = format!("its files are not here, and its card gives no hub repository; they come from {}", card.origin);
+        return Err(Error::model(dir, m));
+    };
+    let revision = revision.unwrap_or(&hub.revision).to_string();
+    let source = ModelName { id: hub.id.clone(), revision: Some(revision.clone()) };
+    Ok(Target { guard: card.guard(&revision), source, card: Some(card) })
+}

@@ -1,0 +1,272 @@
+//! Reads every file of a model folder and says what is wrong with it.
+
+use super::ModelFolder;
+use super::card::Card;
+use super::folder::{CONFIG, INDEX, Origin, TOKENIZER, WEIGHTS, shards};
+use crate::error::{Error, Result};
+use crate::fsio;
+use safetensors::SafeTensors;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Element types that load; everything else (packed 4- and 8-bit floats) needs a conversion first.
+const DTYPES: &[&str] = &["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "U32", "BOOL"];
+
+/// What [`inspect`] found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The folder.
+    pub dir: PathBuf,
+    /// `model_type` of `config.json`.
+    pub model_type: Option<String>,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of elements of all tensors.
+    pub parameters: u64,
+    /// Number of tensors by element type.
+    pub dtypes: BTreeMap<String, usize>,
+    /// The files that were read.
+    pub files: Vec<FileReport>,
+    /// Everything that is wrong; empty when the model can be used.
+    pub problems: Vec<Problem>,
+}
+
+/// One file.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileReport {
+    /// Its name.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256, lower-case hex.
+    pub sha256: String,
+    /// What the digest was compared with: `card`, `hub` (the name of its blob), or nothing.
+    pub checked: Option<&'static str>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    /// The file concerned; `.` for the folder as a whole.
+    pub file: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.file != "." {
+            write!(f, "{}: ", self.file)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Checks a model folder.
+///
+/// # Errors
+/// [`Error::Model`] with everything that is wrong, [`Error::Io`].
+pub fn verify(dir: &Path) -> Result<Report> {
+    inspect(dir, None)?.into_result()
+}
+
+/// As [`verify`], but what is wrong with the model is in the report. `card` stands in when the folder has none.
+///
+/// # Errors
+/// [`Error::Model`] when there is no such folder or its card cannot be read, [`Error::Io`].
+pub fn inspect(dir: &Path, card: Option<&Card>) -> Result<Report> {
+    if !dir.is_dir() {
+        return Err(Error::model(dir, "no such folder"));
+    }
+    let own = Card::read(dir)?;
+    let mut report = Report {
+        dir: dir.into(),
+        model_type: None,
+        tensors: 0,
+        parameters: 0,
+        dtypes: BTreeMap::new(),
+        files: Vec::new(),
+        problems: Vec::new(),
+    };
+    report.read(dir, own.as_ref().or(card))?;
+    Ok(report)
+}
+
+impl Report {
+    /// The report itself when nothing is wrong.
+    ///
+    /// # Errors
+    /// [`Error::Model`] listing the problems.
+    pub fn into_result(self) -> Result<Self> {
+        if self.problems.is_empty() {
+            return Ok(self);
+        }
+        let all: Vec<String> = self.problems.iter().map(Problem::to_string).collect();
+        Err(Error::model(&self.dir, all.join("; ")))
+    }
+
+    fn problem(&mut self, file: &str, message: impl Into<String>) {
+        self.problems.push(Problem { file: file.into(), message: message.into() });
+    }
+
+    fn read(&mut self, dir: &Path, card: Option<&Card>) -> Result<()> {
+        match ModelFolder::open("", dir, Origin::Folder) {
+            Ok(folder) => {
+                for name in folder.files() {
+                    self.digest(dir, &name, card)?;
+                }
+                self.weights(dir, &folder)?;
+            }
+            Err(Error::Model { message, .. }) => self.problem(".", message),
+            Err(e) => return Err(e),
+        }
+        let config = self.config(dir, card)?;
+        self.tokenizer(dir, &config)?;
+        for name in card.iter().flat_map(|c| c.sha256.keys()).filter(|n| !dir.join(n).is_file()) {
+            self.problem(name, "missing, and the card lists it");
+        }
+        Ok(())
+    }
+
+    fn digest(&mut self, dir: &Path, name: &str, card: Option<&Card>) -> Result<()> {
+        let path = dir.join(name);
+        let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let sha256 = fsio::sha256_file(&path)?;
+        let blob = super::cache::named_digest(&path);
+        let mut checked = None;
+        for (by, expected) in [("hub", blob.as_ref()), ("card", card.and_then(|c| c.sha256.get(name)))] {
+            let Some(expected) = expected else { continue };
+            checked = Some(by);
+            if *expected != sha256 {
+                let whose =
+                    if by == "hub" { "its name in the cache says (pull again to repair it)" } else { "the card says" };
+                self.problem(name, format!("damaged or another version: SHA-256 {sha256}, {whose} {expected}"));
+            }
+        }
+        self.files.push(FileReport { name: name.into(), bytes, sha256, checked });
+        Ok(())
+    }
+
+    fn config(&mut self, dir: &Path, card: Option<&Card>) -> Result<serde_json::Value> {
+        let path = dir.join(CONFIG);
+        if !path.is_file() {
+            return Ok(serde_json::Value::Null);
+        }
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let config: serde_json::Value = match serde_json::from_slice(&bytes) {
+            Ok(config) => config,
+            Err(e) => {
+                self.problem(CONFIG, format!("not JSON: {e}"));
+                return Ok(serde_json::Value::Null);
+            }
+        };
+        self.model_type = config.get("model_type").and_then(|m| m.as_str()).map(String::from);
+        match (&self.model_type, card) {
+            (None, _) => self.problem(CONFIG, "has no `model_type`, so the architecture is unknown"),
+            (Some(found), Some(card)) if *found != card.architecture => {
+                self.problem(CONFIG, format!("model_type is `{found}`, the card says `{}`", card.architecture));
+            }
+            _ => {}
+        }
+        Ok(config)
+    }
+
+    fn tokenizer(&mut self, dir: &Path, config: &serde_json::Value) -> Result<()> {
+        let path = dir.join(TOKENIZER);
+        if !path.is_file() {
+            return Ok(());
+        }
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        match tokenizers::Tokenizer::from_bytes(&bytes) {
+            Err(e) => self.problem(TOKENIZER, format!("does not parse: {e}")),
+            Ok(tokenizer) => {
+                let top = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| u64::from(id) + 1);
+                if let Some(rows) = config.get("vocab_size").and_then(|v| v.as_u64()).filter(|rows| *rows < top) {
+                    self.problem(
+                        TOKENIZER,
+                        format!("has token ids up to {}, config.json embeds {rows} tokens", top - 1),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn weights(&mut self, dir: &Path, folder: &ModelFolder) -> Result<()> {
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        for path in &folder.weights {
+            let shard = path.file_name().and_then(|n| n.to_str()).unwrap_or(WEIGHTS).to_string();
+            for name in self.header(path, &shard)? {
+                if let Some(other) = seen.insert(name.clone(), shard.clone()) {
+                    self.problem(&shard, format!("has the tensor `{name}`, and so has {other}"));
+                }
+            }
+        }
+        match &folder.index {
+            Some(index) => self.index(dir, index, &seen),
+            None => Ok(()),
+        }
+    }
+
+    /// Tensor names of one file. Opening it checks the header's length, each offset and the file's length.
+    fn header(&mut self, path: &Path, shard: &str) -> Result<BTreeSet<String>> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        if file.metadata().map_err(Error::io(path))?.len() < 8 {
+            self.problem(shard, "too short for a safetensors file");
+            return Ok(BTreeSet::new());
+        }
+        // SAFETY: read only, and dropped here; a file that another program cuts meanwhile is not a model anyway.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let tensors = match SafeTensors::deserialize(&map) {
+            Ok(tensors) => tensors,
+            Err(e) => {
+                self.problem(shard, format!("not a whole safetensors file: {e}"));
+                return Ok(BTreeSet::new());
+            }
+        };
+        let mut names = BTreeSet::new();
+        for (name, view) in tensors.iter() {
+            let dtype = view.dtype().to_string();
+            if !DTYPES.contains(&dtype.as_str()) {
+                self.problem(shard, format!("the tensor `{name}` is {dtype}, which cannot be loaded"));
+            }
+            self.tensors += 1;
+            self.parameters += view.shape().iter().map(|d| *d as u64).product::<u64>();
+            *self.dtypes.entry(dtype).or_default() += 1;
+            names.insert(name.to_string());
+        }
+        if names.is_empty() {
+            self.problem(shard, "holds no tensors");
+        }
+        Ok(names)
+    }
+
+    /// Compares the index with what the shards hold, both ways.
+    fn index(&mut self, dir: &Path, index: &Path, seen: &BTreeMap<String, String>) -> Result<()> {
+        let text = fsio::read_text(index)?;
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let empty = serde_json::Map::new();
+        let map = value.get("weight_map").and_then(|m| m.as_object()).unwrap_or(&empty);
+        for (tensor, shard) in map {
+            let shard = shard.as_str().unwrap_or_default();
+            match seen.get(tensor) {
+                Some(there) if there == shard => {}
+                Some(there) => self.problem(INDEX, format!("puts `{tensor}` into {shard}, it is in {there}")),
+                None => self.problem(INDEX, format!("puts `{tensor}` into {shard}, which does not have it")),
+            }
+        }
+        for tensor in seen.keys().filter(|t| !map.contains_key(*t)) {
+            self.problem(INDEX, format!("does not name the tensor `{tensor}`"));
+        }
+        let known: BTreeSet<String> = shards(index)?.into_iter().collect();
+        for entry in std::fs::read_dir(dir).map_err(Error::io(dir))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".safetensors") && !known.contains(&name) {
+                self.problem(&name, "is not named by the index");
+            }
+        }
+        Ok(())
+    }
+}
