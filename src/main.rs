@@ -1,7 +1,3 @@
-<<<<<<< HEAD
-//! parse → run → exit code
-fn main() {}
-=======
 //! The `morec` command: parse, run, exit code.
 
 use std::process::ExitCode;
@@ -15,4 +11,3 @@ fn main() -> ExitCode {
         }
     }
 }
->>>>>>> hub

@@ -3,13 +3,21 @@
 use crate::error::Result;
 use clap::{Parser, Subcommand};
 
+mod console;
 pub mod doctor;
 pub mod models;
 mod output;
+mod results;
+mod settings;
+pub mod train;
+pub mod transfer;
 
 /// Modality-based transferable recommendation.
+///
+/// Exit codes: 0 done; 1 internal or I/O error; 2 usage or settings; 3 data; 4 model, run or checkpoint;
+/// 5 numeric failure (NaN, missing gradient); 6 model hub.
 #[derive(Debug, Parser)]
-#[command(name = "morec", version, about)]
+#[command(name = "morec", version, about, long_about, verbatim_doc_comment)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,6 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Train(train::TrainArgs),
+    Transfer(transfer::TransferArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
 }
@@ -26,8 +36,21 @@ enum Command {
 /// # Errors
 /// Those of the verb.
 pub fn run() -> Result<()> {
+    keep_memory();
     match Cli::parse().command {
+        Command::Train(args) => train::run(args),
+        Command::Transfer(args) => transfer::run(args),
         Command::Models(args) => models::run(args),
         Command::Doctor(args) => doctor::run(args),
+    }
+}
+
+/// Large buffers come and go each step: keep glibc from giving their pages back and faulting them in again.
+fn keep_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: two documented settings of this process's allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }

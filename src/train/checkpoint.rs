@@ -65,3 +65,14 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
     optimizer.restore(cursor.step, &Weights::open(&dir.join("optimizer.safetensors"))?, &model.params)?;
     Ok(cursor)
 }
+
+/// The step a checkpoint was taken at; 0 where there is none.
+pub fn step_of(dir: &Path) -> Result<u64> {
+    let path = dir.join("cursor.json");
+    if !path.exists() {
+        return Ok(0);
+    }
+    let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
+        .map_err(|e| Error::model(&path, format!("damaged: {e}; start the run again with --force")))?;
+    Ok(cursor.step)
+}

@@ -1,0 +1,54 @@
+//! Tables of results.
+
+use super::output;
+use crate::eval::Report;
+use crate::experiment::RunResult;
+use serde::Serialize;
+
+/// A row of a comparison.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Name of the method.
+    pub name: String,
+    /// Its test metrics.
+    pub test: Report,
+    /// What it cost, for trained methods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunResult>,
+}
+
+/// The comparison, metrics in per cent, protocol below.
+pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
+    let mut lines = vec![vec!["method".to_string()]];
+    for k in ks {
+        lines[0].extend([format!("HR@{k}"), format!("NDCG@{k}")]);
+    }
+    lines[0].extend(["cold NDCG", "trained", "of", "epochs", "s/epoch", "memory"].map(String::from));
+    let kmax = ks.iter().copied().filter(|k| *k == 10).next_back().or(ks.last().copied()).unwrap_or(10);
+    for r in rows {
+        let pc = |m: &str, k: usize| format!("{:.2}", 100.0 * r.test.get(&format!("{m}@{k}")));
+        let mut line = vec![r.name.clone()];
+        for &k in ks {
+            line.extend([pc("hr", k), pc("ndcg", k)]);
+        }
+        let cold = r.test.groups.get("cold").and_then(|(_, m)| m.get(&format!("ndcg@{kmax}")).copied());
+        line.push(cold.map_or("-".into(), |v| format!("{:.2}", 100.0 * v)));
+        let dash = || "-".to_string();
+        match &r.run {
+            None => line.extend((0..5).map(|_| dash())),
+            Some(run) => line.extend([
+                run.parameters.0.to_string(),
+                run.parameters.1.to_string(),
+                run.epochs.to_string(),
+                run.epoch_seconds.map_or_else(dash, |s| format!("{s:.1}")),
+                run.peak_memory.map_or_else(dash, output::bytes),
+            ]),
+        }
+        lines.push(line);
+    }
+    let mut text = output::table(&lines);
+    if let Some(r) = rows.first() {
+        text += &format!("metrics in %; {} users; {}\n", r.test.users, r.test.protocol);
+    }
+    text
+}

@@ -1,0 +1,55 @@
+//! Flags that every experiment verb shares, resolved to a [`Config`].
+
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Where settings come from, in order: defaults, `--config` files, `--data`, `-s`.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// TOML file(s) with settings; later ones win
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Data set folder made by `morec data import` (short for -s data.path=DIR)
+    #[arg(short, long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// One setting, for example -s train.lr=5e-4 (repeatable; wins over files)
+    #[arg(short, long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Threads to compute with (default: all cores)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl Settings {
+    /// The settings on top of `base`.
+    pub fn resolve(&self, base: &Config) -> Result<Config> {
+        if let Some(n) = self.threads {
+            if n == 0 {
+                return Err(Error::Usage("--threads has to be at least 1".into()));
+            }
+            // Only the first call of a process sets the pool; verbs call this once.
+            rayon::ThreadPoolBuilder::new().num_threads(n).build_global().map_err(|e| Error::Usage(format!("--threads: {e}")))?;
+        }
+        let mut set = vec![];
+        if let Some(d) = &self.data {
+            set.push(format!("data.path={}", toml::Value::String(d.display().to_string())));
+        }
+        set.extend(self.set.iter().cloned());
+        config::load(base, &self.config, &set)
+    }
+}
+
+/// The folder of a run: `--out`, or `runs/<name>`, or a name made of what it is.
+pub fn run_dir(out: Option<&PathBuf>, config: &Config, label: &str) -> PathBuf {
+    match out {
+        Some(o) => o.clone(),
+        None if !config.name.is_empty() => PathBuf::from("runs").join(&config.name),
+        None => {
+            let data = std::path::Path::new(&config.data.path);
+            let data = data.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            PathBuf::from("runs").join(format!("{data}-{label}-seed{}", config.seed))
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `morec train`: one model on one data set.
+
+use super::console::Console;
+use super::output;
+use super::results::{Row, comparison};
+use super::settings::{Settings, run_dir};
+use crate::config::{Config, ItemKind};
+use crate::error::{Error, Result};
+use crate::experiment::{self, Mode, Prepared};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Train a model on a data set: on a source domain, or from scratch
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Folder of the run (default: runs/<name>)
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    again: Again,
+    /// Print the plan (every parameter, its origin, whether it trains) and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to do with a run that exists.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Again {
+    /// Go on with a run that was stopped
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
+    /// Remove a run of this name and start it again
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl Again {
+    /// As a mode.
+    pub fn mode(self) -> Mode {
+        match (self.resume, self.force) {
+            (true, _) => Mode::Resume,
+            (_, true) => Mode::Force,
+            _ => Mode::New,
+        }
+    }
+}
+
+/// Runs the verb.
+pub fn run(args: TrainArgs) -> Result<()> {
+    let config = args.settings.resolve(&Config::default())?;
+    config.check()?;
+    if !config.transfer.source.is_empty() || !matches!(config.transfer.preset.as_str(), "" | "from-scratch") {
+        return Err(Error::Usage("`morec train` starts from scratch; `morec transfer` starts from a source run".into()));
+    }
+    let prepared = Prepared::open(&config)?;
+    if args.dry_run {
+        let plan = experiment::plan_of(&config, None, prepared.item_ids.len())?;
+        return if args.json { output::print_json(&plan) } else { output::print(&plan.table()) };
+    }
+    let label = match config.item.kind {
+        ItemKind::Id => "id",
+        ItemKind::Text => "text",
+    };
+    let dir = run_dir(args.out.as_ref(), &config, label);
+    let console = Console::new(&format!("[{label}]"), &config.train.metric);
+    let result = experiment::execute(&config, &prepared, None, &dir, args.again.mode(), vec![Box::new(console)])?;
+    if args.json {
+        return output::print_json(&result);
+    }
+    let row = Row { name: label.into(), test: result.test.clone(), run: Some(result) };
+    output::print(&comparison(&[row], &config.eval.ks))?;
+    output::print(&format!("model: {}\n", dir.join("best").display()))
+}

@@ -1,0 +1,8 @@
+//! One run from settings to results: prepare data, resolve the plan, train, evaluate, write it all down.
+
+mod prepare;
+mod run;
+pub mod usage;
+
+pub use prepare::Prepared;
+pub use run::{Mode, RunResult, baseline_rows, execute, plan_of};
