@@ -5,8 +5,10 @@ use clap::{Parser, Subcommand};
 
 mod console;
 pub mod doctor;
+pub mod evaluate;
 pub mod models;
 mod output;
+pub mod recommend;
 mod results;
 mod settings;
 pub mod train;
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Transfer(transfer::TransferArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Recommend(recommend::RecommendArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
 }
@@ -40,6 +44,8 @@ pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Train(args) => train::run(args),
         Command::Transfer(args) => transfer::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Recommend(args) => recommend::run(args),
         Command::Models(args) => models::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

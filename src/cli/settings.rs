@@ -25,19 +25,25 @@ pub struct Settings {
 impl Settings {
     /// The settings on top of `base`.
     pub fn resolve(&self, base: &Config) -> Result<Config> {
-        if let Some(n) = self.threads {
-            if n == 0 {
-                return Err(Error::Usage("--threads has to be at least 1".into()));
-            }
-            // Only the first call of a process sets the pool; verbs call this once.
-            rayon::ThreadPoolBuilder::new().num_threads(n).build_global().map_err(|e| Error::Usage(format!("--threads: {e}")))?;
-        }
+        use_threads(self.threads)?;
         let mut set = vec![];
         if let Some(d) = &self.data {
             set.push(format!("data.path={}", toml::Value::String(d.display().to_string())));
         }
         set.extend(self.set.iter().cloned());
         config::load(base, &self.config, &set)
+    }
+}
+
+/// Sets the size of the thread pool; once a process.
+pub fn use_threads(threads: Option<usize>) -> Result<()> {
+    match threads {
+        None => Ok(()),
+        Some(0) => Err(Error::Usage("--threads has to be at least 1".into())),
+        Some(n) => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+            pool.map_err(|e| Error::Usage(format!("--threads: {e}")))
+        }
     }
 }
 

@@ -5,4 +5,4 @@ mod run;
 pub mod usage;
 
 pub use prepare::Prepared;
-pub use run::{Mode, RunResult, baseline_rows, execute, plan_of};
+pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol};

@@ -1,0 +1,124 @@
+//! `morec evaluate`: rank the test (or validation) targets with trained models and baselines.
+
+use super::output;
+use super::results::{Row, comparison};
+use super::settings::Settings;
+use crate::config::{Config, ItemKind};
+use crate::error::{Error, Result};
+use crate::eval::{encode, ranks_file};
+use crate::experiment::{self, Prepared};
+use crate::model::{ModelFolder, pick_device};
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+
+/// Rank held-out items with trained models and baselines
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Runs or model folders; none: baselines only
+    #[arg(value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Which questions
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    part: Part,
+    /// Add the rows of most popular and Markov (always, when no run is given)
+    #[arg(long)]
+    baselines: bool,
+    /// Write the ranks of every user to this Parquet file (one run only)
+    #[arg(long, value_name = "FILE")]
+    ranks: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Held-out part.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    Test,
+    Valid,
+}
+
+/// Runs the verb.
+pub fn run(args: EvaluateArgs) -> Result<()> {
+    if args.ranks.is_some() && args.runs.len() != 1 {
+        return Err(Error::Usage("--ranks needs exactly one run".into()));
+    }
+    let models = args.runs.iter().map(|r| ModelFolder::open(r)).collect::<Result<Vec<_>>>()?;
+    let mut base = models.first().map_or_else(Config::default, |m| m.config.clone());
+    base.device = Config::default().device;
+    let config = args.settings.resolve(&base)?;
+    let mut rows = vec![];
+    if models.is_empty() || args.baselines {
+        let mut ids = config.clone();
+        ids.item.kind = ItemKind::Id; // baselines need no text
+        let prepared = open_part(&ids, args.part)?;
+        for (name, test) in experiment::baseline_rows(&ids, &prepared)? {
+            rows.push(Row { name, test, run: None });
+        }
+    }
+    for (m, path) in models.iter().zip(&args.runs) {
+        // Its own shape and reading of texts; the command's data and protocol.
+        let own = Config { data: config.data.clone(), eval: config.eval.clone(), device: config.device.clone(), ..m.config.clone() };
+        let prepared = open_part(&own, args.part)?;
+        check_items(m, &prepared)?;
+        let model = m.build(&pick_device(&own.device)?)?;
+        let features = model.features(&prepared.texts)?;
+        let cases = &prepared.split.test;
+        let name = experiment::protocol(&own, part_name(args.part));
+        let (test, ranks) = encode::evaluate(&model, &features, &prepared.split, cases, &own.eval, &name)?;
+        if let Some(file) = &args.ranks {
+            ranks_file::write(file, &prepared.data, &prepared.split, cases, &ranks)?;
+        }
+        rows.push(Row { name: path.display().to_string(), test, run: None });
+    }
+    if args.json {
+        return output::print_json(&rows);
+    }
+    output::print(&comparison(&rows, &config.eval.ks))
+}
+
+fn part_name(part: Part) -> &'static str {
+    match part {
+        Part::Test => "test",
+        Part::Valid => "validation",
+    }
+}
+
+/// The data with the asked part in the place of the test part.
+fn open_part(config: &Config, part: Part) -> Result<Prepared> {
+    let mut prepared = Prepared::open(config)?;
+    if matches!(part, Part::Valid) {
+        prepared.split.test = prepared.split.valid.clone();
+    }
+    Ok(prepared)
+}
+
+/// An ID model's rows are items of one data set: refuses any other catalogue.
+pub(super) fn check_items(model: &ModelFolder, prepared: &Prepared) -> Result<()> {
+    match &model.items {
+        Some(ids) if *ids != prepared.item_ids => Err(Error::model(
+            &model.dir,
+            format!(
+                "an ID model of {} items: this data set's {} candidates are others, and ID tables do not transfer; \
+                 train on it, or use a text model",
+                ids.len(),
+                prepared.item_ids.len()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The data set folder of a command, or the one the model was trained on.
+pub(super) fn data_dir(given: Option<&PathBuf>, model: &ModelFolder) -> Result<PathBuf> {
+    match given {
+        Some(d) => Ok(d.clone()),
+        None if Path::new(&model.config.data.path).exists() => Ok(PathBuf::from(&model.config.data.path)),
+        None => Err(Error::Usage(format!(
+            "--data DIR: the catalogue to recommend from (the training data `{}` is not here)",
+            model.config.data.path
+        ))),
+    }
+}
