@@ -49,6 +49,10 @@ pub(super) fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
     if config.item.kind != ItemKind::Text {
         return Ok(None);
     }
+    let dir = Path::new(&config.item.model);
+    if !config.item.pretrained && dir.is_dir() {
+        return Ok(Some(TextFolder::open(dir, false)?));
+    }
     let found = hub::resolve(&config.item.model, &HubOptions::from_env()?)?;
     Ok(Some(TextFolder::open(&found.dir, config.item.pretrained)?))
 }

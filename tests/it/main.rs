@@ -1,6 +1,10 @@
 //! One integration binary: a module a room.
 
+mod encoders;
 mod golden;
 mod grad;
 mod hub;
 mod nn_ops;
+mod ranking;
+mod support;
+mod training;

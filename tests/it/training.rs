@@ -1,0 +1,235 @@
+//! Optimiser, runs, resume, transfer: on made-up domains.
+
+use crate::golden::{close, golden};
+use crate::support::{domain, prepared, small_config, tiny_bert};
+use candle_core::{Device, Tensor};
+use morec::config::{Config, ItemKind, Schedule};
+use morec::experiment::{self, Mode, RunResult};
+use morec::model::ModelFolder;
+use morec::nn::Params;
+use morec::nn::init::Init;
+use morec::nn::weights::Weights;
+use morec::train::optimizer::AdamW;
+use morec::train::{Event, Observer};
+use morec::{Error, Result};
+use std::path::Path;
+
+#[test]
+fn adamw_and_clipping_are_pytorchs() {
+    let g = Weights::open(&golden("adamw.safetensors")).unwrap();
+    for (tag, clip) in [("param", 0.0), ("clipped", 1.0)] {
+        let (params, (a, b)) =
+            Params::fresh(0, &Device::Cpu, |s| Ok((s.weight("a", &[3, 5], Init::Zeros)?, s.weight("b", &[7], Init::Zeros)?))).unwrap();
+        a.set(&g.tensor("init/a", &Device::Cpu).unwrap()).unwrap();
+        b.set(&g.tensor("init/b", &Device::Cpu).unwrap()).unwrap();
+        let mut opt = AdamW::default();
+        for step in 1..=6 {
+            params.clear_grads();
+            for (p, n) in [(&a, "a"), (&b, "b")] {
+                p.add_grad_tensor(&g.tensor(&format!("grad/{step}/{n}"), &Device::Cpu).unwrap()).unwrap();
+            }
+            let norm = AdamW::norm(&params).unwrap();
+            let scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+            opt.step(&params, |_| 1e-2, 0.01, scale).unwrap();
+            for (p, n) in [(&a, "a"), (&b, "b")] {
+                let got = p.value().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                close(&format!("{tag}/{step}/{n}"), &got, &g.read(&format!("{tag}/{step}/{n}")).unwrap(), 1e-6);
+            }
+        }
+    }
+}
+
+fn weights(dir: &Path) -> Vec<(String, Vec<u32>)> {
+    let w = Weights::open(&dir.join("model.safetensors")).unwrap();
+    w.names().map(|n| (n.to_string(), w.read(n).unwrap().iter().map(|v| v.to_bits()).collect())).collect()
+}
+
+/// Stops training like a kill does: at once, in the middle of an epoch.
+struct StopAt(u64);
+impl Observer for StopAt {
+    fn on(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Step { step, .. } if *step == self.0 => Err(Error::Usage("stopped by the test".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn text_config(bert: &Path) -> Config {
+    let mut c = small_config(ItemKind::Text, bert);
+    c.train.accumulate = 2;
+    c.train.clip = 1.0;
+    c.train.warmup_steps = 3;
+    c.train.schedule = Schedule::Cosine;
+    c
+}
+
+fn train(c: &Config, dir: &Path, mode: Mode, stop: Option<u64>) -> Result<RunResult> {
+    let more: Vec<Box<dyn Observer>> = stop.into_iter().map(|s| Box::new(StopAt(s)) as Box<dyn Observer>).collect();
+    experiment::execute(c, &prepared("source", c), None, dir, mode, more)
+}
+
+#[test]
+fn a_stopped_run_resumes_bit_for_bit() {
+    let tmp = tempfile::tempdir().unwrap();
+    let c = text_config(&tiny_bert(&tmp.path().join("bert"), 0.1));
+    let straight = train(&c, &tmp.path().join("straight"), Mode::New, None).unwrap();
+    for stop in [2, 5, 7] {
+        // before the first checkpoint, inside the first epoch, in the second
+        let dir = tmp.path().join(format!("stopped-{stop}"));
+        train(&c, &dir, Mode::New, Some(stop)).unwrap_err();
+        let resumed = train(&c, &dir, Mode::Resume, None).unwrap();
+        assert_eq!(resumed.test, straight.test);
+        for part in ["best", "last/model"] {
+            assert_eq!(weights(&dir.join(part)), weights(&tmp.path().join("straight").join(part)), "stopped at {stop}");
+        }
+        // One line a logged step, none twice.
+        let steps = |d: &str| {
+            let text = std::fs::read_to_string(tmp.path().join(d).join("metrics.jsonl")).unwrap();
+            text.lines().filter(|l| l.contains("validation")).count()
+        };
+        assert_eq!(steps(&format!("stopped-{stop}")), steps("straight"));
+    }
+}
+
+#[test]
+fn a_run_that_exists_is_not_overwritten_and_other_settings_do_not_resume() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut c = small_config(ItemKind::Id, Path::new(""));
+    let dir = tmp.path().join("run");
+    train(&c, &dir, Mode::New, None).unwrap();
+    let before = weights(&dir.join("best"));
+    assert!(train(&c, &dir, Mode::New, None).unwrap_err().to_string().contains("--resume"));
+    // Resuming a finished run changes nothing.
+    train(&c, &dir, Mode::Resume, None).unwrap();
+    assert_eq!(weights(&dir.join("best")), before);
+    c.train.lr = 0.5;
+    assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("settings"));
+    let elsewhere = tmp.path().join("photos");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("cat.jpg"), "x").unwrap();
+    assert!(train(&c, &elsewhere, Mode::Force, None).unwrap_err().to_string().contains("not a run"));
+    assert!(elsewhere.join("cat.jpg").exists());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model_whatever_the_threads() {
+    let tmp = tempfile::tempdir().unwrap();
+    let c = text_config(&tiny_bert(&tmp.path().join("bert"), 0.1));
+    let on = |threads: usize, name: &str| {
+        let dir = tmp.path().join(name);
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| train(&c, &dir, Mode::New, None).unwrap());
+        weights(&dir.join("best"))
+    };
+    let one = on(1, "one");
+    assert_eq!(one, on(2, "two"));
+    assert_eq!(one, on(3, "three"));
+    let mut other = c.clone();
+    other.seed += 1;
+    train(&other, &tmp.path().join("other"), Mode::New, None).unwrap();
+    assert_ne!(one, weights(&tmp.path().join("other/best")));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_noticed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let c = small_config(ItemKind::Id, Path::new(""));
+    let dir = tmp.path().join("run");
+    train(&c, &dir, Mode::New, Some(7)).unwrap_err();
+    let file = dir.join("last/optimizer.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.len() - 5;
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("SHA-256"));
+}
+
+fn transfer(preset: &str, source: &ModelFolder, c: &Config, dir: &Path) -> Result<RunResult> {
+    let mut c = c.clone();
+    c.transfer.preset = preset.into();
+    experiment::execute(&c, &prepared("target", &c), Some(source), &dir.join(preset), Mode::New, vec![])
+}
+
+#[test]
+fn transfer_presets_move_what_they_say_and_nothing_else() {
+    let tmp = tempfile::tempdir().unwrap();
+    let c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
+    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    let before = weights(&source.dir);
+    let moved = |preset: &str| -> Vec<String> {
+        transfer(preset, &source, &c, tmp.path()).unwrap();
+        let after = weights(&tmp.path().join(preset).join("last/model"));
+        before.iter().zip(&after).filter(|(a, b)| a != b).map(|((n, _), _)| n.clone()).collect()
+    };
+    let under = |names: &[String], allowed: &[&str]| {
+        assert!(!names.is_empty());
+        assert!(names.iter().all(|n| allowed.iter().any(|a| n.starts_with(a))), "{names:?}");
+    };
+    assert_eq!(moved("full").len(), before.len());
+    under(&moved("frozen"), &["item_encoder.text.projection", "user_encoder"]);
+    under(&moved("head"), &["item_encoder.text.projection"]);
+    under(&moved("user-only"), &["user_encoder"]);
+    under(&moved("item-only"), &["item_encoder"]);
+    under(&moved("top-layers=1"), &["item_encoder.text.projection", "user_encoder", "item_encoder.text.model.encoder.layer.1."]);
+    let zero = transfer("zero-shot", &source, &c, tmp.path()).unwrap();
+    assert_eq!(weights(&tmp.path().join("zero-shot/best")), before);
+    assert_eq!((zero.steps, zero.parameters.0), (0, 0));
+}
+
+/// With the encoder frozen, its cached output gives the training the encoder itself would.
+#[test]
+fn the_frozen_cache_changes_nothing() {
+    use morec::eval::encode;
+    use morec::item::ItemTable;
+    use morec::nn::Pass;
+    let tmp = tempfile::tempdir().unwrap();
+    let c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
+    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    let model = ModelFolder::open(&tmp.path().join("source")).unwrap().build(&Device::Cpu).unwrap();
+    let data = domain("target", 20, 30);
+    let plain = model.features(&data.items.text).unwrap();
+    let mut cached = plain.clone();
+    assert!(encode::cache_frozen(&model, &mut cached).unwrap());
+    assert!(cached.frozen.is_some());
+    let ids = std::sync::Arc::new((0..30).rev().collect::<Vec<u32>>());
+    let run = |f| {
+        let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
+        y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    close("cached", &run(&cached), &run(&plain), 1e-6);
+}
+
+#[test]
+fn an_id_model_transfers_its_user_encoder_only() {
+    let tmp = tempfile::tempdir().unwrap();
+    let c = small_config(ItemKind::Id, Path::new(""));
+    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    assert!(transfer("zero-shot", &source, &c, tmp.path()).unwrap_err().to_string().contains("does not transfer"));
+    transfer("full", &source, &c, tmp.path()).unwrap();
+}
+
+#[test]
+fn training_learns_and_a_wrong_learning_rate_is_reported() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.0));
+    c.train.epochs = 15;
+    c.train.encoder_lr = 1e-3;
+    let result = train(&c, &tmp.path().join("good"), Mode::New, None).unwrap();
+    // 60 items: chance is 10/60; half of a user's next items share a word with the last one.
+    assert!(result.test.get("hr@10") > 0.25, "{}", result.test.get("hr@10"));
+    c.train.lr = 1e30;
+    c.train.encoder_lr = 1e30;
+    let e = train(&c, &tmp.path().join("bad"), Mode::New, None).unwrap_err();
+    assert_eq!(e.exit_code(), 5, "{e}");
+    assert!(e.to_string().contains("train.lr") || e.to_string().contains("vector"), "{e}");
+}
+
+#[test]
+fn a_parameter_without_gradient_stops_the_run_by_name() {
+    let (params, w) = Params::fresh(0, &Device::Cpu, |s| s.weight("lonely", &[2], Init::Ones)).unwrap();
+    assert_eq!(params.without_grad(), ["lonely"]);
+    w.add_grad_tensor(&Tensor::new(&[f32::NAN, 1.0], &Device::Cpu).unwrap()).unwrap();
+    assert!(AdamW::norm(&params).unwrap_err().to_string().contains("lonely"));
+}
