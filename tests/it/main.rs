@@ -1,5 +1,6 @@
 //! One integration binary: a module a room.
 
+mod architecture;
 mod encoders;
 mod golden;
 mod grad;

@@ -1,0 +1,94 @@
+//! The direction of dependence between the rooms of `src/`, and what every configuration file must be.
+
+use morec::config::{self, Config};
+use std::path::{Path, PathBuf};
+
+/// Lowest first; rooms of one line do not know each other.
+const LAYERS: [&[&str]; 14] = [
+    &["error", "rng"],
+    &["fsio"],
+    &["hub"],
+    &["nn"],
+    &["config"],
+    &["data"],
+    &["item", "user"],
+    &["batch"],
+    &["objective"],
+    &["model"],
+    &["eval"],
+    &["baseline", "train", "transfer"],
+    &["experiment"],
+    &["cli"],
+];
+
+fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
+    for e in std::fs::read_dir(dir).unwrap() {
+        let p = e.unwrap().path();
+        if p.is_dir() {
+            sources(&p, out);
+        } else if p.extension().is_some_and(|e| e == "rs") {
+            out.push(p);
+        }
+    }
+}
+
+fn rank(room: &str) -> Option<usize> {
+    LAYERS.iter().position(|l| l.contains(&room))
+}
+
+#[test]
+fn dependence_runs_one_way() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![];
+    sources(&src, &mut files);
+    let mut checked = 0;
+    for file in files {
+        let inside = file.strip_prefix(&src).unwrap();
+        let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+        let room = first.trim_end_matches(".rs").to_string();
+        if ["lib", "main"].contains(&room.as_str()) {
+            continue;
+        }
+        let own = rank(&room).unwrap_or_else(|| panic!("room `{room}` is in no layer: give it a place above"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
+            for piece in line.split("crate::").skip(1) {
+                let used: String = piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                // `crate::Error` and `crate::Result` are re-exports of the lowest layer.
+                let Some(other) = rank(&used) else { continue };
+                checked += 1;
+                let fine = used == room || other < own;
+                assert!(fine, "{}:{}: room `{room}` uses `{used}`, which is not below it", inside.display(), n + 1);
+            }
+        }
+    }
+    assert!(checked > 200, "only {checked} uses found: does this test still read the sources?");
+}
+
+#[test]
+fn files_keep_to_one_idea() {
+    let mut files = vec![];
+    for d in ["src", "tests", "benches"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(d), &mut files);
+    }
+    for f in files {
+        let lines = std::fs::read_to_string(&f).unwrap().lines().count();
+        assert!(lines <= 620, "{}: {lines} lines; split it", f.display());
+    }
+}
+
+#[test]
+fn every_configuration_parses_and_makes_sense() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut n = 0;
+    for e in std::fs::read_dir(dir).unwrap() {
+        let path = e.unwrap().path();
+        let mut c = config::load(&Config::default(), std::slice::from_ref(&path), &[]).unwrap();
+        if c.item.model.is_empty() {
+            c.item.model = "given by the source run".into();
+        }
+        c.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        n += 1;
+    }
+    assert!(n >= 2);
+}
