@@ -127,9 +127,8 @@ fn exchange(new: &Path, old: &Path) -> Result<()> {
         let c = |p: &Path| std::ffi::CString::new(p.as_os_str().as_bytes()).map_err(|e| Error::io(p)(e.into()));
         let (a, b) = (c(new)?, c(old)?);
         // SAFETY: both are NUL-terminated paths that live through the call.
-        let rc = unsafe {
-            libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE)
-        };
+        let rc =
+            unsafe { libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE) };
         if rc == 0 {
             return Ok(());
         }

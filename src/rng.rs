@@ -83,7 +83,14 @@ mod tests {
     fn streams_are_pinned_and_independent() {
         let mut a = Stream::new(7, "init/x");
         let first = [a.next_u64(), a.next_u64()];
-        assert_eq!(first, [Stream::new(7, "init/x").next_u64(), { let mut s = Stream::new(7, "init/x"); s.next_u64(); s.next_u64() }]);
+        assert_eq!(
+            first,
+            [Stream::new(7, "init/x").next_u64(), {
+                let mut s = Stream::new(7, "init/x");
+                s.next_u64();
+                s.next_u64()
+            }]
+        );
         assert_ne!(first[0], Stream::new(7, "init/y").next_u64());
         assert_ne!(first[0], Stream::new(8, "init/x").next_u64());
     }
