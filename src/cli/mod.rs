@@ -4,11 +4,13 @@ use crate::error::Result;
 use clap::{Parser, Subcommand};
 
 mod console;
+pub mod data;
 pub mod doctor;
 pub mod evaluate;
 pub mod models;
 mod output;
 pub mod recommend;
+pub mod progress;
 mod results;
 mod settings;
 pub mod train;
@@ -27,6 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Data(data::DataArgs),
     Train(train::TrainArgs),
     Transfer(transfer::TransferArgs),
     Evaluate(evaluate::EvaluateArgs),
@@ -42,6 +45,7 @@ enum Command {
 pub fn run() -> Result<()> {
     keep_memory();
     match Cli::parse().command {
+        Command::Data(args) => data::run(args),
         Command::Train(args) => train::run(args),
         Command::Transfer(args) => transfer::run(args),
         Command::Evaluate(args) => evaluate::run(args),

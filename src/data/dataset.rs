@@ -73,30 +73,3 @@ pub struct Dataset {
     /// The folder it was opened from.
     pub dir: Option<PathBuf>,
 }
-
-impl Dataset {
-    /// TEMPORARY until the import room is merged.
-    pub fn open(dir: &std::path::Path) -> crate::Result<Self> {
-        let raw = dir.to_string_lossy();
-        let (items, users, skip) = if raw.contains("games") {
-            (format!("{raw}/Games-6k.item"), format!("{raw}/Games-6k.test.inter"), 1)
-        } else {
-            (format!("{raw}/items.tsv"), format!("{raw}/users.tsv"), 0)
-        };
-        let mut d = Self { name: raw.to_string(), digest: "x".into(), ..Default::default() };
-        let mut map = std::collections::HashMap::new();
-        for l in crate::fsio::read_text(std::path::Path::new(&items))?.lines().skip(skip) {
-            let (id, t) = l.split_once('\t').unwrap();
-            map.insert(id.to_string(), d.items.ids.len() as u32);
-            d.items.ids.push(id.into());
-            d.items.text.push(html_escape::decode_html_entities(t.trim()).into_owned());
-        }
-        for l in crate::fsio::read_text(std::path::Path::new(&users))?.lines().skip(skip) {
-            let (u, t) = l.split_once('\t').unwrap();
-            d.users.push(u.into());
-            let row: Vec<u32> = t.split_whitespace().map(|i| map[i]).collect();
-            d.seqs.push(&row);
-        }
-        Ok(d)
-    }
-}

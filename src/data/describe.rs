@@ -1,0 +1,378 @@
+//! What is in a data set: sizes, lengths, popularity, cold items, ties, leaks, text.
+//!
+//! Everything that needs a split uses leave-one-out: a user's last event is the test, the one before it the
+//! validation, the rest training; users with fewer than three events are trained on only.
+
+use super::dataset::Dataset;
+use super::text;
+use super::time;
+use crate::error::Result;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::{self, Display, Formatter};
+
+/// Upper ends of the histogram's bins; the last one is open.
+const BINS: [usize; 9] = [2, 4, 9, 19, 49, 99, 199, 499, usize::MAX];
+
+/// The distribution of a count. Quartiles are interpolated linearly between order statistics.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Spread {
+    /// Smallest.
+    pub min: usize,
+    /// First quartile.
+    pub q1: f64,
+    /// Median.
+    pub median: f64,
+    /// Third quartile.
+    pub q3: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Largest.
+    pub max: usize,
+}
+
+impl Spread {
+    /// Of values in any order; `None` of none.
+    pub fn of(mut values: Vec<usize>) -> Option<Self> {
+        values.sort_unstable();
+        let (&min, &max) = (values.first()?, values.last()?);
+        let at = |p: f64| {
+            let x = p * (values.len() - 1) as f64;
+            let (low, high) = (values[x.floor() as usize] as f64, values[x.ceil() as usize] as f64);
+            low + (high - low) * x.fract()
+        };
+        let mean = values.iter().sum::<usize>() as f64 / values.len() as f64;
+        Some(Self { min, q1: at(0.25), median: at(0.5), q3: at(0.75), mean, max })
+    }
+}
+
+/// Users whose number of events lies between two bounds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bin {
+    /// Fewest events.
+    pub from: usize,
+    /// Most events; `None` = open.
+    pub to: Option<usize>,
+    /// Number of users.
+    pub users: usize,
+}
+
+/// Items without any training event, under leave-one-out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cold {
+    /// Such items.
+    pub items: usize,
+    /// Their share of the catalogue.
+    pub item_share: f64,
+    /// Users with a test event.
+    pub targets: usize,
+    /// Share of these events whose item is cold: an ID model cannot learn it.
+    pub target_share: f64,
+}
+
+/// What only timestamps can tell.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Times {
+    /// First timestamp, seconds since 1970.
+    pub first: i64,
+    /// Last timestamp.
+    pub last: i64,
+    /// Share of users (of those with two or more events) whose last two timestamps are equal: their test item hangs on
+    /// the file's order.
+    pub tie_share: f64,
+    /// Share of training events (of all users) that are strictly later than a user's test event, averaged over the
+    /// users with one. A model that is tested on this user has seen that much of the future. ML-100K: 41.3 %.
+    pub leaked_share: f64,
+}
+
+/// Users that meet an item more than once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Repeats {
+    /// Such users.
+    pub users: usize,
+    /// Their share.
+    pub share: f64,
+    /// Events beyond a user's first with the item.
+    pub events: usize,
+}
+
+/// The items' text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Text {
+    /// Items with text.
+    pub items: usize,
+    /// Their share.
+    pub share: f64,
+    /// Words an item, over items with text.
+    pub words: Option<Spread>,
+    /// Items whose text (letter case aside) an earlier item has already.
+    pub duplicates: usize,
+}
+
+/// One of the most popular items.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Popular {
+    /// Raw id.
+    pub id: String,
+    /// Events.
+    pub events: usize,
+    /// Text.
+    pub text: String,
+}
+
+/// How much of an attribute is there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Attribute {
+    /// Rows with a value.
+    pub filled: usize,
+    /// Distinct values.
+    pub distinct: usize,
+}
+
+/// A data set in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Description {
+    /// Name.
+    pub name: String,
+    /// Digest of the folder's content.
+    pub digest: String,
+    /// Number of users.
+    pub users: usize,
+    /// Number of items, with or without events.
+    pub items: usize,
+    /// Number of events.
+    pub interactions: usize,
+    /// Share of (user, item) cells with an event, repeats counted once each.
+    pub density: f64,
+    /// Events a user.
+    pub lengths: Option<Spread>,
+    /// The same as a histogram.
+    pub histogram: Vec<Bin>,
+    /// Items with no event.
+    pub items_unused: usize,
+    /// Items with exactly one.
+    pub items_once: usize,
+    /// Items with one to four.
+    pub items_below_5: usize,
+    /// The five most popular, ties by index.
+    pub popular: Vec<Popular>,
+    /// Cold items; `None` where no user has three events.
+    pub cold: Option<Cold>,
+    /// Timestamps, where there are any.
+    pub times: Option<Times>,
+    /// Repeated items.
+    pub repeats: Repeats,
+    /// Text.
+    pub text: Text,
+    /// Attributes of items.
+    pub item_attributes: BTreeMap<String, Attribute>,
+    /// Attributes of users.
+    pub user_attributes: BTreeMap<String, Attribute>,
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+impl Description {
+    /// Counts everything.
+    ///
+    /// # Errors
+    /// None at present; kept for data sets too large to hold.
+    pub fn of(d: &Dataset) -> Result<Self> {
+        let items = d.items.ids.len();
+        let mut events = vec![0usize; items];
+        for &i in &d.seqs.values {
+            events[i as usize] += 1;
+        }
+        let lengths: Vec<usize> = d.seqs.rows().map(<[u32]>::len).collect();
+        let mut order: Vec<usize> = (0..items).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(events[i]));
+        let popular = order.iter().take(5).filter(|&&i| events[i] > 0).map(|&i| Popular {
+            id: d.items.ids[i].clone(),
+            events: events[i],
+            text: d.items.text[i].clone(),
+        });
+        let repeats = repeats(d);
+        Ok(Self {
+            name: d.name.clone(),
+            digest: d.digest.clone(),
+            users: d.users.len(),
+            items,
+            interactions: d.seqs.values.len(),
+            density: share(d.seqs.values.len() - repeats.events, d.users.len() * items),
+            histogram: histogram(&lengths),
+            lengths: Spread::of(lengths),
+            items_unused: events.iter().filter(|&&n| n == 0).count(),
+            items_once: events.iter().filter(|&&n| n == 1).count(),
+            items_below_5: events.iter().filter(|&&n| (1..5).contains(&n)).count(),
+            popular: popular.collect(),
+            cold: cold(d),
+            times: d.times.as_ref().and_then(|t| times(d, t)),
+            repeats,
+            text: describe_text(d),
+            item_attributes: attributes(&d.items.attributes),
+            user_attributes: attributes(&d.user_attributes),
+        })
+    }
+}
+
+fn histogram(lengths: &[usize]) -> Vec<Bin> {
+    let mut from = 0;
+    let mut bins: Vec<Bin> = BINS
+        .iter()
+        .map(|&to| {
+            let users = lengths.iter().filter(|&&n| (from..=to).contains(&n)).count();
+            let bin = Bin { from, to: (to != usize::MAX).then_some(to), users };
+            from = to.saturating_add(1);
+            bin
+        })
+        .collect();
+    while bins.len() > 1 && bins.last().is_some_and(|b| b.users == 0) {
+        bins.pop();
+    }
+    let empty = bins.iter().take_while(|b| b.users == 0).count().min(bins.len() - 1);
+    bins.drain(..empty);
+    bins
+}
+
+/// The training part of a user's row.
+fn train(row: &[u32]) -> &[u32] {
+    if row.len() < 3 { row } else { &row[..row.len() - 2] }
+}
+
+fn cold(d: &Dataset) -> Option<Cold> {
+    let mut warm = vec![false; d.items.ids.len()];
+    for row in d.seqs.rows() {
+        for &i in train(row) {
+            warm[i as usize] = true;
+        }
+    }
+    let targets: Vec<u32> = d.seqs.rows().filter(|r| r.len() >= 3).map(|r| r[r.len() - 1]).collect();
+    let items = warm.iter().filter(|w| !**w).count();
+    let missed = targets.iter().filter(|&&i| !warm[i as usize]).count();
+    (!targets.is_empty()).then(|| Cold {
+        items,
+        item_share: share(items, warm.len()),
+        targets: targets.len(),
+        target_share: share(missed, targets.len()),
+    })
+}
+
+fn times(d: &Dataset, all: &[i64]) -> Option<Times> {
+    let rows = || d.seqs.offsets.windows(2).map(|w| &all[w[0]..w[1]]);
+    let (mut ties, mut pairs) = (0, 0);
+    let (mut train, mut tests) = (Vec::new(), Vec::new());
+    for row in rows() {
+        if let [.., a, b] = row {
+            pairs += 1;
+            ties += usize::from(a == b);
+        }
+        let kept = if row.len() < 3 { row.len() } else { row.len() - 2 };
+        train.extend_from_slice(&row[..kept]);
+        tests.extend(row.last().filter(|_| row.len() >= 3));
+    }
+    train.sort_unstable();
+    let later = |t: &i64| share(train.len() - train.partition_point(|x| x <= t), train.len());
+    let leaked = tests.iter().map(later).sum::<f64>() / tests.len().max(1) as f64;
+    Some(Times {
+        first: *all.iter().min()?,
+        last: *all.iter().max()?,
+        tie_share: share(ties, pairs),
+        leaked_share: leaked,
+    })
+}
+
+fn repeats(d: &Dataset) -> Repeats {
+    let (mut users, mut events) = (0, 0);
+    let mut seen = HashSet::new();
+    for row in d.seqs.rows() {
+        seen.clear();
+        seen.extend(row.iter().copied());
+        users += usize::from(seen.len() < row.len());
+        events += row.len() - seen.len();
+    }
+    Repeats { users, share: share(users, d.users.len()), events }
+}
+
+fn describe_text(d: &Dataset) -> Text {
+    let filled: Vec<&String> = d.items.text.iter().filter(|t| !t.trim().is_empty()).collect();
+    let distinct: HashSet<String> = filled.iter().map(|t| t.to_lowercase()).collect();
+    Text {
+        items: filled.len(),
+        share: share(filled.len(), d.items.ids.len()),
+        words: Spread::of(filled.iter().map(|t| text::words(t)).collect()),
+        duplicates: filled.len() - distinct.len(),
+    }
+}
+
+fn attributes(columns: &BTreeMap<String, Vec<String>>) -> BTreeMap<String, Attribute> {
+    let one = |values: &Vec<String>| {
+        let mut distinct: HashMap<&str, ()> = HashMap::new();
+        let filled = values.iter().filter(|v| !v.is_empty()).map(|v| distinct.insert(v, ())).count();
+        Attribute { filled, distinct: distinct.len() }
+    };
+    columns.iter().map(|(n, v)| (n.clone(), one(v))).collect()
+}
+
+impl Display for Spread {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "min {}  q1 {}  median {}  q3 {}", self.min, self.q1, self.median, self.q3)?;
+        write!(f, "  mean {:.2}  max {}", self.mean, self.max)
+    }
+}
+
+impl Display for Description {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut line = |label: &str, value: String| writeln!(f, "{label:<24}{value}");
+        let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+        line("data set", self.name.clone())?;
+        line("users", self.users.to_string())?;
+        line("items", self.items.to_string())?;
+        line("interactions", self.interactions.to_string())?;
+        line("density", format!("{:.4} %", 100.0 * self.density))?;
+        if let Some(s) = &self.lengths {
+            line("events a user", s.to_string())?;
+        }
+        let most = self.histogram.iter().map(|b| b.users).max().unwrap_or(0).max(1);
+        for bin in &self.histogram {
+            let range = bin.to.map_or(format!("{}+", bin.from), |to| format!("{}–{to}", bin.from));
+            line(&format!("  {range}"), format!("{:>8}  {}", bin.users, "█".repeat(bin.users * 40 / most)))?;
+        }
+        line("items never used", self.items_unused.to_string())?;
+        line("items used once", self.items_once.to_string())?;
+        line("items used 1–4 times", self.items_below_5.to_string())?;
+        if let Some(c) = &self.cold {
+            line("cold items", format!("{} ({}) have no training event", c.items, percent(c.item_share)))?;
+            line("cold test targets", format!("{} of {}", percent(c.target_share), c.targets))?;
+        }
+        match &self.times {
+            Some(t) => {
+                line("time", format!("{} to {}", time::date(t.first), time::date(t.last)))?;
+                line(
+                    "ties at the end",
+                    format!("{} of users: the last two timestamps are equal", percent(t.tie_share)),
+                )?;
+                let m = "of training events are later than the test event (mean over users)";
+                line("leak, leave-one-out", format!("{} {m}", percent(t.leaked_share)))?;
+            }
+            None => line("time", "an order only, no timestamps".into())?,
+        }
+        line("repeats", format!("{} users ({}) meet an item again", self.repeats.users, percent(self.repeats.share)))?;
+        line("items with text", format!("{} ({})", self.text.items, percent(self.text.share)))?;
+        if let Some(s) = &self.text.words {
+            line("words a text", s.to_string())?;
+        }
+        line("duplicate texts", self.text.duplicates.to_string())?;
+        for (what, columns) in [("item", &self.item_attributes), ("user", &self.user_attributes)] {
+            for (name, a) in columns {
+                line(&format!("{what}: {name}"), format!("{} filled, {} distinct", a.filled, a.distinct))?;
+            }
+        }
+        line("most popular", String::new())?;
+        for p in &self.popular {
+            line(&format!("  {}", p.id), format!("{:>8}  {}", p.events, p.text))?;
+        }
+        Ok(())
+    }
+}

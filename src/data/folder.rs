@@ -1,0 +1,310 @@
+//! The data set folder: `items.parquet` (`item_id`, `text`, attributes), `users.parquet` (`user_id`, attributes),
+//! `interactions.parquet` (`user`, `item` u32, `timestamp` i64 or null, in order of user and time), `manifest.json`.
+//! The row number of an item or user is its dense index.
+
+use super::columns::{self, Column, damaged};
+use super::dataset::{Csr, Dataset, Items};
+use crate::error::{DataError, Error, Result};
+use crate::fsio::{MANIFEST, Manifest, Staged};
+use arrow::array::{Array, AsArray, Int64Array, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int64Type, UInt32Type};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The manifest's kind.
+pub const KIND: &str = "dataset";
+/// Version of the folder's layout.
+pub const FORMAT: u32 = 1;
+
+const ITEMS: &str = "items.parquet";
+const USERS: &str = "users.parquet";
+const EVENTS: &str = "interactions.parquet";
+/// Tracked beside the data in our repository; an import leaves it alone.
+const CARD: &str = "dataset.toml";
+const REMAKE: &str = "import the data set with `morec data import`";
+
+/// What the manifest says beyond the counts: where the data came from and how.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// SHA-256 of each raw file, by role and file name.
+    pub inputs: BTreeMap<String, String>,
+    /// The import's settings.
+    pub config: Value,
+    /// Further facts, merged with the counts.
+    pub facts: serde_json::Map<String, Value>,
+}
+
+impl Dataset {
+    /// Opens a data set folder and checks it: sizes against the manifest, row counts, index ranges, order in time.
+    ///
+    /// # Errors
+    /// A data error that names the file and asks for a new import when anything does not fit.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let manifest = read_manifest(dir)?;
+        check_files(&manifest, dir, false)?;
+        let (mut ids, mut text, mut attributes) = (Vec::new(), Vec::new(), Vec::new());
+        read_strings(&dir.join(ITEMS), &mut [("item_id", &mut ids), ("text", &mut text)], &mut attributes)?;
+        let items = Items { ids, text, attributes: attributes.into_iter().collect() };
+        let (mut users, mut user_attributes) = (Vec::new(), Vec::new());
+        read_strings(&dir.join(USERS), &mut [("user_id", &mut users)], &mut user_attributes)?;
+        let (seqs, times) = read_events(&dir.join(EVENTS), users.len(), items.ids.len())?;
+        for (fact, file, found) in [
+            ("items", ITEMS, items.ids.len()),
+            ("users", USERS, users.len()),
+            ("interactions", EVENTS, seqs.values.len()),
+        ] {
+            if manifest.facts[fact].as_u64() != Some(found as u64) {
+                let m = format!("{found} rows, the manifest says {}", manifest.facts[fact]);
+                return Err(damaged(&dir.join(file), m));
+            }
+        }
+        Ok(Self {
+            name: folder_name(dir),
+            items,
+            users,
+            user_attributes: user_attributes.into_iter().collect(),
+            seqs,
+            times,
+            digest: manifest.digest(),
+            dir: Some(dir.into()),
+        })
+    }
+
+    /// Writes the folder, whole or not at all. An older data set there is replaced; files in it that are not part of
+    /// the data set (its card, notes) are kept. Returns the manifest.
+    ///
+    /// # Errors
+    /// When something other than a data set stands at `dir`, or the system refuses.
+    pub fn save(&self, dir: &Path, parts: Parts) -> Result<Manifest> {
+        // The place a symbolic link points to is replaced, not the link.
+        let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+        let old = standing(&dir)?;
+        let staged = Staged::new(&dir)?;
+        let at = staged.path();
+        if dir.exists() {
+            carry_over(&dir, at, old.as_ref())?;
+        }
+        let mut item_columns = vec![Column::text("item_id", &self.items.ids), Column::text("text", &self.items.text)];
+        item_columns.extend(self.items.attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
+        columns::write(&at.join(ITEMS), self.items.ids.len(), &item_columns)?;
+        let mut user_columns = vec![Column::text("user_id", &self.users)];
+        user_columns.extend(self.user_attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
+        columns::write(&at.join(USERS), self.users.len(), &user_columns)?;
+        self.write_events(&at.join(EVENTS))?;
+        let mut manifest = Manifest::new(KIND, FORMAT);
+        manifest.inputs = parts.inputs;
+        manifest.config = parts.config;
+        let mut facts = json!({
+            "users": self.users.len(),
+            "items": self.items.ids.len(),
+            "interactions": self.seqs.values.len(),
+            "timestamps": self.times.is_some(),
+        });
+        if let Value::Object(map) = &mut facts {
+            map.extend(parts.facts);
+        }
+        manifest.facts = facts;
+        let manifest = manifest.seal(at, &[ITEMS, USERS, EVENTS])?;
+        staged.commit()?;
+        Ok(manifest)
+    }
+
+    fn write_events(&self, path: &Path) -> Result<()> {
+        let user_of = |row: usize| (self.seqs.offsets.partition_point(|&o| o <= row) - 1) as u32;
+        let table = [
+            Column::new(Field::new("user", DataType::UInt32, false), |r| {
+                let mut user = user_of(r.start);
+                Arc::new(UInt32Array::from_iter_values(r.map(|row| {
+                    while self.seqs.offsets[user as usize + 1] <= row {
+                        user += 1;
+                    }
+                    user
+                })))
+            }),
+            Column::new(Field::new("item", DataType::UInt32, false), |r| {
+                Arc::new(UInt32Array::from_iter_values(self.seqs.values[r].iter().copied()))
+            }),
+            Column::new(Field::new("timestamp", DataType::Int64, true), |r| {
+                Arc::new(match &self.times {
+                    Some(times) => Int64Array::from_iter_values(times[r].iter().copied()),
+                    None => Int64Array::new_null(r.len()),
+                })
+            }),
+        ];
+        columns::write(path, self.seqs.values.len(), &table)
+    }
+}
+
+/// The folder's name, also for `.` and the like.
+fn folder_name(dir: &Path) -> String {
+    let full = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    full.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Reads a data set's manifest.
+///
+/// # Errors
+/// A data error when the folder is missing, is something else, or is damaged.
+pub fn read_manifest(dir: &Path) -> Result<Manifest> {
+    if !dir.is_dir() {
+        return Err(DataError::new(dir, "no such folder").remedy(REMAKE).into());
+    }
+    Manifest::read(dir, KIND, FORMAT, REMAKE).map_err(as_data)
+}
+
+/// Compares the files with the manifest: sizes, and digests when `deep`.
+///
+/// # Errors
+/// A data error naming the first file that differs.
+pub fn check_files(manifest: &Manifest, dir: &Path, deep: bool) -> Result<()> {
+    for name in [ITEMS, USERS, EVENTS] {
+        if !manifest.files.contains_key(name) {
+            return Err(damaged(&dir.join(MANIFEST), format!("does not list {name}")));
+        }
+        if !dir.join(name).is_file() {
+            return Err(damaged(&dir.join(name), "missing"));
+        }
+    }
+    manifest.verify(dir, deep).map_err(as_data)
+}
+
+/// The same message, in the exit-code class of data.
+fn as_data(e: Error) -> Error {
+    match e {
+        Error::Model { path, message } if message.starts_with("damaged") && !message.contains(REMAKE) => {
+            DataError::new(path, message).remedy("import the data set again (`morec data import … --force`)").into()
+        }
+        Error::Model { path, message } => DataError::new(path, message).into(),
+        e => e,
+    }
+}
+
+/// The data set at `dir`, if there is one that an import may replace.
+///
+/// # Errors
+/// When something else stands there: a file, another stage's folder, a folder with content of unknown origin.
+pub fn standing(dir: &Path) -> Result<Option<Manifest>> {
+    let refuse = |what: &str| {
+        Err(Error::Usage(format!(
+            "{}: {what}, so it is not overwritten; choose another --out or move it away",
+            dir.display()
+        )))
+    };
+    if !dir.exists() {
+        return Ok(None);
+    }
+    if !dir.is_dir() {
+        return refuse("is a file");
+    }
+    if dir.join(MANIFEST).exists() {
+        return match Manifest::read(dir, KIND, FORMAT, REMAKE) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(Error::Io { path, source }) => Err(Error::Io { path, source }),
+            Err(e) => refuse(&format!("is not a readable data set folder ({e})")),
+        };
+    }
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        if entry.map_err(Error::io(dir))?.file_name() != CARD {
+            return refuse("is a folder with other content and no manifest.json of a data set");
+        }
+    }
+    Ok(None)
+}
+
+/// Links (or copies) what stands beside the data set into the new folder.
+fn carry_over(from: &Path, to: &Path, old: Option<&Manifest>) -> Result<()> {
+    for entry in fs::read_dir(from).map_err(Error::io(from))? {
+        let name = entry.map_err(Error::io(from))?.file_name();
+        let ours = old.is_some_and(|m| name.to_str().is_some_and(|n| m.files.contains_key(n)));
+        if name != MANIFEST && !ours {
+            link_tree(&from.join(&name), &to.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        fs::create_dir(to).map_err(Error::io(to))?;
+        for entry in fs::read_dir(from).map_err(Error::io(from))? {
+            let name = entry.map_err(Error::io(from))?.file_name();
+            link_tree(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ())).map_err(Error::io(from))
+}
+
+/// Reads a table of text columns: the `fixed` ones first, by name, then attributes into `rest`.
+fn read_strings(
+    path: &Path,
+    fixed: &mut [(&str, &mut Vec<String>)],
+    rest: &mut Vec<(String, Vec<String>)>,
+) -> Result<()> {
+    columns::read(path, |batch| {
+        let schema = batch.schema();
+        for (c, (name, out)) in fixed.iter_mut().enumerate() {
+            if schema.fields().get(c).map(|f| f.name().as_str()) != Some(*name) {
+                return Err(damaged(path, format!("column {c} is not `{name}`")));
+            }
+            columns::push_text(path, batch, c, out)?;
+        }
+        for (k, field) in schema.fields().iter().skip(fixed.len()).enumerate() {
+            if rest.len() <= k {
+                rest.push((field.name().clone(), Vec::new()));
+            }
+            columns::push_text(path, batch, fixed.len() + k, &mut rest[k].1)?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads the interactions: rows must be ascending by user, in range, ascending in time within a user.
+fn read_events(path: &Path, users: usize, items: usize) -> Result<(Csr, Option<Vec<i64>>)> {
+    let mut seqs = Csr { offsets: Vec::with_capacity(users + 1), values: Vec::new() };
+    let mut times: Vec<i64> = Vec::new();
+    columns::read(path, |batch| {
+        let wrong = || damaged(path, "its columns are not user u32, item u32, timestamp i64");
+        let [u, i, t] = batch.columns() else { return Err(wrong()) };
+        let (u, i, t) = (
+            u.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?,
+            i.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?,
+            t.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?,
+        );
+        let timed = t.null_count() == 0;
+        if !timed && t.null_count() < t.len() || timed != (times.len() == seqs.values.len()) && !seqs.values.is_empty()
+        {
+            return Err(damaged(path, "some timestamps are missing and some are not"));
+        }
+        for k in 0..batch.num_rows() {
+            let row = seqs.values.len();
+            let (user, item) = (u.value(k) as usize, i.value(k));
+            if user >= users || item as usize >= items {
+                let m = format!("row {row}: user {user} or item {item} is out of range ({users} users, {items} items)");
+                return Err(damaged(path, m));
+            }
+            if user + 1 < seqs.offsets.len() {
+                return Err(damaged(path, format!("row {row}: users are not in order")));
+            }
+            let first = user + 1 > seqs.offsets.len();
+            while seqs.offsets.len() <= user {
+                seqs.offsets.push(row);
+            }
+            if timed {
+                let time = t.value(k);
+                if !first && times.last().is_some_and(|&before| before > time) {
+                    return Err(damaged(path, format!("row {row}: timestamps are not in order")));
+                }
+                times.push(time);
+            }
+            seqs.values.push(item);
+        }
+        Ok(())
+    })?;
+    seqs.offsets.resize(users + 1, seqs.values.len());
+    let timed = times.len() == seqs.values.len() && !times.is_empty();
+    Ok((seqs, timed.then_some(times)))
+}

@@ -1,0 +1,164 @@
+//! From tables to the builder: what all formats share once they know which column is which.
+
+use super::table::Table;
+use crate::data::build::{Builder, Place};
+use crate::data::time;
+use crate::error::{Error, Result};
+
+/// Which column of a table of interactions is which. Names, and the flag that sets each.
+#[derive(Debug, Clone, Default)]
+pub struct EventColumns {
+    /// User id.
+    pub user: String,
+    /// Item id.
+    pub item: String,
+    /// Timestamp; without it the order of the file is the order in time.
+    pub time: Option<String>,
+    /// Rating; only read for `min_rating`.
+    pub rating: Option<String>,
+}
+
+/// Which columns become attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(untagged)]
+pub enum Attributes {
+    /// All that are not used otherwise.
+    #[default]
+    All,
+    /// These.
+    Only(Vec<String>),
+}
+
+macro_rules! place {
+    ($path:expr, $table:expr) => {
+        Place { file: &$path, line: $table.line() }
+    };
+}
+
+/// Feeds one interaction a row, rows below `min_rating` left out.
+pub fn events(mut table: Table, columns: &EventColumns, min_rating: Option<f64>, b: &mut Builder<'_>) -> Result<()> {
+    let path = table.path().to_path_buf();
+    let user = table.find(&columns.user, "--user-col")?;
+    let item = table.find(&columns.item, "--item-col")?;
+    let time = columns.time.as_ref().map(|c| table.find(c, "--time-col")).transpose()?;
+    let rating = match (&columns.rating, min_rating) {
+        (Some(c), Some(min)) => Some((table.find(c, "--rating-col")?, min)),
+        (None, Some(_)) => {
+            return Err(Error::Usage("--min-rating needs a column of ratings: pass --rating-col".into()));
+        }
+        _ => None,
+    };
+    while table.advance(&mut b.intake)? {
+        if let Some((column, min)) = rating {
+            let text = table.get(column).trim();
+            match text.parse::<f64>() {
+                Ok(r) if r.is_finite() && r < min => {
+                    b.note(
+                        "below_min_rating",
+                        "interactions are rated below --min-rating; left out",
+                        place!(path, table),
+                        "",
+                    );
+                    continue;
+                }
+                Ok(r) if r.is_finite() => {}
+                _ => {
+                    let e = table.error(&table.columns[column], format!("`{text}` is not a rating"));
+                    b.intake.malformed(e.remedy("mend the row, or pass `--skip-malformed N`"))?;
+                    continue;
+                }
+            }
+        }
+        let stamp = match time {
+            None => None,
+            Some(column) => match time::parse(table.get(column)) {
+                Ok(parsed) => {
+                    if parsed.fractional {
+                        let m = "timestamps have a fraction; rounded down";
+                        b.note("fractional_timestamps", m, place!(path, table), table.get(column));
+                    }
+                    Some(parsed.value)
+                }
+                Err(message) => {
+                    let remedy = "timestamps are Unix times: convert dates first, pass the right `--time-col`, or `--skip-malformed N`";
+                    b.intake.malformed(table.error(&table.columns[column], message).remedy(remedy))?;
+                    continue;
+                }
+            },
+        };
+        b.interaction(place!(path, table), table.get(user), table.get(item), stamp)?;
+    }
+    Ok(())
+}
+
+/// Feeds one user's history a row: a column of space-separated items, optionally followed by a column with the last.
+pub fn sequences(mut table: Table, user: &str, list: &str, last: Option<&str>, b: &mut Builder<'_>) -> Result<()> {
+    let path = table.path().to_path_buf();
+    let user = table.find(user, "--user-col")?;
+    let list = table.find(list, "--item-col")?;
+    let last = last.map(|c| table.find(c, "--item-col")).transpose()?;
+    while table.advance(&mut b.intake)? {
+        let items = table.get(list).split_whitespace();
+        match last {
+            None => b.sequence(place!(path, table), table.get(user), items)?,
+            Some(column) => {
+                let target = table.get(column).trim();
+                if target.is_empty() || target.contains(char::is_whitespace) {
+                    let e = table.error(&table.columns[column], format!("`{target}` is not one item id"));
+                    b.intake.malformed(e.remedy("mend the row, or pass `--skip-malformed N`"))?;
+                    continue;
+                }
+                b.sequence(place!(path, table), table.get(user), items.chain([target]))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn others(table: &Table, used: &[usize], attributes: &Attributes, option: &str) -> Result<Vec<usize>> {
+    match attributes {
+        Attributes::All => Ok((0..table.columns.len()).filter(|i| !used.contains(i)).collect()),
+        Attributes::Only(names) => names.iter().map(|n| table.find(n, option)).collect(),
+    }
+}
+
+fn names<'t>(table: &'t Table, columns: &[usize]) -> Vec<&'t str> {
+    columns.iter().map(|&c| table.columns[c].as_str()).collect()
+}
+
+/// Feeds the catalogue: the text columns are joined by a space, in the order given.
+pub fn items(mut table: Table, id: &str, text: &[String], attributes: &Attributes, b: &mut Builder<'_>) -> Result<()> {
+    let path = table.path().to_path_buf();
+    let id = table.find(id, "--item-id-col")?;
+    let text = text.iter().map(|c| table.find(c, "--text-cols")).collect::<Result<Vec<_>>>()?;
+    let used: Vec<usize> = text.iter().copied().chain([id]).collect();
+    let rest = others(&table, &used, attributes, "--attribute-cols")?;
+    b.item_attributes(&names(&table, &rest));
+    let mut joined = String::new();
+    while table.advance(&mut b.intake)? {
+        joined.clear();
+        for &c in &text {
+            let part = table.get(c);
+            if !joined.is_empty() && !part.is_empty() {
+                joined.push(' ');
+            }
+            joined.push_str(part);
+        }
+        let values: Vec<&str> = rest.iter().map(|&c| table.get(c)).collect();
+        b.item(place!(path, table), table.get(id), &joined, &values)?;
+    }
+    Ok(())
+}
+
+/// Feeds the users' attributes.
+pub fn users(mut table: Table, id: &str, attributes: &Attributes, b: &mut Builder<'_>) -> Result<()> {
+    let path = table.path().to_path_buf();
+    let id = table.find(id, "--user-id-col")?;
+    let rest = others(&table, &[id], attributes, "--user-attribute-cols")?;
+    b.user_attributes(&names(&table, &rest));
+    while table.advance(&mut b.intake)? {
+        let values: Vec<&str> = rest.iter().map(|&c| table.get(c)).collect();
+        b.user(place!(path, table), table.get(id), &values)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Any CSV, TSV, JSON lines or Parquet, with a column map.
+
+use super::feed::{self, Attributes, EventColumns};
+use super::scan::Given;
+use super::table::{Layout, Table};
+use super::{Input, Source};
+use crate::data::build::Builder;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Which column is which, by name (or by number from 1 in files without header).
+#[derive(Debug, Clone, Default)]
+pub struct ColumnMap {
+    /// Interactions: user, item, timestamp, rating.
+    pub events: EventColumns,
+    /// Interactions rated lower are left out.
+    pub min_rating: Option<f64>,
+    /// Items: id column; by default the one of the interactions.
+    pub item_id: Option<String>,
+    /// Items: text columns, joined by a space. Needed when there is an items file.
+    pub text: Vec<String>,
+    /// Items: attributes.
+    pub attributes: Attributes,
+    /// Users: id column; by default the one of the interactions.
+    pub user_id: Option<String>,
+    /// Users: attributes.
+    pub user_attributes: Attributes,
+}
+
+/// A data set in files of one generic layout.
+#[derive(Debug)]
+pub struct Generic {
+    interactions: PathBuf,
+    items: Option<PathBuf>,
+    users: Option<PathBuf>,
+    layout: Layout,
+    map: ColumnMap,
+}
+
+impl Generic {
+    /// Finds the files: those named, or `interactions.*`, `items.*`, `users.*` in a folder.
+    ///
+    /// # Errors
+    /// No or several candidates; an items file without text columns.
+    pub fn new(given: &Given, layout: Layout, map: ColumnMap) -> Result<Self> {
+        let fits = |stem: &'static str| {
+            move |n: &str| n.split_once('.').is_some_and(|(s, e)| s == stem && extension_fits(layout, e))
+        };
+        let what = "`interactions.*` file of this format";
+        let source = Self {
+            interactions: given.require("--interactions", given.interactions.as_ref(), what, fits("interactions"))?,
+            items: given.find("--items", given.items.as_ref(), fits("items"))?,
+            users: given.find("--users", given.users.as_ref(), fits("users"))?,
+            layout,
+            map,
+        };
+        if let Some(items) = source.items.as_ref().filter(|_| source.map.text.is_empty()) {
+            let columns = Table::open(items, layout, Default::default()).map(|t| t.columns.join(", "));
+            let has = columns.map(|c| format!(" (it has: {c})")).unwrap_or_default();
+            let m = format!(
+                "{}: pass --text-cols NAME[,NAME] to say which columns are the items' text{has}",
+                items.display()
+            );
+            return Err(Error::Usage(m));
+        }
+        Ok(source)
+    }
+
+    fn open(&self, path: &Path, b: &Builder<'_>) -> Result<Table> {
+        Table::open(path, self.layout, b.policy().encoding)
+    }
+}
+
+fn extension_fits(layout: Layout, extension: &str) -> bool {
+    match layout {
+        Layout::Delimited { .. } => ["csv", "tsv", "txt"].contains(&extension),
+        Layout::Jsonl => ["jsonl", "json", "ndjson"].contains(&extension),
+        Layout::Parquet => extension == "parquet",
+    }
+}
+
+impl Source for Generic {
+    fn inputs(&self) -> Vec<Input> {
+        Input::list(&self.interactions, self.items.as_ref(), self.users.as_ref())
+    }
+    fn config(&self) -> Value {
+        let layout = match self.layout {
+            Layout::Delimited { delimiter, quotes, header } => {
+                json!({ "delimiter": char::from(delimiter).to_string(), "quotes": quotes, "header": header })
+            }
+            Layout::Jsonl => json!("jsonl"),
+            Layout::Parquet => json!("parquet"),
+        };
+        let m = &self.map;
+        json!({
+            "format": "generic", "layout": layout, "user": m.events.user, "item": m.events.item, "time": m.events.time,
+            "rating": m.events.rating, "min_rating": m.min_rating, "item_id": m.item_id, "text": m.text,
+            "attributes": m.attributes, "user_id": m.user_id, "user_attributes": m.user_attributes,
+        })
+    }
+    fn items(&self, b: &mut Builder<'_>) -> Result<()> {
+        let Some(path) = &self.items else { return Ok(()) };
+        let id = self.map.item_id.as_ref().unwrap_or(&self.map.events.item);
+        feed::items(self.open(path, b)?, id, &self.map.text, &self.map.attributes, b)
+    }
+    fn interactions(&self, b: &mut Builder<'_>) -> Result<()> {
+        feed::events(self.open(&self.interactions, b)?, &self.map.events, self.map.min_rating, b)
+    }
+    fn users(&self, b: &mut Builder<'_>) -> Result<()> {
+        let Some(path) = &self.users else { return Ok(()) };
+        let id = self.map.user_id.as_ref().unwrap_or(&self.map.events.user);
+        feed::users(self.open(path, b)?, id, &self.map.user_attributes, b)
+    }
+}

@@ -1,0 +1,148 @@
+//! Import: raw files of a known layout → a data set folder. One file a format, behind [`Source`].
+//!
+//! ```text
+//! Source (which file, which column) ─▶ Table (rows of text fields) ─▶ feed ─▶ Builder (policies, sort) ─▶ folder
+//! ```
+
+mod delimited;
+pub mod feed;
+pub mod generic;
+mod jsonl;
+mod lines;
+pub mod morec;
+pub mod ninerec;
+mod parquet;
+pub mod recbole;
+pub mod scan;
+pub mod table;
+
+use super::build::{Builder, Watch};
+use super::dataset::Dataset;
+use super::folder::{self, Parts};
+use super::notes::Notes;
+use super::policy::Policy;
+use crate::error::{Error, Result};
+use crate::fsio::{Manifest, sha256_file};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use scan::Given;
+
+/// Raised whenever the same files and settings would give another data set than before.
+const REVISION: u32 = 1;
+
+/// A raw file and what it is for.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// `interactions`, `items` or `users`.
+    pub role: &'static str,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl Input {
+    fn list(interactions: &Path, items: Option<&PathBuf>, users: Option<&PathBuf>) -> Vec<Self> {
+        let one = |role, path: &Path| Self { role, path: path.into() };
+        let mut all = vec![one("interactions", interactions)];
+        all.extend(items.map(|p| one("items", p)));
+        all.extend(users.map(|p| one("users", p)));
+        all
+    }
+}
+
+/// A layout of raw files. [`import`] calls `items`, `interactions`, `users`, in this order.
+pub trait Source {
+    /// The raw files; the one with the interactions first.
+    fn inputs(&self) -> Vec<Input>;
+    /// The settings that, with the files and the policy, determine the data set. No paths.
+    fn config(&self) -> Value;
+    /// Feeds the catalogue, if there is one.
+    ///
+    /// # Errors
+    /// As the builder, or the file.
+    fn items(&self, builder: &mut Builder<'_>) -> Result<()>;
+    /// Feeds the interactions or sequences.
+    ///
+    /// # Errors
+    /// As the builder, or the file.
+    fn interactions(&self, builder: &mut Builder<'_>) -> Result<()>;
+    /// Feeds the users' attributes, if there are any.
+    ///
+    /// # Errors
+    /// As the builder, or the file.
+    fn users(&self, _builder: &mut Builder<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The folder is new.
+    Built,
+    /// An older data set was replaced.
+    Rebuilt,
+    /// The same files and settings had made the folder that stands there; nothing was done.
+    UpToDate,
+}
+
+/// The result of an import.
+#[derive(Debug)]
+pub struct Imported {
+    /// What was done.
+    pub outcome: Outcome,
+    /// The folder's manifest.
+    pub manifest: Manifest,
+    /// Counted warnings (of the original import when up to date).
+    pub notes: Notes,
+}
+
+/// Reads a source into memory, without writing anything.
+///
+/// # Errors
+/// Malformed input, by the policy.
+pub fn read(source: &dyn Source, policy: &Policy, watch: Box<Watch<'_>>) -> Result<(Dataset, Notes)> {
+    let mut builder = Builder::new(policy.clone(), watch);
+    source.items(&mut builder)?;
+    source.interactions(&mut builder)?;
+    source.users(&mut builder)?;
+    let inputs = source.inputs();
+    builder.finish(inputs.first().map_or(Path::new(""), |i| &i.path))
+}
+
+/// Imports a source into the folder `out`. The folder appears whole or not at all. When the same files were imported
+/// there with the same settings, nothing is done unless `force`.
+///
+/// # Errors
+/// Malformed input, by the policy; something other than a data set at `out`.
+pub fn import(
+    source: &dyn Source,
+    policy: &Policy,
+    out: &Path,
+    force: bool,
+    watch: Box<Watch<'_>>,
+) -> Result<Imported> {
+    let standing = folder::standing(out)?;
+    let mut inputs = BTreeMap::new();
+    for input in source.inputs() {
+        if !input.path.is_file() {
+            return Err(Error::Usage(format!("{}: is not a file", input.path.display())));
+        }
+        let name = input.path.file_name().unwrap_or_default().to_string_lossy();
+        inputs.insert(format!("{}/{name}", input.role), sha256_file(&input.path)?);
+    }
+    let config = json!({ "importer": REVISION, "source": source.config(), "policy": policy });
+    if let Some(old) = standing.as_ref().filter(|m| !force && m.inputs == inputs && m.config == config)
+        && folder::check_files(old, out, false).is_ok()
+    {
+        let notes = serde_json::from_value(old.facts["warnings"].clone()).unwrap_or_default();
+        return Ok(Imported { outcome: Outcome::UpToDate, manifest: old.clone(), notes });
+    }
+    let (dataset, notes) = read(source, policy, watch)?;
+    let facts = Map::from_iter([("warnings".to_string(), json!(notes))]);
+    let manifest = dataset.save(out, Parts { inputs, config, facts })?;
+    let outcome = if standing.is_some() { Outcome::Rebuilt } else { Outcome::Built };
+    Ok(Imported { outcome, manifest, notes })
+}

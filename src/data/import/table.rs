@@ -1,0 +1,205 @@
+//! Rows of named text columns, whatever the file: delimited text, JSON lines or Parquet.
+
+use super::delimited::Delimited;
+use super::jsonl::Jsonl;
+use super::parquet::ParquetRows;
+use crate::data::build::Intake;
+use crate::data::policy::Encoding;
+use crate::error::{DataError, Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Why a row could not be had.
+pub enum Fault {
+    /// This row is malformed; the next one may be fine.
+    Row(DataError),
+    /// The file cannot be read on.
+    File(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        Self::File(e)
+    }
+}
+
+/// The fields of one row in one buffer.
+#[derive(Debug, Default, Clone)]
+pub struct Fields {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Fields {
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+    /// Adds to the field under construction.
+    pub fn append(&mut self, part: &str) {
+        self.text.push_str(part);
+    }
+    /// Ends the field under construction.
+    pub fn end(&mut self) {
+        self.ends.push(self.text.len());
+    }
+    /// Adds a whole field.
+    pub fn push(&mut self, field: &str) {
+        self.append(field);
+        self.end();
+    }
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+    /// Field `i`.
+    pub fn get(&self, i: usize) -> &str {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.text[start..self.ends[i]]
+    }
+    /// Length in bytes of the field under construction.
+    pub fn open_len(&self) -> usize {
+        self.text.len() - self.ends.last().copied().unwrap_or(0)
+    }
+}
+
+/// A reader of rows.
+pub trait Rows {
+    /// Reads the next row into `row`; `false` at the end.
+    fn advance(&mut self, row: &mut Fields) -> Result<bool, Fault>;
+    /// 1-based line (or row) number of the current row.
+    fn line(&self) -> u64;
+    /// Bytes (or rows) done and in all.
+    fn progress(&self) -> (u64, u64);
+}
+
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Delimited text.
+    Delimited {
+        /// The byte between fields.
+        delimiter: u8,
+        /// Whether `"` quotes fields; otherwise it is a character like others.
+        quotes: bool,
+        /// Whether the first line names the columns.
+        header: bool,
+    },
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl Layout {
+    /// Tab-separated, quotes literal.
+    pub const fn tsv(header: bool) -> Self {
+        Self::Delimited { delimiter: b'\t', quotes: false, header }
+    }
+    /// Comma-separated, quoted.
+    pub const fn csv(header: bool) -> Self {
+        Self::Delimited { delimiter: b',', quotes: true, header }
+    }
+}
+
+/// A file as a table.
+pub struct Table {
+    path: PathBuf,
+    /// Column names; `1`, `2`, … where the file has none.
+    pub columns: Vec<String>,
+    /// Columns that are there but are not plain values (nested Parquet types).
+    nested: Vec<String>,
+    rows: Box<dyn Rows>,
+    row: Fields,
+    seen: u64,
+}
+
+impl Table {
+    /// Opens a file and learns its columns.
+    pub fn open(path: &Path, layout: Layout, encoding: Encoding) -> Result<Self> {
+        let (rows, columns, nested): (Box<dyn Rows>, _, _) = match layout {
+            Layout::Delimited { delimiter, quotes, header } => {
+                let (rows, columns) = Delimited::open(path, delimiter, quotes, header, encoding)?;
+                (Box::new(rows), columns, Vec::new())
+            }
+            Layout::Jsonl => {
+                let (rows, columns) = Jsonl::open(path, encoding)?;
+                (Box::new(rows), columns, Vec::new())
+            }
+            Layout::Parquet => {
+                let (rows, columns, nested) = ParquetRows::open(path)?;
+                (Box::new(rows), columns, nested)
+            }
+        };
+        let table = Self { path: path.into(), columns, nested, rows, row: Fields::default(), seen: 0 };
+        for (i, name) in table.columns.iter().enumerate() {
+            if table.columns[..i].contains(name) {
+                let e = DataError::new(path, "the header names this column twice").line(1).field(name);
+                return Err(e.remedy("rename one of them").into());
+            }
+        }
+        Ok(table)
+    }
+
+    /// Goes to the next sound row; malformed ones are reported to `intake`, which may stop the import.
+    pub fn advance(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
+        loop {
+            self.seen += 1;
+            if self.seen.is_multiple_of(1024) {
+                let (done, total) = self.rows.progress();
+                intake.watch(&self.path, done, total);
+            }
+            self.row.clear();
+            match self.rows.advance(&mut self.row) {
+                Ok(more) => return Ok(more),
+                Err(Fault::Row(e)) => intake.malformed(e)?,
+                Err(Fault::File(e)) => return Err(e),
+            }
+        }
+    }
+
+    /// The position of a column; `option` is the flag that names it, for the remedy.
+    pub fn find(&self, name: &str, option: &str) -> Result<usize> {
+        if let Some(i) = self.columns.iter().position(|c| c == name) {
+            return Ok(i);
+        }
+        let mut e = DataError::new(&self.path, format!("no such column; the file has: {}", self.columns.join(", ")));
+        e = e.line(1).field(name);
+        let near = nearest(name, self.columns.iter().map(String::as_str));
+        Err(match near {
+            _ if self.nested.iter().any(|n| n == name) => {
+                DataError::new(&self.path, "the column is of a nested type").field(name).remedy("flatten it first")
+            }
+            Some(n) => e.remedy(format!("the nearest name is `{n}`: pass `{option} {n}`")),
+            None => e.remedy(format!("pass the right name with `{option}`")),
+        }
+        .into())
+    }
+
+    /// Field `i` of the current row.
+    pub fn get(&self, i: usize) -> &str {
+        self.row.get(i)
+    }
+    /// 1-based line (or row) number of the current row.
+    pub fn line(&self) -> u64 {
+        self.rows.line()
+    }
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// A data error at the current row.
+    pub fn error(&self, field: &str, message: impl Into<String>) -> DataError {
+        DataError::new(&self.path, message).line(self.line()).field(field)
+    }
+}
+
+/// The most similar of `names`, if any is similar at all.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    names
+        .map(|n| (strsim::jaro_winkler(&lower, &n.to_lowercase()), n))
+        .filter(|(score, _)| *score > 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, n)| n)
+}

@@ -1,0 +1,46 @@
+//! A deep check of a data set folder: digests, ranges and order (errors), ids and text (findings).
+
+use super::dataset::Dataset;
+use super::folder::{check_files, read_manifest};
+use super::notes::Notes;
+use super::text;
+use crate::error::{DataError, Result};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Checks everything that can be checked, and returns what is odd but usable.
+///
+/// # Errors
+/// A data error when the folder is damaged: a file's size or digest, an index out of range, rows out of order, an id
+/// that occurs twice.
+pub fn validate(dir: &Path) -> Result<(Dataset, Notes)> {
+    check_files(&read_manifest(dir)?, dir, true)?;
+    let dataset = Dataset::open(dir)?;
+    for (what, ids) in [("item", &dataset.items.ids), ("user", &dataset.users)] {
+        let mut seen = HashSet::with_capacity(ids.len());
+        if let Some(id) = ids.iter().find(|id| !seen.insert(id.as_str())) {
+            let e = DataError::new(dir, format!("the {what} id `{id}` occurs twice"));
+            return Err(e.remedy("import the data set again (`morec data import … --force`)").into());
+        }
+    }
+    let mut notes = Notes::default();
+    let mut texts: HashSet<String> = HashSet::new();
+    for (id, t) in dataset.items.ids.iter().zip(&dataset.items.text) {
+        if t.trim().is_empty() {
+            notes.add("empty_text", "items have no text", || id.clone());
+            continue;
+        }
+        if let Some(problem) = text::problem(t) {
+            notes.add("text_problem", "texts look damaged", || format!("{id}: {problem}"));
+        }
+        if !texts.insert(t.to_lowercase()) {
+            notes.add("duplicate_text", "items have the text of an earlier item", || id.clone());
+        }
+    }
+    for (u, row) in dataset.seqs.rows().enumerate() {
+        if row.is_empty() {
+            notes.add("empty_users", "users have no interaction", || dataset.users[u].clone());
+        }
+    }
+    Ok((dataset, notes))
+}
