@@ -107,6 +107,25 @@ impl Drop for Staged {
     }
 }
 
+/// Clears what a killed process left half-made in `dir`; a folder that it had moved aside without putting the new one
+/// in its place is moved back. Only for folders that no other process is writing to.
+pub fn clear_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        let path = entry.map_err(Error::io(dir))?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let Some((stem, tag)) = name.strip_prefix('.').and_then(|n| n.rsplit_once('.')) else { continue };
+        let target = dir.join(stem);
+        if tag.starts_with("old-") && !target.exists() {
+            fs::rename(&path, &target).map_err(Error::io(&target))?;
+        } else if (tag.starts_with("tmp-") || tag.starts_with("old-")) && path.is_dir() {
+            fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+        } else if tag.starts_with("tmp-") {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
 fn sync_tree(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
         let path = entry.map_err(Error::io(dir))?.path();

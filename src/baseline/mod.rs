@@ -60,9 +60,9 @@ impl Markov {
         let most = f64::from(split.counts.iter().copied().max().unwrap_or(0)) + 1.0;
         Self { next, counts: split.counts.clone(), most }
     }
-    /// Number of distinct bigrams.
-    pub fn bigrams(&self) -> usize {
-        self.next.values().map(Vec::len).sum()
+    /// Number of bigram events.
+    pub fn bigrams(&self) -> u64 {
+        self.next.values().flatten().map(|&(_, n)| u64::from(n)).sum()
     }
 }
 

@@ -175,6 +175,7 @@ fn start_folder(dir: &Path, config: &Config, data: &Prepared, source: Option<&Mo
             }
             Mode::Force => std::fs::remove_dir_all(dir).map_err(Error::io(dir))?,
             Mode::Resume => {
+                fsio::clear_unfinished(dir)?;
                 let old = Manifest::read(dir, "run", 1, "start it again with --force")?;
                 let same = fsio::read_text(&path)? == text && old.inputs == inputs(data, source);
                 if !same {

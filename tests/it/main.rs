@@ -1,6 +1,7 @@
 //! One integration binary: a module a room.
 
 mod architecture;
+mod cli;
 mod encoders;
 mod golden;
 mod grad;
