@@ -63,7 +63,9 @@ impl Stream {
 
 /// The key of dropout call number `call` of training step `step`.
 pub fn dropout_key(seed: u64, step: u64, call: u64) -> u64 {
-    mix(key(seed, "dropout") ^ mix(step.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ mix(call.wrapping_add(0x5851_f42d_4c95_7f2d)).rotate_left(32))
+    mix(key(seed, "dropout")
+        ^ mix(step.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        ^ mix(call.wrapping_add(0x5851_f42d_4c95_7f2d)).rotate_left(32))
 }
 
 /// 32 hash bits for element `i` of a dropout call; two rounds of a 32-bit mixer, made to vectorise.

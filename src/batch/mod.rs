@@ -69,8 +69,7 @@ impl Batch {
     /// The in-batch softmax of this batch (REFERENCE §4.1): `log_share[c]` = log p of candidate c, or `None` for no
     /// debiasing. A negative standing in m slots weighs m times under [`Multiplicity::Slots`].
     pub fn in_batch(&self, log_share: Option<&[f32]>, multiplicity: Multiplicity) -> InBatch {
-        let label_bias: Vec<f32> =
-            self.items.iter().map(|&c| log_share.map_or(0.0, |l| -l[c as usize])).collect();
+        let label_bias: Vec<f32> = self.items.iter().map(|&c| log_share.map_or(0.0, |l| -l[c as usize])).collect();
         let negative_bias = label_bias
             .iter()
             .zip(&self.slots)

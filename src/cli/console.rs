@@ -85,7 +85,10 @@ impl Observer for Console {
                     let left = (self.epoch_steps - (step - 1) % self.epoch_steps - 1) as f64 * steps;
                     self.say(&format!(
                         "epoch {} step {step}/{} loss {:.3} {rate:.0} items/s, epoch ends in {}",
-                        epoch + 1, self.total, self.loss, clock(left)
+                        epoch + 1,
+                        self.total,
+                        self.loss,
+                        clock(left)
                     ));
                 }
             }
@@ -94,7 +97,9 @@ impl Observer for Console {
                 let star = if *best { " *" } else { "" };
                 self.say(&format!(
                     "epoch {} loss {train_loss:.4} in {}: validation {} {value:.5}{star}",
-                    epoch + 1, clock(*epoch_seconds), self.metric
+                    epoch + 1,
+                    clock(*epoch_seconds),
+                    self.metric
                 ));
             }
             Event::End { reason, .. } => {

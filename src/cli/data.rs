@@ -7,7 +7,7 @@ use crate::data::import::morec::MoRec;
 use crate::data::import::ninerec::{Language, NineRec};
 use crate::data::import::recbole::{self, RecBole};
 use crate::data::import::table::Layout;
-use crate::data::import::{Given, Outcome, Source, import};
+use crate::data::import::{Given, Imported, Outcome, Source, import};
 use crate::data::policy::{Encoding, Policy, TimeUnit, UnknownItems};
 use crate::data::{Dataset, Description, Notes, validate};
 use crate::error::{Error, Result};
@@ -161,7 +161,7 @@ pub fn run(args: DataArgs) -> Result<()> {
     match args.command {
         DataCommand::Import(args) => run_import(&args),
         DataCommand::Describe(args) => {
-            let description = Description::of(&Dataset::open(&args.dir)?)?;
+            let description = Description::of(&Dataset::open(&args.dir)?);
             if args.json { print_json(&description) } else { print(&description.to_string()) }
         }
         DataCommand::Validate(args) => {
@@ -177,24 +177,7 @@ pub fn run(args: DataArgs) -> Result<()> {
 }
 
 fn run_import(args: &ImportArgs) -> Result<()> {
-    let source = args.source()?;
-    let mut current: Option<(PathBuf, Progress)> = None;
-    let watch = |file: &Path, done: u64, total: u64| {
-        if current.as_ref().is_none_or(|(path, _)| path != file) {
-            if let Some((_, old)) = current.take() {
-                old.finish();
-            }
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            current = Some((file.into(), Progress::bytes(&format!("reading {name}"), total)));
-        }
-        if let Some((_, progress)) = &current {
-            progress.set(done);
-        }
-    };
-    let done = import(source.as_ref(), &args.policy(), &args.out, args.force, Box::new(watch))?;
-    if let Some((_, progress)) = current {
-        progress.finish();
-    }
+    let done = args.execute()?;
     warn(&done.notes);
     let facts = &done.manifest.facts;
     if args.json {
@@ -217,6 +200,28 @@ fn counts(users: u64, items: u64, interactions: u64) -> String {
 }
 
 impl ImportArgs {
+    /// Imports, with progress on stderr, and prints nothing else.
+    ///
+    /// # Errors
+    /// As [`import`], and flags that do not fit the format.
+    pub fn execute(&self) -> Result<Imported> {
+        let source = self.source()?;
+        let mut current: Option<(PathBuf, Progress)> = None;
+        let watch = |file: &Path, done: u64, total: u64| {
+            if current.as_ref().is_none_or(|(path, _)| path != file) {
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                current = Some((file.into(), Progress::bytes(&format!("reading {name}"), total)));
+            }
+            if let Some((_, progress)) = &current {
+                progress.set(done);
+                if done >= total {
+                    progress.finish();
+                }
+            }
+        };
+        import(source.as_ref(), &self.policy(), &self.out, self.force, Box::new(watch))
+    }
+
     fn policy(&self) -> Policy {
         Policy {
             unknown_items: self.unknown_items,

@@ -60,7 +60,12 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     }
     for (m, path) in models.iter().zip(&args.runs) {
         // Its own shape and reading of texts; the command's data and protocol.
-        let own = Config { data: config.data.clone(), eval: config.eval.clone(), device: config.device.clone(), ..m.config.clone() };
+        let own = Config {
+            data: config.data.clone(),
+            eval: config.eval.clone(),
+            device: config.device.clone(),
+            ..m.config.clone()
+        };
         let prepared = open_part(&own, args.part)?;
         check_items(m, &prepared)?;
         let model = m.build(&pick_device(&own.device)?)?;

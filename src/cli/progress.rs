@@ -72,10 +72,11 @@ impl Progress {
     pub fn line(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
-    /// The work is done: the bar goes; where lines were printed, a last one says how long it took.
+    /// The work is done: the bar goes; where lines were printed, a last one says how long it took. Once is enough,
+    /// more do no harm.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
-        if !self.terminal && self.plain.lock().is_ok_and(|p| p.1) {
+        if !self.terminal && self.plain.lock().is_ok_and(|mut p| std::mem::take(&mut p.1)) {
             eprintln!("{}: done in {:.1} s", self.label, self.start.elapsed().as_secs_f64());
         }
     }

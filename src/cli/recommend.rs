@@ -87,7 +87,8 @@ impl Shelf {
     }
     fn find(&self, id: &str) -> Result<u32> {
         self.place.get(id.trim()).copied().ok_or_else(|| {
-            let near = self.place.keys().max_by(|a, b| strsim::jaro_winkler(a, id).total_cmp(&strsim::jaro_winkler(b, id)));
+            let near =
+                self.place.keys().max_by(|a, b| strsim::jaro_winkler(a, id).total_cmp(&strsim::jaro_winkler(b, id)));
             let near = near.map_or(String::new(), |n| format!("; the nearest id is `{n}`"));
             Error::Usage(format!("no item `{id}` in this catalogue{near}"))
         })
@@ -109,7 +110,9 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         return Err(Error::Usage("-k has to be at least 1".into()));
     }
     if !many && args.history.is_empty() && args.title.is_empty() {
-        return Err(Error::Usage("give a history: --history ID,ID and/or --title TEXT, or --users FILE, or --all-users".into()));
+        return Err(Error::Usage(
+            "give a history: --history ID,ID and/or --title TEXT, or --users FILE, or --all-users".into(),
+        ));
     }
     let folder = ModelFolder::open(&args.run)?;
     let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
@@ -120,7 +123,9 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     let out = match (&args.out, many) {
         (Some(o), true) => Some((o, Format::of(o)?)),
         (None, true) => return Err(Error::Usage("many users: --out FILE.parquet or FILE.jsonl says where to".into())),
-        (Some(_), false) => return Err(Error::Usage("--out is for --users and --all-users; a single history is printed".into())),
+        (Some(_), false) => {
+            return Err(Error::Usage("--out is for --users and --all-users; a single history is printed".into()));
+        }
         (None, false) => None,
     };
     let model = folder.build(&pick_device("cpu")?)?;
@@ -148,7 +153,8 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         Some(file) => read_users(file, &shelf)?,
         None => (0..data.users.len())
             .map(|u| {
-                let row = data.seqs.row(u).iter().filter_map(|&i| shelf.place.get(&data.items.ids[i as usize]).copied());
+                let row =
+                    data.seqs.row(u).iter().filter_map(|&i| shelf.place.get(&data.items.ids[i as usize]).copied());
                 (data.users[u].clone(), row.collect())
             })
             .filter(|(_, h): &(String, Vec<u32>)| !h.is_empty())
@@ -156,11 +162,14 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     };
     let histories: Vec<&[u32]> = users.iter().map(|(_, h)| h.as_slice()).collect();
     let states = encode::states(&model, &items, &histories)?;
-    let all: Vec<Vec<Hit>> =
-        states.par_chunks_exact(d).zip(&histories).map(|(s, h)| best(s, h)).collect();
+    let all: Vec<Vec<Hit>> = states.par_chunks_exact(d).zip(&histories).map(|(s, h)| best(s, h)).collect();
     format.write(out, &users, &all)?;
     let summary = serde_json::json!({ "users": users.len(), "k": args.k, "out": out.display().to_string() });
-    if args.json { output::print_json(&summary) } else { output::print(&format!("{} users → {}\n", users.len(), out.display())) }
+    if args.json {
+        output::print_json(&summary)
+    } else {
+        output::print(&format!("{} users → {}\n", users.len(), out.display()))
+    }
 }
 
 /// Reads `user⇥item item …`; every line is checked before anything is computed.
@@ -173,7 +182,9 @@ fn read_users(file: &Path, shelf: &Shelf) -> Result<Vec<(String, Vec<u32>)>> {
         })?;
         let history = items
             .split_whitespace()
-            .map(|id| shelf.find(id).map_err(|e| bad("items", e.to_string()).remedy("remove it or import its item").into()))
+            .map(|id| {
+                shelf.find(id).map_err(|e| bad("items", e.to_string()).remedy("remove it or import its item").into())
+            })
             .collect::<Result<Vec<u32>>>()?;
         if history.is_empty() {
             return Err(bad("items", "the history is empty".into()).remedy("give at least one item").into());

@@ -55,7 +55,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let config = args.settings.resolve(&Config::default())?;
     config.check()?;
     if !config.transfer.source.is_empty() || !matches!(config.transfer.preset.as_str(), "" | "from-scratch") {
-        return Err(Error::Usage("`morec train` starts from scratch; `morec transfer` starts from a source run".into()));
+        return Err(Error::Usage(
+            "`morec train` starts from scratch; `morec transfer` starts from a source run".into(),
+        ));
     }
     let prepared = Prepared::open(&config)?;
     if args.dry_run {

@@ -118,8 +118,13 @@ mod tests {
 
     #[test]
     fn overrides_are_typed_and_unknown_keys_name_the_nearest() {
-        let c = set(&["train.lr=1", "data.path=datasets/x", "eval.ks=[1, 2]", "name=2024", "objective.multiplicity=once"]).unwrap();
-        assert_eq!((c.train.lr, c.data.path.as_str(), c.eval.ks, c.name.as_str()), (1.0, "datasets/x", vec![1, 2], "2024"));
+        let c =
+            set(&["train.lr=1", "data.path=datasets/x", "eval.ks=[1, 2]", "name=2024", "objective.multiplicity=once"])
+                .unwrap();
+        assert_eq!(
+            (c.train.lr, c.data.path.as_str(), c.eval.ks, c.name.as_str()),
+            (1.0, "datasets/x", vec![1, 2], "2024")
+        );
         let e = set(&["train.batchsize=3"]).unwrap_err().to_string();
         assert!(e.contains("train.batch_size"), "{e}");
         let e = set(&["train.batch_size=many"]).unwrap_err().to_string();

@@ -390,7 +390,10 @@ impl Config {
                 return bad("item.max_tokens", "has to be at least 3: two special tokens and one of text".into());
             }
             if self.item.model.is_empty() {
-                return bad("item.model", "a text model needs a pre-trained encoder: a folder, a name or a hub id".into());
+                return bad(
+                    "item.model",
+                    "a text model needs a pre-trained encoder: a folder, a name or a hub id".into(),
+                );
             }
         }
         if self.eval.ks.is_empty() || self.eval.ks.contains(&0) {
@@ -399,7 +402,10 @@ impl Config {
         metric(&self.train.metric, &self.eval.ks)?;
         let (a, b) = (self.data.train_share, self.data.valid_share);
         if !(a > 0.0 && b > 0.0 && a + b < 1.0) {
-            return bad("data.train_share", format!("{a} and data.valid_share = {b} leave nothing to train, validate or test on"));
+            return bad(
+                "data.train_share",
+                format!("{a} and data.valid_share = {b} leave nothing to train, validate or test on"),
+            );
         }
         Ok(())
     }

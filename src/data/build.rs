@@ -217,11 +217,11 @@ impl<'a> Builder<'a> {
 
     /// The index of an item met in interactions; `None` when the interaction is to be left out.
     fn met(&mut self, at: Place<'_>, id: &str) -> Result<Option<u32>> {
-        if let Some(i) = self.items.get(id) {
-            if (i as usize) < self.known {
-                self.matched = true;
-                return Ok(Some(i));
-            }
+        if let Some(i) = self.items.get(id)
+            && (self.known == 0 || (i as usize) < self.known)
+        {
+            self.matched = true;
+            return Ok(Some(i));
         }
         if self.known == 0 {
             return Ok(Some(self.items.add(id)));

@@ -67,7 +67,7 @@ impl Card {
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         toml::from_str(&text).map_err(|e| {
-            let line = e.span().map(|s| text[..s.start].lines().count().max(1) as u64);
+            let line = e.span().map(|s| text[..s.start].matches('\n').count() as u64 + 1);
             let mut error = DataError::new(path, e.message());
             error.line = line;
             error.remedy("see datasets/README.md for the layout of a card").into()

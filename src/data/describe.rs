@@ -6,9 +6,8 @@
 use super::dataset::Dataset;
 use super::text;
 use super::time;
-use crate::error::Result;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 
 /// Upper ends of the histogram's bins; the last one is open.
@@ -176,10 +175,7 @@ fn share(part: usize, whole: usize) -> f64 {
 
 impl Description {
     /// Counts everything.
-    ///
-    /// # Errors
-    /// None at present; kept for data sets too large to hold.
-    pub fn of(d: &Dataset) -> Result<Self> {
+    pub fn of(d: &Dataset) -> Self {
         let items = d.items.ids.len();
         let mut events = vec![0usize; items];
         for &i in &d.seqs.values {
@@ -194,7 +190,7 @@ impl Description {
             text: d.items.text[i].clone(),
         });
         let repeats = repeats(d);
-        Ok(Self {
+        Self {
             name: d.name.clone(),
             digest: d.digest.clone(),
             users: d.users.len(),
@@ -213,7 +209,7 @@ impl Description {
             text: describe_text(d),
             item_attributes: attributes(&d.items.attributes),
             user_attributes: attributes(&d.user_attributes),
-        })
+        }
     }
 }
 
@@ -308,9 +304,9 @@ fn describe_text(d: &Dataset) -> Text {
 
 fn attributes(columns: &BTreeMap<String, Vec<String>>) -> BTreeMap<String, Attribute> {
     let one = |values: &Vec<String>| {
-        let mut distinct: HashMap<&str, ()> = HashMap::new();
-        let filled = values.iter().filter(|v| !v.is_empty()).map(|v| distinct.insert(v, ())).count();
-        Attribute { filled, distinct: distinct.len() }
+        let filled: Vec<&String> = values.iter().filter(|v| !v.is_empty()).collect();
+        let distinct: HashSet<&String> = filled.iter().copied().collect();
+        Attribute { filled: filled.len(), distinct: distinct.len() }
     };
     columns.iter().map(|(n, v)| (n.clone(), one(v))).collect()
 }

@@ -61,7 +61,10 @@ impl Split {
         };
         split.make_dense(data, config.split == SplitKind::Morec);
         if split.valid.is_empty() || split.test.is_empty() || split.counts.iter().all(|&c| c == 0) {
-            return Err(Error::config("data.split", format!("`{}` leaves nothing to train, validate or test on", data.name)));
+            return Err(Error::config(
+                "data.split",
+                format!("`{}` leaves nothing to train, validate or test on", data.name),
+            ));
         }
         Ok(split)
     }
@@ -89,7 +92,10 @@ impl Split {
     /// everything before the cut.
     fn temporal(data: &Dataset, config: &DataConfig, users: &[u32]) -> Result<Self> {
         let times = data.times.as_ref().ok_or_else(|| {
-            Error::config("data.split", format!("`{}` has no timestamps; use split = \"leave-one-out\" or \"morec\"", data.name))
+            Error::config(
+                "data.split",
+                format!("`{}` has no timestamps; use split = \"leave-one-out\" or \"morec\"", data.name),
+            )
         })?;
         let mut sorted: Vec<i64> = times.clone();
         sorted.sort_unstable();
@@ -209,7 +215,13 @@ mod tests {
     #[test]
     fn temporal_trains_on_nothing_later_than_a_test() {
         let times = (0..13).map(|i| [10, 20, 30, 40, 50, 60, 35, 36, 1, 2, 3, 55, 70][i]).collect();
-        let config = DataConfig { split: SplitKind::Temporal, min_user_items: 1, train_share: 0.6, valid_share: 0.2, ..Default::default() };
+        let config = DataConfig {
+            split: SplitKind::Temporal,
+            min_user_items: 1,
+            train_share: 0.6,
+            valid_share: 0.2,
+            ..Default::default()
+        };
         let s = Split::new(&data(Some(times)), &config, 2).unwrap();
         // sorted: 1 2 3 10 20 30 35 36 40 50 55 60 70; cuts at index 7 (36) and 10 (55)
         assert_eq!(s.train_len, [3, 1, 3]);

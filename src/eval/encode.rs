@@ -96,7 +96,13 @@ pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]]) -> Resul
 }
 
 /// Ranks the targets of `cases` over the whole catalogue.
-pub fn rank_cases(model: &Recommender, features: &Features, split: &Split, cases: &[Case], config: &EvalConfig) -> Result<Vec<Rank>> {
+pub fn rank_cases(
+    model: &Recommender,
+    features: &Features,
+    split: &Split,
+    cases: &[Case],
+    config: &EvalConfig,
+) -> Result<Vec<Rank>> {
     let items = catalogue(model, features)?;
     let histories: Vec<&[u32]> = cases.iter().map(|c| split.history(c)).collect();
     let states = states(model, &items, &histories)?;

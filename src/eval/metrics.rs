@@ -77,7 +77,8 @@ impl Report {
             let of = ranks.iter().zip(train_counts).filter(|(_, c)| (**c == 0) == cold).map(|(r, _)| r);
             groups.insert(name.to_string(), (of.clone().count(), means(of, config)));
         }
-        let ties = serde_json::to_value(config.ties).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
+        let ties =
+            serde_json::to_value(config.ties).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
         let history = if config.mask_history { "history masked" } else { "nothing masked" };
         Self {
             protocol: format!("{split}; full ranking over {items} items; {history}; ties: {ties}"),
@@ -111,7 +112,8 @@ mod tests {
     #[test]
     fn constant_scores_score_at_chance() {
         let n = 500u32;
-        let ranks: Vec<Rank> = (0..n).map(|i| Rank { above: 0, equal: n - 1, equal_before: i, masked: false }).collect();
+        let ranks: Vec<Rank> =
+            (0..n).map(|i| Rank { above: 0, equal: n - 1, equal_before: i, masked: false }).collect();
         let m = means(ranks.iter(), &EvalConfig::default());
         assert!((m["hr@10"] - 10.0 / 500.0).abs() < 1e-12, "{m:?}");
         let by_id = means(ranks.iter(), &EvalConfig { ties: Ties::ById, ..Default::default() });

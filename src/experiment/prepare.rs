@@ -23,7 +23,10 @@ impl Prepared {
     /// Opens and divides the data set of a configuration.
     pub fn open(config: &Config) -> Result<Self> {
         if config.data.path.is_empty() {
-            return Err(Error::config("data.path", "no data set given; make one with `morec data import`, then --data DIR"));
+            return Err(Error::config(
+                "data.path",
+                "no data set given; make one with `morec data import`, then --data DIR",
+            ));
         }
         Self::new(Dataset::open(Path::new(&config.data.path))?, config)
     }
@@ -33,7 +36,10 @@ impl Prepared {
         let pick = |from: &[String]| split.items.iter().map(|&i| from[i as usize].clone()).collect::<Vec<_>>();
         let (item_ids, texts) = (pick(&data.items.ids), pick(&data.items.text));
         if config.item.kind == ItemKind::Text && texts.iter().all(String::is_empty) {
-            return Err(Error::config("item.kind", format!("no item of `{}` has a text; use item.kind = \"id\"", data.name)));
+            return Err(Error::config(
+                "item.kind",
+                format!("no item of `{}` has a text; use item.kind = \"id\"", data.name),
+            ));
         }
         let widest = *config.eval.ks.iter().max().unwrap_or(&1);
         if widest > split.items.len() {

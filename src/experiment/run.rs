@@ -164,7 +164,13 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<Recommender> {
 }
 
 /// Makes the run's folder and writes down what it will be made from. Returns whether to resume.
-fn start_folder(dir: &Path, config: &Config, data: &Prepared, source: Option<&ModelFolder>, mode: Mode) -> Result<bool> {
+fn start_folder(
+    dir: &Path,
+    config: &Config,
+    data: &Prepared,
+    source: Option<&ModelFolder>,
+    mode: Mode,
+) -> Result<bool> {
     let path = dir.join("config.toml");
     let text = crate::config::to_toml(config)?;
     if path.exists() {

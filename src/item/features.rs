@@ -15,7 +15,12 @@ pub struct Tokens {
 
 impl Tokens {
     /// Tokenises each text once, special tokens included, cut to `max_tokens`.
-    pub fn new(tokenizer: &Tokenizer, texts: &[impl AsRef<str> + Sync], max_tokens: usize, lower_case: bool) -> Result<Self> {
+    pub fn new(
+        tokenizer: &Tokenizer,
+        texts: &[impl AsRef<str> + Sync],
+        max_tokens: usize,
+        lower_case: bool,
+    ) -> Result<Self> {
         let mut tokenizer = tokenizer.clone();
         let cut = tokenizers::TruncationParams { max_length: max_tokens, ..Default::default() };
         tokenizer.with_truncation(Some(cut)).map_err(|e| Error::config("item.max_tokens", e.to_string()))?;

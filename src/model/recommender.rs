@@ -42,8 +42,7 @@ impl Blueprint {
     }
     /// Builds it; see [`Params::build`].
     pub fn build(&self, device: &Device, actions: &Resolved, source: Option<&Weights>) -> Result<Recommender> {
-        let (params, (item, user)) =
-            Params::build(self.config.seed, device, actions, source, |s| self.parts(s))?;
+        let (params, (item, user)) = Params::build(self.config.seed, device, actions, source, |s| self.parts(s))?;
         let (config, folder) = (self.config.clone(), self.folder.clone());
         Ok(Recommender { params, item, user, config, folder, device: device.clone() })
     }

@@ -30,7 +30,18 @@ impl<'a> Mat<'a> {
 
 /// c(m,n) = alpha · a(m,k) · b(k,n) + beta · c, with `ldc` elements between the rows of c.
 /// `threads` = false keeps it on the calling thread (inside a parallel loop).
-pub fn sgemm(m: usize, n: usize, k: usize, alpha: f32, a: Mat, b: Mat, beta: f32, c: &mut [f32], ldc: usize, threads: bool) {
+pub fn sgemm(
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: f32,
+    a: Mat,
+    b: Mat,
+    beta: f32,
+    c: &mut [f32],
+    ldc: usize,
+    threads: bool,
+) {
     assert!(n <= ldc && (m == 0 || n == 0 || (m - 1) * ldc + n <= c.len()), "gemm: c is too small");
     // SAFETY: c was checked to hold (m, n) at `ldc`.
     unsafe { sgemm_at(m, n, k, alpha, a, b, beta, c.as_mut_ptr(), ldc, threads) }
@@ -40,7 +51,18 @@ pub fn sgemm(m: usize, n: usize, k: usize, alpha: f32, a: Mat, b: Mat, beta: f32
 ///
 /// # Safety
 /// `c` points to m rows of n elements, `ldc` apart, that nothing else touches meanwhile.
-pub unsafe fn sgemm_at(m: usize, n: usize, k: usize, alpha: f32, a: Mat, b: Mat, beta: f32, c: *mut f32, ldc: usize, threads: bool) {
+pub unsafe fn sgemm_at(
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: f32,
+    a: Mat,
+    b: Mat,
+    beta: f32,
+    c: *mut f32,
+    ldc: usize,
+    threads: bool,
+) {
     assert!(a.covers(m, k) && b.covers(k, n), "gemm: an operand is too small for ({m},{k})·({k},{n})");
     let (ars, acs) = a.strides();
     let (brs, bcs) = b.strides();
@@ -49,8 +71,25 @@ pub unsafe fn sgemm_at(m: usize, n: usize, k: usize, alpha: f32, a: Mat, b: Mat,
     // SAFETY: operands cover their shapes (checked above); c by contract.
     unsafe {
         gemm::gemm(
-            m, n, k, c, 1, ldc as isize, beta != 0.0, a.data.as_ptr(), acs, ars, b.data.as_ptr(), bcs, brs, beta,
-            alpha, false, false, false, par,
+            m,
+            n,
+            k,
+            c,
+            1,
+            ldc as isize,
+            beta != 0.0,
+            a.data.as_ptr(),
+            acs,
+            ars,
+            b.data.as_ptr(),
+            bcs,
+            brs,
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            par,
         );
     }
 }

@@ -278,7 +278,10 @@ impl Scope<'_, '_> {
             && w.shape(n) != Some(shape)
         {
             let have = w.shape(n).unwrap_or_default();
-            return Err(Error::model(w.path(), format!("tensor `{n}` is {have:?}, its config.json asks for {shape:?}")));
+            return Err(Error::model(
+                w.path(),
+                format!("tensor `{n}` is {have:?}, its config.json asks for {shape:?}"),
+            ));
         }
         let spec = Spec { name: full.clone(), shape: shape.into(), encoder: self.encoder, pretrained: found.is_some() };
         let mut state = self.state.borrow_mut();
@@ -303,12 +306,18 @@ impl Scope<'_, '_> {
                     (Origin::Source, _, Some(w)) => {
                         if w.shape(&full) != Some(shape) {
                             let have = w.shape(&full).map_or("absent".into(), |s| format!("{s:?}"));
-                            return Err(Error::model(w.path(), format!("`{full}` is {have}, the model asks for {shape:?}")));
+                            return Err(Error::model(
+                                w.path(),
+                                format!("`{full}` is {have}, the model asks for {shape:?}"),
+                            ));
                         }
                         w.read(&full)?
                     }
                     (Origin::Source, _, None) => {
-                        return Err(Error::config("transfer", format!("`{full}` is to be loaded, but there is no source")));
+                        return Err(Error::config(
+                            "transfer",
+                            format!("`{full}` is to be loaded, but there is no source"),
+                        ));
                     }
                 };
                 (Var::from_vec(data, shape, device)?, action)
@@ -388,9 +397,7 @@ impl Params {
     }
     /// Every value, for saving.
     pub fn to_arrays(&self) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
-        self.iter()
-            .map(|p| Ok((p.name().into(), p.shape().to_vec(), crate::nn::host::to_vec(&p.value())?)))
-            .collect()
+        self.iter().map(|p| Ok((p.name().into(), p.shape().to_vec(), crate::nn::host::to_vec(&p.value())?))).collect()
     }
     /// Saves every value as safetensors.
     pub fn save(&self, path: &Path) -> Result<()> {

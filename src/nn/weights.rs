@@ -113,7 +113,10 @@ impl Weights {
                 .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
                 .collect(),
             other => {
-                return Err(Error::model(&self.path, format!("tensor `{name}` is {other:?}; expected F32, F16 or BF16")));
+                return Err(Error::model(
+                    &self.path,
+                    format!("tensor `{name}` is {other:?}; expected F32, F16 or BF16"),
+                ));
             }
         })
     }

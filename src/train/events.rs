@@ -67,7 +67,10 @@ impl Event {
     /// The step it belongs to.
     pub fn step(&self) -> u64 {
         match self {
-            Self::Start { step, .. } | Self::Step { step, .. } | Self::Validation { step, .. } | Self::End { step, .. } => *step,
+            Self::Start { step, .. }
+            | Self::Step { step, .. }
+            | Self::Validation { step, .. }
+            | Self::End { step, .. } => *step,
         }
     }
 }

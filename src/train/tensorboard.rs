@@ -97,7 +97,11 @@ impl Observer for TensorBoard {
         match event {
             Event::Step { step, loss, grad_norm, lr_factor, .. } if step % self.every == 0 => self.scalars(
                 *step,
-                &[("train/loss".into(), *loss), ("train/grad_norm".into(), *grad_norm), ("train/lr_factor".into(), *lr_factor)],
+                &[
+                    ("train/loss".into(), *loss),
+                    ("train/grad_norm".into(), *grad_norm),
+                    ("train/lr_factor".into(), *lr_factor),
+                ],
             ),
             Event::Validation { step, metrics, .. } => {
                 let values: Vec<_> = metrics.iter().map(|(k, v)| (format!("valid/{k}"), *v)).collect();

@@ -80,20 +80,29 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                 at.passes += 1;
             }
             guard(job.model, at.step)?;
-            let norm = AdamW::norm(&job.model.params)
-                .map_err(|e| Error::Numeric(format!("step {}: {e}", at.step + 1)))?;
+            let norm =
+                AdamW::norm(&job.model.params).map_err(|e| Error::Numeric(format!("step {}: {e}", at.step + 1)))?;
             let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
             let factor = schedule::factor(c, at.step, total_steps);
-            let lr = |p: &crate::nn::Param| {
-                factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr })
-            };
+            let lr = |p: &crate::nn::Param| factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr });
             optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
             at.batch = group.end;
             at.step += 1;
             at.loss_sum += loss * group.len() as f64;
             let seconds = started.elapsed().as_secs_f64();
             at.epoch_seconds += seconds;
-            tell(observers, Event::Step { step: at.step, epoch: at.epoch, loss, grad_norm: norm, lr_factor: factor, items, seconds })?;
+            tell(
+                observers,
+                Event::Step {
+                    step: at.step,
+                    epoch: at.epoch,
+                    loss,
+                    grad_norm: norm,
+                    lr_factor: factor,
+                    items,
+                    seconds,
+                },
+            )?;
             if c.checkpoint_steps > 0 && at.step.is_multiple_of(c.checkpoint_steps as u64) && at.batch < batches {
                 save(&at, &optimizer)?;
             }
@@ -103,7 +112,8 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
         if at.epoch.is_multiple_of(c.eval_every) || at.epoch == c.epochs {
             let started = Instant::now();
             let eval = &job.config.eval;
-            let (report, _) = encode::evaluate(job.model, job.features, job.split, &job.split.valid, eval, "validation")?;
+            let (report, _) =
+                encode::evaluate(job.model, job.features, job.split, &job.split.valid, eval, "validation")?;
             let value = report.get(&c.metric.to_lowercase());
             let best = at.best.is_none_or(|b| value > b);
             if best {
@@ -116,7 +126,18 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                 at.stale += 1;
             }
             let seconds = started.elapsed().as_secs_f64();
-            tell(observers, Event::Validation { step: at.step, epoch, metrics: report.all, best, train_loss, epoch_seconds, seconds })?;
+            tell(
+                observers,
+                Event::Validation {
+                    step: at.step,
+                    epoch,
+                    metrics: report.all,
+                    best,
+                    train_loss,
+                    epoch_seconds,
+                    seconds,
+                },
+            )?;
             if c.patience > 0 && at.stale >= c.patience {
                 at.ended = Some(format!("no better {} in {} validations", c.metric, at.stale));
             }
@@ -136,21 +157,37 @@ fn tell(observers: &mut [Box<dyn Observer + '_>], event: Event) -> Result<()> {
 }
 
 /// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters'. Returns the loss.
-fn backward(job: &Job, objective: &dyn Objective, batch: &Batch, pass_number: u64, scale: f64, step: u64) -> Result<f64> {
+fn backward(
+    job: &Job,
+    objective: &dyn Objective,
+    batch: &Batch,
+    pass_number: u64,
+    scale: f64,
+    step: u64,
+) -> Result<f64> {
     let tape = Tape::new();
     let train = Train::new(&tape, job.config.seed, pass_number);
     let pass = Pass::train(&train);
     let loss = forward(job.model, job.features, objective, batch, &pass)?;
     let value = f64::from(loss.value().to_scalar::<f32>()?);
     if !value.is_finite() {
-        return Err(Error::Numeric(format!("step {}: the loss is {value}; lower train.lr, or set train.clip", step + 1)));
+        return Err(Error::Numeric(format!(
+            "step {}: the loss is {value}; lower train.lr, or set train.clip",
+            step + 1
+        )));
     }
     tape.backward(&loss, scale)?;
     Ok(value)
 }
 
 /// The loss of a batch.
-pub fn forward(model: &Recommender, features: &Features, objective: &dyn Objective, batch: &Batch, pass: &Pass) -> Result<Act> {
+pub fn forward(
+    model: &Recommender,
+    features: &Features,
+    objective: &dyn Objective,
+    batch: &Batch,
+    pass: &Pass,
+) -> Result<Act> {
     let items = model.item.encode(&ItemTable { ids: &batch.items, features }, pass)?;
     let inputs = ops::gather(pass, &items, batch.inputs.clone())?;
     let users = model.user.encode(&inputs, &batch.histories, pass)?;

@@ -203,7 +203,9 @@ impl Plan {
 
 fn check_value(s: &Spec, origin: Origin, source: Option<&Weights>) -> Result<()> {
     match (origin, source) {
-        (Origin::Source, None) => Err(Error::config("transfer.source", format!("`{}` is to be loaded, but no source run is given", s.name))),
+        (Origin::Source, None) => {
+            Err(Error::config("transfer.source", format!("`{}` is to be loaded, but no source run is given", s.name)))
+        }
         (Origin::Source, Some(w)) if w.shape(&s.name) != Some(&s.shape) => {
             let have = w.shape(&s.name).map_or("does not have it".into(), |h| format!("has {h:?}"));
             let m = format!(
@@ -231,7 +233,15 @@ mod tests {
             "item_encoder.text.projection.weight",
             "user_encoder.transformer_encoder.layer_norm.weight",
         ];
-        names.iter().map(|n| Spec { name: n.to_string(), shape: vec![2], encoder: n.contains("model"), pretrained: n.contains("model") }).collect()
+        names
+            .iter()
+            .map(|n| Spec {
+                name: n.to_string(),
+                shape: vec![2],
+                encoder: n.contains("model"),
+                pretrained: n.contains("model"),
+            })
+            .collect()
     }
 
     fn source(dir: &std::path::Path) -> Weights {

@@ -98,7 +98,11 @@ fn floors_on_instruments() {
     let tmp = tempfile::tempdir().unwrap();
     let out = tmp.path().join("instruments");
     let raw = shared("data/amazon-instruments");
-    import(&["--format", "morec"], &[("--interactions", raw.join("users.tsv")), ("--items", raw.join("items.tsv"))], &out);
+    import(
+        &["--format", "morec"],
+        &[("--interactions", raw.join("users.tsv")), ("--items", raw.join("items.tsv"))],
+        &out,
+    );
     let rows = metrics(&ok(morec().args(["evaluate", "--json", "-s", "eval.ties=by-id", "-d"]).arg(&out)));
     let pc = |v: f64| (v * 1e4).round() / 100.0;
     assert_eq!((pc(rows[0].1[0]), pc(rows[0].1[1])), (4.87, 3.29));
@@ -114,7 +118,16 @@ fn killed_at_any_moment_it_resumes_to_the_same_weights() {
     let train = |out: &str, flag: Option<&str>| {
         let mut c = morec();
         c.args(["train", "-s", "item.pretrained=false", "-s", "item.max_tokens=8", "-s", "user.dim=16"]);
-        c.args(["-s", "train.epochs=30", "-s", "train.patience=0", "-s", "train.batch_size=8", "-s", "train.checkpoint_steps=4"]);
+        c.args([
+            "-s",
+            "train.epochs=30",
+            "-s",
+            "train.patience=0",
+            "-s",
+            "train.batch_size=8",
+            "-s",
+            "train.checkpoint_steps=4",
+        ]);
         c.arg("-s").arg(format!("item.model={}", bert.display())).arg("-d").arg(&data);
         c.args(flag).arg("--out").arg(tmp.path().join(out));
         c
@@ -138,7 +151,8 @@ fn killed_at_any_moment_it_resumes_to_the_same_weights() {
         assert_eq!(bits(&dir.join(part)), bits(&tmp.path().join("straight").join(part)), "{part}");
     }
     // Nothing half-made stays behind once the run has ended.
-    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(left.iter().all(|n| !n.starts_with('.')), "{left:?}");
 }
 
@@ -149,11 +163,30 @@ fn the_whole_way_from_source_to_recommendations() {
     let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
     let at = |name: &str| tmp.path().join(name);
     let mut c = morec();
-    c.args(["train", "--json", "-s", "item.pretrained=false", "-s", "item.max_tokens=8", "-s", "user.dim=16", "-s", "train.epochs=2"]);
+    c.args([
+        "train",
+        "--json",
+        "-s",
+        "item.pretrained=false",
+        "-s",
+        "item.max_tokens=8",
+        "-s",
+        "user.dim=16",
+        "-s",
+        "train.epochs=2",
+    ]);
     c.arg("-s").arg(format!("item.model={}", bert.display())).arg("-d").arg(&source).arg("--out").arg(at("run"));
     let result: serde_json::Value = serde_json::from_str(&ok(&mut c)).unwrap();
     assert_eq!(result["epochs"], 2);
-    for file in ["config.toml", "manifest.json", "metrics.jsonl", "result.json", "ranks.parquet", "best/manifest.json", "last/cursor.json"] {
+    for file in [
+        "config.toml",
+        "manifest.json",
+        "metrics.jsonl",
+        "result.json",
+        "ranks.parquet",
+        "best/manifest.json",
+        "last/cursor.json",
+    ] {
         assert!(at("run").join(file).exists(), "{file}");
     }
     // The encoder's own folder is not needed any more.
@@ -169,12 +202,14 @@ fn the_whole_way_from_source_to_recommendations() {
     assert!(!at("t").exists());
     let e = fails(&mut transfer(&["--rule", "user_encodr.*=freeze", "--dry-run"]), 2);
     assert!(e.contains("matches no parameter"), "{e}");
-    let rows = metrics(&ok(transfer(&["--preset", "full,frozen,zero-shot", "--baselines", "--json", "--out"]).arg(at("t"))));
+    let rows =
+        metrics(&ok(transfer(&["--preset", "full,frozen,zero-shot", "--baselines", "--json", "--out"]).arg(at("t"))));
     let names: Vec<_> = rows.iter().map(|r| r.0.as_str()).collect();
     assert_eq!(names, ["most popular", "Markov", "full", "frozen", "zero-shot"]);
 
     // `evaluate` gives what the run reported, from the model folder alone.
-    let again = metrics(&ok(morec().args(["evaluate", "--json"]).arg(at("t/full")).arg("--ranks").arg(at("ranks.parquet"))));
+    let again =
+        metrics(&ok(morec().args(["evaluate", "--json"]).arg(at("t/full")).arg("--ranks").arg(at("ranks.parquet"))));
     assert_eq!(again[0].1, rows[2].1);
     assert!(at("ranks.parquet").exists());
 
@@ -183,11 +218,22 @@ fn the_whole_way_from_source_to_recommendations() {
         c.arg("recommend").arg(at("t/full")).args(args);
         c
     };
-    let hits: serde_json::Value =
-        serde_json::from_str(&ok(&mut recommend(&["--history", "target-1,target-2", "--title", "red guitar", "-k", "7", "--json"]))).unwrap();
+    let hits: serde_json::Value = serde_json::from_str(&ok(&mut recommend(&[
+        "--history",
+        "target-1,target-2",
+        "--title",
+        "red guitar",
+        "-k",
+        "7",
+        "--json",
+    ])))
+    .unwrap();
     let hits = hits.as_array().unwrap();
     assert_eq!(hits.len(), 7);
-    assert!(hits.iter().all(|h| h["item"] != "target-1" && h["item"] != "target-2" && h["title"].as_str().unwrap().contains(' ')));
+    assert!(
+        hits.iter()
+            .all(|h| h["item"] != "target-1" && h["item"] != "target-2" && h["title"].as_str().unwrap().contains(' '))
+    );
     assert!(fails(&mut recommend(&["--history", "target-999"]), 2).contains("nearest"));
 
     std::fs::write(at("users.tsv"), "ann\ttarget-1 target-5\nbob\ttarget-9\n").unwrap();

@@ -77,7 +77,9 @@ fn one_item_alone_equals_itself_in_a_batch() {
     let (_params, text) = build(|s| TextEncoder::new(s, &folder, &config, 6));
     let tokens = Tokens::new(&folder.tokenizer, &["red", "old blue drum stick", "horn lamp", ""], 8, true).unwrap();
     let features = Features { count: 4, tokens: Some(tokens), frozen: None };
-    let run = |ids: Vec<u32>| flat(text.encode(&ItemTable { ids: &Arc::new(ids), features: &features }, &Pass::eval()).unwrap().value());
+    let run = |ids: Vec<u32>| {
+        flat(text.encode(&ItemTable { ids: &Arc::new(ids), features: &features }, &Pass::eval()).unwrap().value())
+    };
     let all = run(vec![0, 1, 2, 3]);
     for i in 0..4 {
         close("single", &run(vec![i]), &all[i as usize * 6..(i as usize + 1) * 6], 1e-6);
@@ -96,10 +98,9 @@ fn the_forward_oracle_agrees_on_real_weights() {
     let theirs = oracle::BertModel::load(vb.unwrap(), &config).unwrap();
     let folder = TextFolder::open(&dir, true).unwrap();
     let weights = folder.weights.clone().unwrap();
-    let (_, ours) = Params::fresh(0, &Device::Cpu, |s| {
-        Bert::new(&s.pretrained(weights.clone(), bert::file_names), &folder.config)
-    })
-    .unwrap();
+    let (_, ours) =
+        Params::fresh(0, &Device::Cpu, |s| Bert::new(&s.pretrained(weights.clone(), bert::file_names), &folder.config))
+            .unwrap();
     let texts = ["fire emblem: the sacred stones", "x", "gba 6-pak care case - game boy advance, red & blue"];
     let tokens = Tokens::new(&folder.tokenizer, &texts, 30, true).unwrap();
     for i in 0..texts.len() {
@@ -115,10 +116,9 @@ fn the_forward_oracle_agrees_on_real_weights() {
 fn the_real_minilm_gives_its_reference_embeddings() {
     let folder = TextFolder::open(&minilm(), true).unwrap();
     let weights = folder.weights.clone().unwrap();
-    let (params, model) = Params::fresh(0, &Device::Cpu, |s| {
-        Bert::new(&s.pretrained(weights.clone(), bert::file_names), &folder.config)
-    })
-    .unwrap();
+    let (params, model) =
+        Params::fresh(0, &Device::Cpu, |s| Bert::new(&s.pretrained(weights.clone(), bert::file_names), &folder.config))
+            .unwrap();
     assert_eq!(params.iter().map(|p| p.numel()).sum::<usize>(), 22_713_216 - 384 * 385);
     let g = Weights::open(&golden("minilm_reference.safetensors")).unwrap();
     let texts: Vec<String> =
@@ -152,7 +152,8 @@ fn tokens_are_those_of_transformers() {
         let texts: Vec<&str> = titles.iter().map(|t| t["text"].as_str().unwrap()).collect();
         let tokens = Tokens::new(&tokenizer, &texts, 30, true).unwrap();
         for (i, t) in titles.iter().enumerate() {
-            let want: Vec<u32> = t["ids"][name].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
+            let want: Vec<u32> =
+                t["ids"][name].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
             assert_eq!(tokens.row(i), want, "{name}: {:?}", texts[i]);
         }
     }

@@ -62,8 +62,11 @@ fn text_encoder_parity(name: &str, prefix: &str, old_names: bool, composed: bool
     let lengths: Vec<usize> = g.read_i64("lengths").unwrap().iter().map(|&l| l as usize).collect();
     let width = g.shape("ids").unwrap()[1];
     let all = g.read_i64("ids").unwrap();
-    let ids: Vec<u32> =
-        lengths.iter().enumerate().flat_map(|(i, &l)| all[i * width..i * width + l].iter().map(|&t| t as u32)).collect();
+    let ids: Vec<u32> = lengths
+        .iter()
+        .enumerate()
+        .flat_map(|(i, &l)| all[i * width..i * width + l].iter().map(|&t| t as u32))
+        .collect();
     let segments = Segments::from_lengths(lengths.iter().copied());
 
     let tape = Tape::new();

@@ -152,7 +152,10 @@ fn a_wrong_gradient_is_noticed() {
             let x = a[0].value().clone();
             let node = a[0].node();
             let y = (&x * 2.0)?;
-            Ok(pass.result(y, Some(move |g: Tensor, grads: &mut morec::nn::Grads| grads.add(node, (g * 3.0).map_err(Error::from)?))))
+            Ok(pass.result(
+                y,
+                Some(move |g: Tensor, grads: &mut morec::nn::Grads| grads.add(node, (g * 3.0).map_err(Error::from)?)),
+            ))
         })
     }));
     assert!(caught.is_err());

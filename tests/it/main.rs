@@ -2,6 +2,11 @@
 
 mod architecture;
 mod cli;
+mod data_describe;
+mod data_import;
+mod data_import_bad;
+mod data_real;
+mod data_support;
 mod encoders;
 mod golden;
 mod grad;

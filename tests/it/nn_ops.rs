@@ -59,7 +59,8 @@ fn attention_in_all_its_modes() {
 
 #[test]
 fn embedding_gather_pool() {
-    let (params, (a, b)) = build(|s| Ok((s.weight("a", &[6, 4], Init::Normal(1.0))?, s.weight("b", &[3, 4], Init::Normal(1.0))?)));
+    let (params, (a, b)) =
+        build(|s| Ok((s.weight("a", &[6, 4], Init::Normal(1.0))?, s.weight("b", &[3, 4], Init::Normal(1.0))?)));
     let (i, j) = (Arc::new(vec![5, 0, 5, 2, 1]), Arc::new(vec![0, 1, 2, 2, 2]));
     check(&[matrix("x", 5, 4)], &params, |p, x| ops::embed(p, Some(&x[0]), &[(&a, i.clone()), (&b, j.clone())]));
     let (none, ()) = build(|_| Ok(()));

@@ -29,7 +29,8 @@ fn questions(c: &Case) -> Vec<Question<'_>> {
 
 #[test]
 fn equal_to_a_plain_computation() {
-    for (seed, users, items, dim) in [(1, 1, 1, 1), (2, 3, 700, 4), (3, 150, 40, 8), (4, 65, 513, 3), (5, 64, 512, 16)] {
+    for (seed, users, items, dim) in [(1, 1, 1, 1), (2, 3, 700, 4), (3, 150, 40, 8), (4, 65, 513, 3), (5, 64, 512, 16)]
+    {
         let c = made(seed, users, items, dim);
         let got = rank_dense(&c.states, &c.items, dim, &questions(&c)).unwrap();
         for (u, q) in questions(&c).iter().enumerate() {

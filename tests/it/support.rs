@@ -27,8 +27,8 @@ pub fn minilm() -> PathBuf {
 }
 
 const WORDS: [&str; 24] = [
-    "red", "blue", "old", "new", "small", "large", "guitar", "piano", "drum", "violin", "flute", "horn", "strings", "stand",
-    "case", "bow", "pick", "stick", "cable", "tuner", "strap", "book", "lamp", "chair",
+    "red", "blue", "old", "new", "small", "large", "guitar", "piano", "drum", "violin", "flute", "horn", "strings",
+    "stand", "case", "bow", "pick", "stick", "cable", "tuner", "strap", "book", "lamp", "chair",
 ];
 
 /// Writes a Hugging Face folder of a tiny BERT (no weights: for `item.pretrained = false`).

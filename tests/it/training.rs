@@ -18,8 +18,10 @@ use std::path::Path;
 fn adamw_and_clipping_are_pytorchs() {
     let g = Weights::open(&golden("adamw.safetensors")).unwrap();
     for (tag, clip) in [("param", 0.0), ("clipped", 1.0)] {
-        let (params, (a, b)) =
-            Params::fresh(0, &Device::Cpu, |s| Ok((s.weight("a", &[3, 5], Init::Zeros)?, s.weight("b", &[7], Init::Zeros)?))).unwrap();
+        let (params, (a, b)) = Params::fresh(0, &Device::Cpu, |s| {
+            Ok((s.weight("a", &[3, 5], Init::Zeros)?, s.weight("b", &[7], Init::Zeros)?))
+        })
+        .unwrap();
         a.set(&g.tensor("init/a", &Device::Cpu).unwrap()).unwrap();
         b.set(&g.tensor("init/b", &Device::Cpu).unwrap()).unwrap();
         let mut opt = AdamW::default();
@@ -118,7 +120,11 @@ fn the_same_seed_gives_the_same_model_whatever_the_threads() {
     let c = text_config(&tiny_bert(&tmp.path().join("bert"), 0.1));
     let on = |threads: usize, name: &str| {
         let dir = tmp.path().join(name);
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| train(&c, &dir, Mode::New, None).unwrap());
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+            .install(|| train(&c, &dir, Mode::New, None).unwrap());
         weights(&dir.join("best"))
     };
     let one = on(1, "one");
@@ -171,7 +177,10 @@ fn transfer_presets_move_what_they_say_and_nothing_else() {
     under(&moved("head"), &["item_encoder.text.projection"]);
     under(&moved("user-only"), &["user_encoder"]);
     under(&moved("item-only"), &["item_encoder"]);
-    under(&moved("top-layers=1"), &["item_encoder.text.projection", "user_encoder", "item_encoder.text.model.encoder.layer.1."]);
+    under(
+        &moved("top-layers=1"),
+        &["item_encoder.text.projection", "user_encoder", "item_encoder.text.model.encoder.layer.1."],
+    );
     let zero = transfer("zero-shot", &source, &c, tmp.path()).unwrap();
     assert_eq!(weights(&tmp.path().join("zero-shot/best")), before);
     assert_eq!((zero.steps, zero.parameters.0), (0, 0));

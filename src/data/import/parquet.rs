@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 pub struct ParquetRows {
@@ -40,10 +41,19 @@ fn unreadable(path: &Path, e: impl std::fmt::Display) -> Error {
     e.remedy("check the file; if its compression is not supported, write it again with Snappy or none").into()
 }
 
+/// The reader panics on some damaged files; here that is an error like others.
+fn caught<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| unreadable(path, "the reader panicked, so it is damaged"))
+}
+
 impl ParquetRows {
     /// Opens a file; also returns its plain columns and its nested ones.
     pub fn open(path: &Path) -> Result<(Self, Vec<String>, Vec<String>), Error> {
         let file = File::open(path).map_err(Error::io(path))?;
+        caught(path, || Self::build(path, file))?
+    }
+
+    fn build(path: &Path, file: File) -> Result<(Self, Vec<String>, Vec<String>), Error> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))?;
         let total = builder.metadata().file_metadata().num_rows().unsigned_abs();
         let fields = builder.schema().fields().clone();
@@ -59,7 +69,7 @@ impl ParquetRows {
 impl Rows for ParquetRows {
     fn advance(&mut self, row: &mut Fields) -> Result<bool, Fault> {
         while self.batch.first().is_none_or(|c| self.at >= c.len()) {
-            let Some(batch) = self.reader.next() else { return Ok(false) };
+            let Some(batch) = caught(&self.path, || self.reader.next())? else { return Ok(false) };
             let batch = batch.map_err(|e| unreadable(&self.path, e))?;
             self.batch =
                 batch.columns().iter().map(to_text).collect::<Result<_, _>>().map_err(|e| unreadable(&self.path, e))?;

@@ -52,6 +52,10 @@ impl Fields {
     pub fn len(&self) -> usize {
         self.ends.len()
     }
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
     /// Field `i`.
     pub fn get(&self, i: usize) -> &str {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
@@ -151,7 +155,12 @@ impl Table {
             }
             self.row.clear();
             match self.rows.advance(&mut self.row) {
-                Ok(more) => return Ok(more),
+                Ok(true) => return Ok(true),
+                Ok(false) => {
+                    let (_, total) = self.rows.progress();
+                    intake.watch(&self.path, total, total);
+                    return Ok(false);
+                }
                 Err(Fault::Row(e)) => intake.malformed(e)?,
                 Err(Fault::File(e)) => return Err(e),
             }

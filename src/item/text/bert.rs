@@ -86,7 +86,10 @@ impl BertConfig {
         }
         let c: Self = serde_json::from_str(json).map_err(|e| format!("a field is missing or wrong: {e}"))?;
         if c.num_attention_heads == 0 || c.hidden_size % c.num_attention_heads != 0 {
-            return Err(format!("num_attention_heads = {} does not divide hidden_size = {}", c.num_attention_heads, c.hidden_size));
+            return Err(format!(
+                "num_attention_heads = {} does not divide hidden_size = {}",
+                c.num_attention_heads, c.hidden_size
+            ));
         }
         if c.position_embedding_type.as_deref().is_some_and(|p| p != "absolute") {
             return Err("position_embedding_type other than `absolute` is not supported".into());
@@ -208,7 +211,8 @@ impl Bert {
         let hidden_p = c.hidden_dropout_prob as f32;
         let mut live = self.embeddings_train();
         let p = if live { pass } else { &eval };
-        let tables = [(&self.words, Arc::new(ids)), (&self.positions, Arc::new(positions)), (&self.types, Arc::new(zeros))];
+        let tables =
+            [(&self.words, Arc::new(ids)), (&self.positions, Arc::new(positions)), (&self.types, Arc::new(zeros))];
         let x = ops::embed(p, None, &tables)?;
         let x = ops::add_norm(p, &x, None, &self.norm, 0.0)?;
         let mut x = ops::dropout(p, &x, hidden_p)?;

@@ -64,7 +64,10 @@ impl ItemEncoder for TextEncoder {
         let pooled = match &items.features.frozen {
             Some((width, all)) => {
                 let mut rows = Vec::with_capacity(items.ids.len() * width);
-                items.ids.iter().for_each(|&i| rows.extend_from_slice(&all[i as usize * width..(i as usize + 1) * width]));
+                items
+                    .ids
+                    .iter()
+                    .for_each(|&i| rows.extend_from_slice(&all[i as usize * width..(i as usize + 1) * width]));
                 let device = self.projection.weight.value().device().clone();
                 Act::constant(Tensor::from_vec(rows, (items.ids.len(), *width), &device)?)
             }

@@ -58,7 +58,18 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
                 }
                 // SAFETY: rows at..at+l, columns of this head: written by this task alone, inside `out`.
                 unsafe {
-                    sgemm_at(l, hd, l, 1.0, Mat::new(used, l), Mat::new(&q[2 * d..], d3), 0.0, o.at(at * d + head * hd), d, false);
+                    sgemm_at(
+                        l,
+                        hd,
+                        l,
+                        1.0,
+                        Mat::new(used, l),
+                        Mat::new(&q[2 * d..], d3),
+                        0.0,
+                        o.at(at * d + head * hd),
+                        d,
+                        false,
+                    );
                 }
             }
         });
@@ -89,7 +100,14 @@ fn each_sequence<'a>(
     parts.into_par_iter().enumerate()
 }
 
-fn backward(qkv: &Tensor, segments: &Segments, spec: AttentionSpec, mask: Option<Mask>, mut p: Vec<f32>, g: &Tensor) -> Result<Tensor> {
+fn backward(
+    qkv: &Tensor,
+    segments: &Segments,
+    spec: AttentionSpec,
+    mask: Option<Mask>,
+    mut p: Vec<f32>,
+    g: &Tensor,
+) -> Result<Tensor> {
     let (t, d3) = qkv.dims2()?;
     let (d, h) = (d3 / 3, spec.heads);
     let hd = d / h;

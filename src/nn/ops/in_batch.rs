@@ -39,7 +39,11 @@ impl InBatch {
             && self.target.iter().all(|&c| (c as usize) < n)
             && self.owner.iter().all(|&u| (u as usize) < self.own.len())
             && self.own.iter().flatten().all(|&c| (c as usize) < n);
-        if sound { Ok(()) } else { Err(Error::Numeric(format!("in-batch loss: its parts do not fit {t} rows × {n} items"))) }
+        if sound {
+            Ok(())
+        } else {
+            Err(Error::Numeric(format!("in-batch loss: its parts do not fit {t} rows × {n} items")))
+        }
     }
 }
 

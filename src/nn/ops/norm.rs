@@ -88,14 +88,17 @@ pub fn add_norm(pass: &Pass, x: &Act, residual: Option<&Act>, norm: &Norm, p: f3
                 grads.add(rnode, shared.clone())?;
             }
             if node.is_some() {
-                grads.add(node, match mask {
-                    None => shared,
-                    Some(m) => {
-                        let mut masked = host(&shared)?.to_vec();
-                        masked.par_chunks_mut(d * ROWS).enumerate().for_each(|(i, c)| m.apply(c, i * ROWS * d));
-                        tensor(masked, (t, d))?
-                    }
-                })?;
+                grads.add(
+                    node,
+                    match mask {
+                        None => shared,
+                        Some(m) => {
+                            let mut masked = host(&shared)?.to_vec();
+                            masked.par_chunks_mut(d * ROWS).enumerate().for_each(|(i, c)| m.apply(c, i * ROWS * d));
+                            tensor(masked, (t, d))?
+                        }
+                    },
+                )?;
             }
             Ok(())
         }
