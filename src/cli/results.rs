@@ -24,7 +24,7 @@ pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
         lines[0].extend([format!("HR@{k}"), format!("NDCG@{k}")]);
     }
     lines[0].extend(["cold NDCG", "trained", "of", "epochs", "s/epoch", "memory"].map(String::from));
-    let kmax = ks.iter().copied().filter(|k| *k == 10).next_back().or(ks.last().copied()).unwrap_or(10);
+    let kmax = ks.iter().copied().find(|k| *k == 10).or(ks.last().copied()).unwrap_or(10);
     for r in rows {
         let pc = |m: &str, k: usize| format!("{:.2}", 100.0 * r.test.get(&format!("{m}@{k}")));
         let mut line = vec![r.name.clone()];

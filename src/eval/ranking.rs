@@ -68,7 +68,7 @@ fn finite(rows: &[f32], dim: usize, what: &str) -> Result<()> {
 
 /// Ranks targets by the inner product of user states (questions, d) and item vectors (items, d).
 pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, questions: &[Question]) -> Result<Vec<Rank>> {
-    if states.len() != questions.len() * dim || items.len() % dim != 0 {
+    if states.len() != questions.len() * dim || !items.len().is_multiple_of(dim) {
         return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
     }
     finite(states, dim, "user")?;

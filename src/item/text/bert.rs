@@ -85,7 +85,7 @@ impl BertConfig {
             None => return Err("no model_type; is it a Hugging Face folder?".into()),
         }
         let c: Self = serde_json::from_str(json).map_err(|e| format!("a field is missing or wrong: {e}"))?;
-        if c.num_attention_heads == 0 || c.hidden_size % c.num_attention_heads != 0 {
+        if c.num_attention_heads == 0 || !c.hidden_size.is_multiple_of(c.num_attention_heads) {
             return Err(format!(
                 "num_attention_heads = {} does not divide hidden_size = {}",
                 c.num_attention_heads, c.hidden_size
