@@ -1,8 +1,10 @@
 //! Training on a terminal: a bar with items/s and ETA; plain lines where stderr is no terminal.
 
+use super::progress::Progress;
 use crate::error::Result;
 use crate::train::{Event, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,21 @@ impl Console {
         match &self.bar {
             Some(b) => b.println(format!("{} {text}", self.label)),
             None => eprintln!("{} {text}", self.label),
+        }
+    }
+}
+
+/// A progress report of encoding a catalogue, which begins anew each time.
+pub fn encoding(label: &str) -> impl Fn(usize, usize) + use<> {
+    let label = format!("[{label}] encoding items");
+    let current: RefCell<Option<Progress>> = RefCell::default();
+    move |done, total| {
+        let mut current = current.borrow_mut();
+        current.get_or_insert_with(|| Progress::new(&label, total as u64)).set(done as u64);
+        if done == total
+            && let Some(p) = current.take()
+        {
+            p.finish();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `morec evaluate`: rank the test (or validation) targets with trained models and baselines.
 
+use super::console::encoding;
 use super::output;
 use super::results::{Row, comparison};
 use super::settings::Settings;
@@ -72,7 +73,8 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         let features = model.features(&prepared.texts)?;
         let cases = &prepared.split.test;
         let name = experiment::protocol(&own, part_name(args.part));
-        let (test, ranks) = encode::evaluate(&model, &features, &prepared.split, cases, &own.eval, &name)?;
+        let (test, ranks) =
+            encode::evaluate(&model, &features, &prepared.split, cases, &own.eval, &name, &encoding(&name))?;
         if let Some(file) = &args.ranks {
             ranks_file::write(file, &prepared.data, &prepared.split, cases, &ranks)?;
         }

@@ -1,5 +1,6 @@
 //! `morec recommend`: top-K for a history of item ids or free titles, or for a whole file of users.
 
+use super::console::encoding;
 use super::evaluate::data_dir;
 use super::{output, settings};
 use crate::data::Dataset;
@@ -131,7 +132,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     let model = folder.build(&pick_device("cpu")?)?;
     // Free titles stand behind the catalogue, so that they can be read but never recommended.
     let texts: Vec<&str> = shelf.titles.iter().chain(&args.title).map(String::as_str).collect();
-    let items = encode::catalogue(&model, &model.features(&texts)?)?;
+    let items = encode::catalogue(&model, &model.features(&texts)?, &encoding("catalogue"))?;
     let d = model.item.dim();
     let candidates = &items[..shelf.ids.len() * d];
     let best = |state: &[f32], history: &[u32]| {

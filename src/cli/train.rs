@@ -1,6 +1,6 @@
 //! `morec train`: one model on one data set.
 
-use super::console::Console;
+use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison};
 use super::settings::{Settings, run_dir};
@@ -69,8 +69,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         ItemKind::Text => "text",
     };
     let dir = run_dir(args.out.as_ref(), &config, label);
+    let watch = encoding(label);
     let console = Console::new(&format!("[{label}]"), &config.train.metric);
-    let result = experiment::execute(&config, &prepared, None, &dir, args.again.mode(), vec![Box::new(console)])?;
+    let result =
+        experiment::execute(&config, &prepared, None, &dir, args.again.mode(), vec![Box::new(console)], &watch)?;
     if args.json {
         return output::print_json(&result);
     }

@@ -1,6 +1,6 @@
 //! `morec transfer`: from a source run to a target data set, by one preset or several side by side.
 
-use super::console::Console;
+use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison};
 use super::settings::{Settings, run_dir};
@@ -88,9 +88,11 @@ pub fn run(args: TransferArgs) -> Result<()> {
             (Some(o), true) => o.join(preset),
             (out, _) => run_dir(out.as_ref(), &config, preset),
         };
+        let watch = encoding(preset);
         let console = Console::new(&format!("[{preset}]"), &config.train.metric);
         let mode = args.again.mode();
-        let result = experiment::execute(&config, &prepared, Some(&source), &dir, mode, vec![Box::new(console)])?;
+        let result =
+            experiment::execute(&config, &prepared, Some(&source), &dir, mode, vec![Box::new(console)], &watch)?;
         rows.push(Row { name: preset.clone(), test: result.test.clone(), run: Some(result) });
     }
     if args.json {

@@ -19,6 +19,12 @@ const ITEMS: usize = 4096;
 /// Histories a batch holds.
 const USERS: usize = 1024;
 
+/// Told (items done, items in all) while a catalogue is encoded.
+pub type Watch<'a> = &'a dyn Fn(usize, usize);
+
+/// Nobody watches.
+pub fn silent(_: usize, _: usize) {}
+
 /// Splits a catalogue into batches, longest texts first so that memory use is known early.
 fn item_batches(features: &Features) -> Vec<Vec<u32>> {
     let mut order: Vec<u32> = (0..features.count as u32).collect();
@@ -40,8 +46,8 @@ fn item_batches(features: &Features) -> Vec<Vec<u32>> {
     batches
 }
 
-fn fill(features: &Features, each: impl Fn(&ItemTable) -> Result<Act>) -> Result<(usize, Vec<f32>)> {
-    let (mut out, mut dim) = (vec![], 0);
+fn fill(features: &Features, watch: Watch, each: impl Fn(&ItemTable) -> Result<Act>) -> Result<(usize, Vec<f32>)> {
+    let (mut out, mut dim, mut done) = (vec![], 0, 0);
     if features.count == 0 {
         return Ok((0, out));
     }
@@ -55,21 +61,23 @@ fn fill(features: &Features, each: impl Fn(&ItemTable) -> Result<Act>) -> Result
         for (row, &i) in rows.chunks_exact(d).zip(ids.iter()) {
             out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
         }
+        done += ids.len();
+        watch(done, features.count);
     }
     Ok((dim, out))
 }
 
 /// (count × d) vectors of all items.
-pub fn catalogue(model: &Recommender, features: &Features) -> Result<Vec<f32>> {
-    Ok(fill(features, |items| model.item.encode(items, &Pass::eval()))?.1)
+pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Result<Vec<f32>> {
+    Ok(fill(features, watch, |items| model.item.encode(items, &Pass::eval()))?.1)
 }
 
 /// Computes the frozen part of the item encoder once an item, if all of it is frozen; later passes read it.
-pub fn cache_frozen(model: &Recommender, features: &mut Features) -> Result<bool> {
+pub fn cache_frozen(model: &Recommender, features: &mut Features, watch: Watch) -> Result<bool> {
     if features.frozen.is_some() || features.tokens.is_none() || !model.item.prefix_is_frozen() {
         return Ok(false);
     }
-    let (width, all) = fill(features, |items| model.item.prefix(items))?;
+    let (width, all) = fill(features, watch, |items| model.item.prefix(items))?;
     features.frozen = Some((width, Arc::new(all)));
     Ok(true)
 }
@@ -96,14 +104,15 @@ pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]]) -> Resul
 }
 
 /// Ranks the targets of `cases` over the whole catalogue.
-pub fn rank_cases(
+fn rank_cases(
     model: &Recommender,
     features: &Features,
     split: &Split,
     cases: &[Case],
     config: &EvalConfig,
+    watch: Watch,
 ) -> Result<Vec<Rank>> {
-    let items = catalogue(model, features)?;
+    let items = catalogue(model, features, watch)?;
     let histories: Vec<&[u32]> = cases.iter().map(|c| split.history(c)).collect();
     let states = states(model, &items, &histories)?;
     rank_dense(&states, &items, model.item.dim(), &questions(split, cases, config))
@@ -125,8 +134,9 @@ pub fn evaluate(
     cases: &[Case],
     config: &EvalConfig,
     name: &str,
+    watch: Watch,
 ) -> Result<(Report, Vec<Rank>)> {
-    let ranks = rank_cases(model, features, split, cases, config)?;
+    let ranks = rank_cases(model, features, split, cases, config, watch)?;
     Ok((report(split, cases, &ranks, config, name), ranks))
 }
 

@@ -5,6 +5,7 @@ use super::usage;
 use crate::baseline::{self, Baseline, Markov, MostPopular};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::eval::encode::Watch;
 use crate::eval::{Report, encode, ranks_file};
 use crate::fsio::{self, Manifest};
 use crate::model::{Blueprint, ModelFolder, Recommender, pick_device};
@@ -72,7 +73,8 @@ pub fn plan_of(config: &Config, source: Option<&ModelFolder>, count: usize) -> R
     Plan::resolve(&specs, source.map(|s| &s.weights), &config.transfer.preset, &config.transfer.rules)
 }
 
-/// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files.
+/// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files, `watch` to the
+/// encoding of the catalogue.
 pub fn execute(
     config: &Config,
     prepared: &Prepared,
@@ -80,6 +82,7 @@ pub fn execute(
     dir: &Path,
     mode: Mode,
     more: Vec<Box<dyn Observer + '_>>,
+    watch: Watch,
 ) -> Result<RunResult> {
     config.check()?;
     let started = Instant::now();
@@ -91,7 +94,7 @@ pub fn execute(
     let resume = start_folder(dir, config, prepared, source, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
     let mut features = blueprint.features(&prepared.texts)?;
-    encode::cache_frozen(&model, &mut features)?;
+    encode::cache_frozen(&model, &mut features, watch)?;
 
     let mut seen = Summary::default();
     let outcome = if plan.counts().0 == 0 {
@@ -120,7 +123,8 @@ pub fn execute(
     };
     let best = load_best(dir, &model)?;
     let (cases, eval) = (&prepared.split.test, &config.eval);
-    let (test, ranks) = encode::evaluate(&best, &features, &prepared.split, cases, eval, &protocol(config, "test"))?;
+    let (test, ranks) =
+        encode::evaluate(&best, &features, &prepared.split, cases, eval, &protocol(config, "test"), watch)?;
     ranks_file::write(&dir.join("ranks.parquet"), &prepared.data, &prepared.split, cases, &ranks)?;
     let result = RunResult {
         name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -112,8 +112,15 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
         if at.epoch.is_multiple_of(c.eval_every) || at.epoch == c.epochs {
             let started = Instant::now();
             let eval = &job.config.eval;
-            let (report, _) =
-                encode::evaluate(job.model, job.features, job.split, &job.split.valid, eval, "validation")?;
+            let (report, _) = encode::evaluate(
+                job.model,
+                job.features,
+                job.split,
+                &job.split.valid,
+                eval,
+                "validation",
+                &encode::silent,
+            )?;
             let value = report.get(&c.metric.to_lowercase());
             let best = at.best.is_none_or(|b| value > b);
             if best {

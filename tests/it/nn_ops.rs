@@ -34,7 +34,7 @@ fn activations() {
 fn norm_with_residual_and_dropout() {
     let (params, norm) = build(|s| Norm::new(s, 6, 1e-6));
     let (x, r) = (matrix("x", 70, 6), matrix("r", 70, 6));
-    check(&[x.clone()], &params, |p, a| ops::add_norm(p, &a[0], None, &norm, 0.0));
+    check(std::slice::from_ref(&x), &params, |p, a| ops::add_norm(p, &a[0], None, &norm, 0.0));
     check(&[x.clone(), r.clone()], &params, |p, a| ops::add_norm(p, &a[0], Some(&a[1]), &norm, 0.0));
     check(&[x, r], &params, |p, a| ops::add_norm(p, &a[0], Some(&a[1]), &norm, 0.3));
 }

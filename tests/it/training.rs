@@ -4,6 +4,7 @@ use crate::golden::{close, golden};
 use crate::support::{domain, prepared, small_config, tiny_bert};
 use candle_core::{Device, Tensor};
 use morec::config::{Config, ItemKind, Schedule};
+use morec::eval::encode::silent;
 use morec::experiment::{self, Mode, RunResult};
 use morec::model::ModelFolder;
 use morec::nn::Params;
@@ -68,7 +69,7 @@ fn text_config(bert: &Path) -> Config {
 
 fn train(c: &Config, dir: &Path, mode: Mode, stop: Option<u64>) -> Result<RunResult> {
     let more: Vec<Box<dyn Observer>> = stop.into_iter().map(|s| Box::new(StopAt(s)) as Box<dyn Observer>).collect();
-    experiment::execute(c, &prepared("source", c), None, dir, mode, more)
+    experiment::execute(c, &prepared("source", c), None, dir, mode, more, &silent)
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn a_damaged_checkpoint_is_noticed() {
 fn transfer(preset: &str, source: &ModelFolder, c: &Config, dir: &Path) -> Result<RunResult> {
     let mut c = c.clone();
     c.transfer.preset = preset.into();
-    experiment::execute(&c, &prepared("target", &c), Some(source), &dir.join(preset), Mode::New, vec![])
+    experiment::execute(&c, &prepared("target", &c), Some(source), &dir.join(preset), Mode::New, vec![], &silent)
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn the_frozen_cache_changes_nothing() {
     let data = domain("target", 20, 30);
     let plain = model.features(&data.items.text).unwrap();
     let mut cached = plain.clone();
-    assert!(encode::cache_frozen(&model, &mut cached).unwrap());
+    assert!(encode::cache_frozen(&model, &mut cached, &encode::silent).unwrap());
     assert!(cached.frozen.is_some());
     let ids = std::sync::Arc::new((0..30).rev().collect::<Vec<u32>>());
     let run = |f| {
