@@ -200,7 +200,7 @@ fn the_frozen_cache_changes_nothing() {
     let data = domain("target", 20, 30);
     let plain = model.features(&data.items.text).unwrap();
     let mut cached = plain.clone();
-    assert!(encode::cache_frozen(&model, &mut cached, &encode::silent).unwrap());
+    assert!(encode::cache_frozen(&model, &mut cached, &silent).unwrap());
     assert!(cached.frozen.is_some());
     let ids = std::sync::Arc::new((0..30).rev().collect::<Vec<u32>>());
     let run = |f| {
