@@ -45,9 +45,6 @@ pub enum Error {
     /// The model hub could not be reached or refused.
     #[error("hub: {0}")]
     Hub(String),
-    /// Stopped on request; what was checkpointed is kept.
-    #[error("interrupted: {0}")]
-    Interrupted(String),
     /// An error inside the tensor library.
     #[error("tensor: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -128,7 +125,7 @@ impl Error {
         Self::Model { path: path.as_ref().into(), message: message.into() }
     }
     /// The process exit code: 1 internal or I/O, 2 usage or config, 3 data, 4 model or checkpoint,
-    /// 5 numeric failure, 6 hub, 130 interrupted.
+    /// 5 numeric failure, 6 hub.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Io { .. } | Self::Tensor(_) => 1,
@@ -137,7 +134,6 @@ impl Error {
             Self::Model { .. } => 4,
             Self::Numeric(_) => 5,
             Self::Hub(_) => 6,
-            Self::Interrupted(_) => 130,
         }
     }
 }

@@ -16,12 +16,12 @@ mod settings;
 pub mod train;
 pub mod transfer;
 
-/// Modality-based transferable recommendation.
-///
-/// Exit codes: 0 done; 1 internal or I/O error; 2 usage or settings; 3 data; 4 model, run or checkpoint;
-/// 5 numeric failure (NaN, missing gradient); 6 model hub.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 internal or I/O error, 2 usage or settings, 3 data, 4 model or checkpoint, \
+5 numeric failure (NaN, missing gradient), 6 model hub.";
+
+/// Modality-based transferable recommendation
 #[derive(Debug, Parser)]
-#[command(name = "morec", version, about, long_about, verbatim_doc_comment)]
+#[command(name = "morec", version, about, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,11 +29,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Import, describe and check data sets
     Data(data::DataArgs),
     Train(train::TrainArgs),
     Transfer(transfer::TransferArgs),
     Evaluate(evaluate::EvaluateArgs),
     Recommend(recommend::RecommendArgs),
+    /// Print every setting, its default and its meaning
+    Settings,
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
 }
@@ -50,6 +53,7 @@ pub fn run() -> Result<()> {
         Command::Transfer(args) => transfer::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Recommend(args) => recommend::run(args),
+        Command::Settings => output::print(include_str!("../../configs/reference.toml")),
         Command::Models(args) => models::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

@@ -14,7 +14,7 @@ pub struct Settings {
     /// Data set folder made by `morec data import` (short for -s data.path=DIR)
     #[arg(short, long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// One setting, for example -s train.lr=5e-4 (repeatable; wins over files)
+    /// One setting, for example -s train.lr=5e-4 (repeatable; wins over files; `morec settings` lists them)
     #[arg(short, long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Threads to compute with (default: all cores)

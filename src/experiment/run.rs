@@ -195,6 +195,9 @@ fn start_folder(
                 return Ok(true);
             }
         }
+    } else if dir.join(fsio::MANIFEST).exists() {
+        // Stopped before its settings were written down: nothing is lost by starting it now.
+        Manifest::read(dir, "run", 1, "--out names another folder")?;
     } else if dir.exists() && std::fs::read_dir(dir).map_err(Error::io(dir))?.next().is_some() {
         return Err(Error::Usage(format!("{}: not empty and not a run; --out names another folder", dir.display())));
     }
