@@ -80,6 +80,21 @@ fn overlay(into: &mut Table, layer: Table, known: &Table, path: &str, place: &st
     Ok(())
 }
 
+/// The first setting in which two configurations differ, leaving out `free` ones: "`key` (old → new)".
+pub fn first_difference(a: &Config, b: &Config, free: &[&str]) -> Result<Option<String>> {
+    fn walk(a: &Table, b: &Table, path: &str, free: &[&str]) -> Option<String> {
+        a.iter().find_map(|(key, old)| {
+            let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match (old, b.get(key)) {
+                (Value::Table(x), Some(Value::Table(y))) => walk(x, y, &full, free),
+                (x, Some(y)) if x == y || free.contains(&full.as_str()) => None,
+                (x, y) => Some(format!("`{full}` ({x} → {})", y.map_or("unset".into(), Value::to_string))),
+            }
+        })
+    }
+    Ok(walk(&table(a)?, &table(b)?, "", free))
+}
+
 /// ", did you mean `…`?" for the nearest known key, if any is near.
 fn nearest(key: &str) -> String {
     let mut all = vec![];

@@ -2,7 +2,7 @@
 
 mod layers;
 
-pub use layers::{load, to_toml};
+pub use layers::{first_difference, load, to_toml};
 
 use crate::error::{Error, Result};
 use crate::nn::kernels::Activation;

@@ -3,7 +3,7 @@
 use super::prepare::{Prepared, text_folder};
 use super::usage;
 use crate::baseline::{self, Baseline, Markov, MostPopular};
-use crate::config::Config;
+use crate::config::{Config, Schedule};
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
 use crate::eval::{Report, encode, ranks_file};
@@ -167,6 +167,16 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<Recommender> {
     ModelFolder::open(&dir.join("best"))?.build(&model.device)
 }
 
+/// Settings that may change when a run goes on: how long it trains and how often it saves, not what it does.
+/// (A cosine schedule is made from the number of epochs.)
+fn free_on_resume(config: &Config) -> Vec<&'static str> {
+    let mut free = vec!["name", "device", "train.patience", "train.checkpoint_steps"];
+    if config.train.schedule == Schedule::Constant {
+        free.push("train.epochs");
+    }
+    free
+}
+
 /// Makes the run's folder and writes down what it will be made from. Returns whether to resume.
 fn start_folder(
     dir: &Path,
@@ -187,11 +197,16 @@ fn start_folder(
             Mode::Resume => {
                 fsio::clear_unfinished(dir)?;
                 let old = Manifest::read(dir, "run", 1, "start it again with --force")?;
-                let same = fsio::read_text(&path)? == text && old.inputs == inputs(data, source);
-                if !same {
-                    let m = "its settings or data differ from this command's; give the same ones, or --force";
+                let before = crate::config::load(&Config::default(), &[&path], &[])?;
+                let changed = match crate::config::first_difference(&before, config, &free_on_resume(config))? {
+                    None if old.inputs != inputs(data, source) => Some("the data set or the source run".to_string()),
+                    other => other,
+                };
+                if let Some(what) = changed {
+                    let m = format!("{what} differs from the run's; give the same, or --force to start again");
                     return Err(Error::Usage(format!("{}: cannot resume: {m}", dir.display())));
                 }
+                fsio::write_bytes(&path, text.as_bytes())?;
                 return Ok(true);
             }
         }

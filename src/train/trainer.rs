@@ -55,6 +55,10 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
     let mut at = Cursor::default();
     if job.resume && last.exists() {
         at = checkpoint::restore(&last, job.model, &mut optimizer)?;
+        // A run that had ended goes on if it was given more epochs (and more patience, where that had run out).
+        if at.epoch < c.epochs && (c.patience == 0 || at.stale < c.patience) {
+            at.ended = None;
+        }
     }
     let save = |at: &Cursor, o: &AdamW| checkpoint::save(&last, job.model, o, at, job.item_ids);
     let order = |e: usize| Epoch::new(job.split, job.config.seed, e, c.batch_size, job.config.user.max_len);

@@ -107,7 +107,13 @@ fn a_run_that_exists_is_not_overwritten_and_other_settings_do_not_resume() {
     train(&c, &dir, Mode::Resume, None).unwrap();
     assert_eq!(weights(&dir.join("best")), before);
     c.train.lr = 0.5;
-    assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("settings"));
+    assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("train.lr"));
+    // More epochs are no other settings: the run goes on and ends where a longer one would have.
+    (c.train.lr, c.train.epochs) = (Config::default().train.lr, 4);
+    assert_eq!(train(&c, &dir, Mode::Resume, None).unwrap().epochs, 4);
+    let long = tmp.path().join("long");
+    train(&c, &long, Mode::New, None).unwrap();
+    assert_eq!(weights(&dir.join("last/model")), weights(&long.join("last/model")));
     let elsewhere = tmp.path().join("photos");
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::write(elsewhere.join("cat.jpg"), "x").unwrap();
