@@ -126,6 +126,18 @@ pub fn clear_unfinished(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a folder holds anything but what a killed process left half-made.
+pub fn holds_something(dir: &Path) -> Result<bool> {
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        let name = entry.map_err(Error::io(dir))?.file_name();
+        let name = name.to_string_lossy();
+        if !(name.starts_with('.') && name.contains(".tmp-")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn sync_tree(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
         let path = entry.map_err(Error::io(dir))?.path();

@@ -213,7 +213,7 @@ fn start_folder(
     } else if dir.join(fsio::MANIFEST).exists() {
         // Stopped before its settings were written down: nothing is lost by starting it now.
         Manifest::read(dir, "run", 1, "--out names another folder")?;
-    } else if dir.exists() && std::fs::read_dir(dir).map_err(Error::io(dir))?.next().is_some() {
+    } else if dir.exists() && fsio::holds_something(dir)? {
         return Err(Error::Usage(format!("{}: not empty and not a run; --out names another folder", dir.display())));
     }
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;

@@ -249,3 +249,21 @@ fn a_parameter_without_gradient_stops_the_run_by_name() {
     w.add_grad_tensor(&Tensor::new(&[f32::NAN, 1.0], &Device::Cpu).unwrap()).unwrap();
     assert!(AdamW::norm(&params).unwrap_err().to_string().contains("lonely"));
 }
+
+#[test]
+fn unfinished_writes_are_cleared_or_put_back() {
+    use morec::fsio;
+    let tmp = tempfile::tempdir().unwrap();
+    let at = |n: &str| tmp.path().join(n);
+    std::fs::write(at(".manifest.json.tmp-7"), "{").unwrap();
+    assert!(!fsio::holds_something(tmp.path()).unwrap());
+    std::fs::create_dir(at(".last.tmp-7")).unwrap();
+    std::fs::create_dir(at(".best.old-7")).unwrap();
+    std::fs::write(at(".best.old-7/x"), "kept").unwrap();
+    std::fs::write(at(".hidden"), "the user's").unwrap();
+    fsio::clear_unfinished(tmp.path()).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(tmp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".hidden", "best"]);
+    assert!(at("best/x").exists());
+}
