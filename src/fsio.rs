@@ -131,7 +131,7 @@ pub fn holds_something(dir: &Path) -> Result<bool> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
         let name = entry.map_err(Error::io(dir))?.file_name();
         let name = name.to_string_lossy();
-        if !(name.starts_with('.') && name.contains(".tmp-")) {
+        if name != ".lock" && !(name.starts_with('.') && name.contains(".tmp-")) {
             return Ok(true);
         }
     }

@@ -121,6 +121,11 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<V
             for &x in &m[within] {
                 row[x as usize - from] = f32::NEG_INFINITY;
             }
+            // The target's own place holds its score to the bit, whatever column a kernel computed it in.
+            let own = (q.target as usize).wrapping_sub(from);
+            if own < n && row[own] != f32::NEG_INFINITY {
+                row[own] = at_target[i];
+            }
             let (above, equal, nan) = count_above(row, at_target[i]);
             if nan > 0 || at_target[i].is_nan() {
                 return Err(Error::Numeric("ranking: a score is NaN (the vectors' products overflow)".into()));
@@ -137,7 +142,7 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<V
         if m.binary_search(&q.target).is_ok() {
             *r = Rank::MISS;
         } else {
-            r.equal -= 1; // the target itself
+            r.equal = r.equal.saturating_sub(1); // the target itself
         }
     }
     Ok(ranks)

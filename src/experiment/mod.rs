@@ -2,6 +2,7 @@
 
 mod prepare;
 mod run;
+mod run_folder;
 pub mod usage;
 
 pub use prepare::Prepared;

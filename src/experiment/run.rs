@@ -1,14 +1,16 @@
 //! Plan, build, train, test, write `result.json`, `ranks.parquet`, `manifest.json`.
 
 use super::prepare::{Prepared, text_folder};
+use super::run_folder;
 use super::usage;
 use crate::baseline::{self, Baseline, Markov, MostPopular};
-use crate::config::{Config, Schedule};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
 use crate::eval::{Report, encode, ranks_file};
-use crate::fsio::{self, Manifest};
+use crate::fsio;
 use crate::model::{Blueprint, ModelFolder, Recommender, pick_device};
+use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
 use crate::train::tensorboard::TensorBoard;
 use crate::train::{self, Event, Job, Observer};
@@ -61,16 +63,58 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, count: usize) -> Res
     let wants_pretrained = matches!(config.transfer.preset.as_str(), "" | "from-scratch")
         || config.transfer.rules.iter().any(|r| r.action.contains("pretrained"));
     let folder = match source {
-        Some(s) if !wants_pretrained => s.text.clone(),
+        Some(ModelFolder { text: Some(text), .. }) if !wants_pretrained => Some(text.clone()),
         _ => text_folder(config)?,
     };
+    if let (Some(f), Some(t)) = (&folder, source.and_then(|s| s.text.as_ref()))
+        && f.tokenizer_json != t.tokenizer_json
+        && config.transfer.preset != "from-scratch"
+    {
+        let m = "its tokenizer differs from the source's: loaded token vectors would mean other words";
+        return Err(Error::config("item.model", m));
+    }
     Ok(Blueprint { config: config.clone(), count, folder })
 }
 
 /// Resolves the plan of a configuration without building anything.
 pub fn plan_of(config: &Config, source: Option<&ModelFolder>, count: usize) -> Result<Plan> {
     let specs = blueprint(config, source, count)?.declare()?;
-    Plan::resolve(&specs, source.map(|s| &s.weights), &config.transfer.preset, &config.transfer.rules)
+    resolve(config, &specs, source)
+}
+
+fn resolve(config: &Config, specs: &[Spec], source: Option<&ModelFolder>) -> Result<Plan> {
+    let plan = Plan::resolve(specs, source.map(|s| &s.weights), &config.transfer.preset, &config.transfer.rules)?;
+    if let Some(s) = source {
+        same_function(config, s, &plan)?;
+    }
+    Ok(plan)
+}
+
+/// Loaded values mean something only in the function they were trained in: settings that no shape shows have to be
+/// the source's.
+fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<()> {
+    let loads = |prefix: &str| plan.rows.iter().any(|r| r.origin == Origin::Source && r.name.starts_with(prefix));
+    let (a, b) = (config, &source.config);
+    let (ai, bi) = (&a.item, &b.item);
+    let item = loads("item_encoder.text");
+    let user = loads("user_encoder");
+    let checks = [
+        ("user.kind", user && a.user.kind != b.user.kind),
+        ("user.heads", user && a.user.heads != b.user.heads),
+        ("user.layers", user && a.user.layers != b.user.layers),
+        ("user.max_len", user && a.user.max_len != b.user.max_len),
+        ("item.pooling", item && ai.pooling != bi.pooling),
+        ("item.activation", item && ai.activation != bi.activation),
+        ("item.max_tokens", item && ai.max_tokens != bi.max_tokens),
+        ("item.lower_case", item && ai.lower_case != bi.lower_case),
+    ];
+    match checks.iter().find(|c| c.1) {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::config(
+            *key,
+            "differs from the source run's, whose values are loaded; leave it out, or use the preset from-scratch",
+        )),
+    }
 }
 
 /// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files, `watch` to the
@@ -90,8 +134,9 @@ pub fn execute(
     let device = pick_device(&config.device)?;
     let blueprint = blueprint(config, source, prepared.item_ids.len())?;
     let specs = blueprint.declare()?;
-    let plan = Plan::resolve(&specs, source.map(|s| &s.weights), &config.transfer.preset, &config.transfer.rules)?;
-    let resume = start_folder(dir, config, prepared, source, mode)?;
+    let plan = resolve(config, &specs, source)?;
+    let inputs = run_folder::inputs(prepared, source, blueprint.folder.as_ref())?;
+    let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
     let mut features = blueprint.features(&prepared.texts)?;
     encode::cache_frozen(&model, &mut features, watch)?;
@@ -115,7 +160,7 @@ pub fn execute(
         let step = if resume { train::checkpoint::step_of(&dir.join("last"))? } else { 0 };
         let mut observers: Vec<Box<dyn Observer + '_>> = vec![
             Box::new(MetricsFile::open(&dir.join("metrics.jsonl"), step, 10)?),
-            Box::new(TensorBoard::create(&dir.join("tensorboard"), 10)?),
+            Box::new(TensorBoard::create(&dir.join("tensorboard"), step, 10)?),
             Box::new(&mut seen),
         ];
         observers.extend(more);
@@ -139,8 +184,21 @@ pub fn execute(
         peak_memory: usage::peak_memory(),
         ended: outcome.reason,
     };
-    fsio::write_json(&dir.join("result.json"), &result)?;
+    let path = dir.join("result.json");
+    let result = match earlier(&path) {
+        // Nothing was trained now: what it cost is what it cost then.
+        Some(old) if resume && seen.steps == 0 => {
+            RunResult { epoch_seconds: old.epoch_seconds, seconds: old.seconds, peak_memory: old.peak_memory, ..result }
+        }
+        _ => result,
+    };
+    fsio::write_json(&path, &result)?;
     Ok(result)
+}
+
+/// The result a finished run already has.
+fn earlier(path: &Path) -> Option<RunResult> {
+    serde_json::from_str(&fsio::read_text(path).ok()?).ok()
 }
 
 /// Which events were ranked, in words.
@@ -167,85 +225,13 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<Recommender> {
     ModelFolder::open(&dir.join("best"))?.build(&model.device)
 }
 
-/// Settings that may change when a run goes on: how long it trains and how often it saves, not what it does.
-/// (A cosine schedule is made from the number of epochs.)
-fn free_on_resume(config: &Config) -> Vec<&'static str> {
-    let mut free = vec!["name", "device", "train.patience", "train.checkpoint_steps"];
-    if config.train.schedule == Schedule::Constant {
-        free.push("train.epochs");
-    }
-    free
-}
-
-/// Makes the run's folder and writes down what it will be made from. Returns whether to resume.
-fn start_folder(
-    dir: &Path,
-    config: &Config,
-    data: &Prepared,
-    source: Option<&ModelFolder>,
-    mode: Mode,
-) -> Result<bool> {
-    let path = dir.join("config.toml");
-    let text = crate::config::to_toml(config)?;
-    if path.exists() {
-        match mode {
-            Mode::New => {
-                let m = "this run exists; --resume goes on with it, --force starts it again, --out names another";
-                return Err(Error::Usage(format!("{}: {m}", dir.display())));
-            }
-            Mode::Force => std::fs::remove_dir_all(dir).map_err(Error::io(dir))?,
-            Mode::Resume => {
-                fsio::clear_unfinished(dir)?;
-                let old = Manifest::read(dir, "run", 1, "start it again with --force")?;
-                let before = crate::config::load(&Config::default(), &[&path], &[])?;
-                let changed = match crate::config::first_difference(&before, config, &free_on_resume(config))? {
-                    None if old.inputs != inputs(data, source) => Some("the data set or the source run".to_string()),
-                    other => other,
-                };
-                if let Some(what) = changed {
-                    let m = format!("{what} differs from the run's; give the same, or --force to start again");
-                    return Err(Error::Usage(format!("{}: cannot resume: {m}", dir.display())));
-                }
-                fsio::write_bytes(&path, text.as_bytes())?;
-                return Ok(true);
-            }
-        }
-    } else if dir.join(fsio::MANIFEST).exists() {
-        // Stopped before its settings were written down: nothing is lost by starting it now.
-        Manifest::read(dir, "run", 1, "--out names another folder")?;
-    } else if dir.exists() && fsio::holds_something(dir)? {
-        return Err(Error::Usage(format!("{}: not empty and not a run; --out names another folder", dir.display())));
-    }
-    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let mut manifest = Manifest::new("run", 1);
-    manifest.inputs = inputs(data, source);
-    manifest.config = serde_json::to_value(config).unwrap_or_default();
-    manifest.facts = serde_json::json!({
-        "data": data.data.name,
-        "users": data.split.users.len(),
-        "items": data.split.items.len(),
-        "train_events": data.split.train_events(),
-        "threads": rayon::current_num_threads(),
-    });
-    manifest.seal(dir, &[])?;
-    fsio::write_bytes(&path, text.as_bytes())?;
-    Ok(false)
-}
-
-fn inputs(data: &Prepared, source: Option<&ModelFolder>) -> std::collections::BTreeMap<String, String> {
-    let mut all = std::collections::BTreeMap::from([("data".to_string(), data.data.digest.clone())]);
-    if let Some(s) = source {
-        all.insert("source".into(), s.digest.clone());
-    }
-    all
-}
-
 /// Adds up epochs as they pass.
 #[derive(Default)]
 struct Summary {
     epochs: usize,
     seconds: f64,
     epoch_steps: u64,
+    steps: u64,
 }
 
 impl Observer for &mut Summary {
@@ -256,7 +242,8 @@ impl Observer for &mut Summary {
                 self.epochs += 1;
                 self.seconds += epoch_seconds;
             }
-            _ => {}
+            Event::Step { .. } => self.steps += 1,
+            Event::End { .. } => {}
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
 const KIND: &str = "model";
+const REMAKE: &str = "train again, or use the version that wrote it";
 
 /// An opened model folder.
 pub struct ModelFolder {
@@ -58,6 +59,11 @@ pub fn save(dir: &Path, model: &Recommender, item_ids: &[String]) -> Result<()> 
     Ok(())
 }
 
+/// Compares every file of a model folder with its recorded digest.
+pub fn check(dir: &Path) -> Result<()> {
+    Manifest::read(dir, KIND, FORMAT, REMAKE)?.verify(dir, true)
+}
+
 impl ModelFolder {
     /// Opens a model folder, or the best (else the last) model of a run folder.
     pub fn open(path: &Path) -> Result<Self> {
@@ -67,8 +73,8 @@ impl ModelFolder {
             let m = "neither a run nor a model folder; `morec train` makes runs/<name> with best/ and last/ in it";
             return Err(Error::model(path, m));
         };
-        let manifest = Manifest::read(&dir, KIND, FORMAT, "train again, or use the version that wrote it")?;
-        manifest.verify(&dir, false)?;
+        let manifest = Manifest::read(&dir, KIND, FORMAT, REMAKE)?;
+        manifest.verify(&dir, true)?;
         let files = [dir.join("config.toml")];
         let config = crate::config::load(&Config::default(), &files, &[])?;
         let text = match config.item.kind {

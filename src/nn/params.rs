@@ -395,13 +395,12 @@ impl Params {
     pub fn without_grad(&self) -> Vec<&str> {
         self.trainable().filter(|p| !p.grad().is_filled()).map(|p| p.name()).collect()
     }
-    /// Every value, for saving.
-    pub fn to_arrays(&self) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
-        self.iter().map(|p| Ok((p.name().into(), p.shape().to_vec(), crate::nn::host::to_vec(&p.value())?))).collect()
-    }
     /// Saves every value as safetensors.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let all: Vec<&Weight> = self.iter().collect();
+        let entries: Vec<_> = all.iter().map(|p| (p.name().to_string(), p.shape().to_vec())).collect();
         let meta = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-        crate::nn::weights::save(path, &self.to_arrays()?, meta)
+        let value = |i: usize| Ok(crate::nn::host::to_vec(&all[i].value())?.into());
+        crate::nn::weights::save_each(path, &entries, meta, value)
     }
 }

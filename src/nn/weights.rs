@@ -4,8 +4,10 @@ use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +94,11 @@ impl Weights {
     pub fn path(&self) -> &Path {
         &self.path
     }
+    /// One digest over the content of all files.
+    pub fn digest(&self) -> String {
+        let all: Vec<String> = self.files.iter().map(|f| crate::fsio::sha256_bytes(f)).collect();
+        crate::fsio::sha256_bytes(all.join("\n").as_bytes())
+    }
     /// Names in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
@@ -142,16 +149,51 @@ impl Weights {
 
 /// Writes named f32 arrays as one safetensors file, atomically, with string metadata.
 pub fn save(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], meta: BTreeMap<String, String>) -> Result<()> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(_, _, d)| d.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let mut views = Vec::with_capacity(tensors.len());
-    for ((name, shape, _), raw) in tensors.iter().zip(&bytes) {
-        let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), raw)
-            .map_err(|e| Error::model(path, format!("cannot write `{name}`: {e}")))?;
-        views.push((name.clone(), view));
+    let entries: Vec<Named> = tensors.iter().map(|(n, s, _)| (n.clone(), s.clone())).collect();
+    save_each(path, &entries, meta, |i| Ok(Cow::Borrowed(tensors[i].2.as_slice())))
+}
+
+/// Name and shape of a tensor to write.
+pub type Named = (String, Vec<usize>);
+
+/// [`save`], asking for one tensor's elements at a time: no second copy of a whole model is ever held.
+pub fn save_each<'a>(
+    path: &Path,
+    entries: &[Named],
+    meta: BTreeMap<String, String>,
+    mut data: impl FnMut(usize) -> Result<Cow<'a, [f32]>>,
+) -> Result<()> {
+    let mut header = serde_json::Map::new();
+    if !meta.is_empty() {
+        header.insert("__metadata__".into(), serde_json::json!(meta));
     }
-    let meta = (!meta.is_empty()).then(|| meta.into_iter().collect());
-    let out =
-        safetensors::serialize(views, meta).map_err(|e| Error::model(path, format!("cannot write weights: {e}")))?;
-    crate::fsio::write_bytes(path, &out)
+    let mut at = 0usize;
+    for (name, shape) in entries {
+        let end = at + 4 * shape.iter().product::<usize>();
+        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]});
+        if header.insert(name.clone(), entry).is_some() {
+            return Err(Error::model(path, format!("two tensors are called `{name}`")));
+        }
+        at = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    crate::fsio::write_atomic(path, |w| {
+        let io = |e| Error::io(path)(e);
+        w.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        w.write_all(header.as_bytes()).map_err(io)?;
+        let mut bytes = Vec::new();
+        for (i, (name, shape)) in entries.iter().enumerate() {
+            let values = data(i)?;
+            if values.len() != shape.iter().product::<usize>() {
+                return Err(Error::model(path, format!("`{name}` has {} values for shape {shape:?}", values.len())));
+            }
+            for part in values.chunks(64 * 1024) {
+                bytes.clear();
+                part.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+                w.write_all(&bytes).map_err(io)?;
+            }
+        }
+        Ok(())
+    })
 }

@@ -4,7 +4,7 @@ use super::optimizer::AdamW;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest, Staged};
 use crate::model::{Recommender, folder};
-use crate::nn::weights::{self, Weights};
+use crate::nn::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -39,8 +39,7 @@ pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor,
     let model_dir = staged.path().join("model");
     std::fs::create_dir(&model_dir).map_err(Error::io(&model_dir))?;
     folder::save(&model_dir, model, item_ids)?;
-    let meta = Default::default();
-    weights::save(&staged.path().join("optimizer.safetensors"), &optimizer.to_arrays(&model.params)?, meta)?;
+    optimizer.save(&staged.path().join("optimizer.safetensors"), &model.params)?;
     fsio::write_json(&staged.path().join("cursor.json"), cursor)?;
     Manifest::new("checkpoint", FORMAT).seal(staged.path(), &["optimizer.safetensors", "cursor.json"])?;
     staged.commit()
@@ -51,6 +50,7 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
     let remake = "start the run again without --resume";
     let manifest = Manifest::read(dir, "checkpoint", FORMAT, remake)?;
     manifest.verify(dir, true)?;
+    folder::check(&dir.join("model"))?;
     let path = dir.join("cursor.json");
     let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;

@@ -3,11 +3,12 @@
 use crate::error::{Error, Result};
 use crate::nn::host;
 use crate::nn::kernels::{AdamStep, CHUNK, adamw, sum_squares};
-use crate::nn::weights::Weights;
+use crate::nn::weights::{self, Weights};
 use crate::nn::{Param, Params};
 use candle_core::Tensor;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -109,21 +110,22 @@ impl AdamW {
         self.moments.insert(p.name().into(), Moments::Device(m, v));
         Ok(())
     }
-    /// Its arrays, for a checkpoint: `m/<name>` and `v/<name>`.
-    pub fn to_arrays(&self, params: &Params) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
-        let mut out = vec![];
-        for (name, moments) in &self.moments {
-            let shape = params.get(name).map(|p| p.shape().to_vec()).unwrap_or_default();
-            let (m, v) = match moments {
-                Moments::Host(m, v) => (m.clone(), v.clone()),
-                Moments::Device(m, v) => (host::to_vec(m)?, host::to_vec(v)?),
-            };
-            out.push((format!("m/{name}"), shape.clone(), m));
-            out.push((format!("v/{name}"), shape, v));
-        }
-        Ok(out)
+    /// Saves the moments for a checkpoint: `m/<name>` and `v/<name>`.
+    pub fn save(&self, path: &Path, params: &Params) -> Result<()> {
+        let shape = |n: &String| params.get(n).map(|p| p.shape().to_vec()).unwrap_or_default();
+        let of = |tag: &str| self.moments.keys().map(|n| (format!("{tag}/{n}"), shape(n))).collect::<Vec<_>>();
+        let all: Vec<&Moments> = self.moments.values().chain(self.moments.values()).collect();
+        let entries = [of("m"), of("v")].concat();
+        weights::save_each(path, &entries, BTreeMap::new(), |i| {
+            Ok(match (all[i], i < self.moments.len()) {
+                (Moments::Host(m, _), true) => m.as_slice().into(),
+                (Moments::Host(_, v), false) => v.as_slice().into(),
+                (Moments::Device(m, _), true) => host::to_vec(m)?.into(),
+                (Moments::Device(_, v), false) => host::to_vec(v)?.into(),
+            })
+        })
     }
-    /// Restores what [`AdamW::to_arrays`] saved.
+    /// Restores what [`AdamW::save`] saved.
     pub fn restore(&mut self, steps: u64, saved: &Weights, params: &Params) -> Result<()> {
         self.steps = steps;
         self.moments.clear();

@@ -45,8 +45,8 @@ fn now() -> f64 {
 }
 
 impl TensorBoard {
-    /// A new event file; steps are written every `every`-th.
-    pub fn create(dir: &Path, every: u64) -> Result<Self> {
+    /// A new event file of a session that goes on after `step`; steps are written every `every`-th.
+    pub fn create(dir: &Path, step: u64, every: u64) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let (at, mut n) = (now() as u64, 0);
         let path = loop {
@@ -61,6 +61,12 @@ impl TensorBoard {
         let mut head = vec![];
         bytes_field(&mut head, 3, b"brain.Event:2");
         tb.record(0, &head)?;
+        if step > 0 {
+            // SessionLog{status: START}: a reader drops what an earlier, stopped session wrote from this step on.
+            let mut restart = vec![];
+            bytes_field(&mut restart, 7, &[1 << 3, 1]);
+            tb.record(step + 1, &restart)?;
+        }
         Ok(tb)
     }
     fn record(&mut self, step: u64, payload: &[u8]) -> Result<()> {

@@ -130,9 +130,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
             if best {
                 at.best = Some(value);
                 at.stale = 0;
-                let staged = Staged::new(&job.dir.join("best"))?;
-                folder::save(staged.path(), job.model, job.item_ids)?;
-                staged.commit()?;
+                save_best(job)?;
             } else {
                 at.stale += 1;
             }
@@ -158,9 +156,19 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
         }
         save(&at, &optimizer)?;
     }
+    if at.best.is_none() {
+        // Stopped, and told to end, before its first validation: the last model is the best there is.
+        save_best(job)?;
+    }
     let reason = at.ended.clone().unwrap_or_else(|| "all epochs done".into());
     tell(observers, Event::End { step: at.step, reason: reason.clone() })?;
     Ok(Outcome { steps: at.step, best: at.best, reason })
+}
+
+fn save_best(job: &Job) -> Result<()> {
+    let staged = Staged::new(&job.dir.join("best"))?;
+    folder::save(staged.path(), job.model, job.item_ids)?;
+    staged.commit()
 }
 
 fn tell(observers: &mut [Box<dyn Observer + '_>], event: Event) -> Result<()> {

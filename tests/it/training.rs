@@ -149,12 +149,17 @@ fn a_damaged_checkpoint_is_noticed() {
     let c = small_config(ItemKind::Id, Path::new(""));
     let dir = tmp.path().join("run");
     train(&c, &dir, Mode::New, Some(7)).unwrap_err();
-    let file = dir.join("last/optimizer.safetensors");
-    let mut bytes = std::fs::read(&file).unwrap();
-    let at = bytes.len() - 5;
-    bytes[at] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
-    assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("SHA-256"));
+    for name in ["optimizer.safetensors", "model/model.safetensors", "cursor.json"] {
+        let file = dir.join("last").join(name);
+        let sound = std::fs::read(&file).unwrap();
+        let mut bytes = sound.clone();
+        let at = bytes.len() - 5;
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("damaged"), "{name}");
+        std::fs::write(&file, sound).unwrap();
+    }
+    train(&c, &dir, Mode::Resume, None).unwrap();
 }
 
 fn transfer(preset: &str, source: &ModelFolder, c: &Config, dir: &Path) -> Result<RunResult> {
@@ -266,4 +271,83 @@ fn unfinished_writes_are_cleared_or_put_back() {
     left.sort();
     assert_eq!(left, [".hidden", "best"]);
     assert!(at("best/x").exists());
+}
+
+/// With learning rates of 0, what is loaded stays: each preset takes the source's values, from-scratch does not.
+#[test]
+fn transfer_loads_the_sources_values() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
+    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    (c.train.lr, c.train.encoder_lr, c.train.weight_decay, c.train.epochs) = (0.0, 0.0, 0.0, 1);
+    for preset in ["full", "frozen", "head", "user-only", "item-only", "top-layers=1"] {
+        transfer(preset, &source, &c, tmp.path()).unwrap();
+        assert_eq!(weights(&tmp.path().join(preset).join("last/model")), weights(&source.dir), "{preset}");
+    }
+    c.seed += 1;
+    transfer("from-scratch", &source, &c, tmp.path()).unwrap();
+    let fresh = weights(&tmp.path().join("from-scratch/last/model"));
+    let same = fresh
+        .iter()
+        .zip(weights(&source.dir))
+        .filter(|(a, b)| a.1 == b.1 && a.1.iter().any(|v| *v != 0 && *v != 1f32.to_bits()));
+    assert_eq!(same.count(), 0);
+    // The function has to be the source's, too.
+    c.user.heads = 1;
+    let e = transfer("zero-shot", &source, &c, tmp.path()).unwrap_err().to_string();
+    assert!(e.contains("user.heads") && e.contains("source"), "{e}");
+}
+
+/// A metric that never changes: patience runs out, on schedule, stopped and resumed or not.
+#[test]
+fn early_stop_counts_validations_and_survives_resume() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut c = small_config(ItemKind::Id, Path::new(""));
+    (c.train.lr, c.train.weight_decay, c.train.epochs, c.train.patience, c.train.eval_every) = (0.0, 0.0, 50, 3, 2);
+    c.train.metric = "hr@20".into();
+    let straight = train(&c, &tmp.path().join("straight"), Mode::New, None).unwrap();
+    // best at epoch 2, then three validations without a better one
+    assert_eq!((straight.epochs, straight.ended.contains("no better hr@20 in 3")), (8, true), "{}", straight.ended);
+    let dir = tmp.path().join("stopped");
+    train(&c, &dir, Mode::New, Some(straight.steps * 5 / 8)).unwrap_err();
+    let resumed = train(&c, &dir, Mode::Resume, None).unwrap();
+    assert_eq!((resumed.steps, resumed.best_valid.clone()), (straight.steps, straight.best_valid));
+    // Asked again, a finished run keeps what it cost.
+    let again = train(&c, &dir, Mode::Resume, None).unwrap();
+    assert_eq!((again.seconds, again.epoch_seconds), (resumed.seconds, resumed.epoch_seconds));
+}
+
+#[test]
+fn force_removes_runs_only_and_never_its_own_source() {
+    let tmp = tempfile::tempdir().unwrap();
+    let project = tmp.path().join("project");
+    std::fs::create_dir(&project).unwrap();
+    std::fs::write(project.join("config.toml"), "x = 1").unwrap();
+    std::fs::write(project.join("thesis.txt"), "years").unwrap();
+    let c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
+    assert!(train(&c, &project, Mode::Force, None).unwrap_err().to_string().contains("not a run"));
+    assert!(project.join("thesis.txt").exists() && project.join("config.toml").exists());
+    let run = tmp.path().join("run");
+    train(&c, &run, Mode::New, None).unwrap();
+    std::fs::write(run.join("notes.txt"), "mine").unwrap();
+    let before = weights(&run.join("best"));
+    let source = ModelFolder::open(&run).unwrap();
+    let mut t = c.clone();
+    (t.transfer.source, t.transfer.preset) = (run.display().to_string(), "full".into());
+    let onto = experiment::execute(&t, &prepared("target", &t), Some(&source), &run, Mode::Force, vec![], &silent);
+    assert!(onto.unwrap_err().to_string().contains("needs"));
+    assert_eq!(weights(&run.join("best")), before);
+    train(&c, &run, Mode::Force, None).unwrap();
+    assert!(run.join("notes.txt").exists());
+}
+
+#[test]
+fn a_run_without_a_validation_still_has_a_model() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut c = small_config(ItemKind::Id, Path::new(""));
+    (c.train.epochs, c.train.eval_every) = (3, 2);
+    let dir = tmp.path().join("run");
+    assert!(train(&c, &dir, Mode::New, None).unwrap().best_valid.is_some());
+    assert!(ModelFolder::open(&dir).is_ok());
 }

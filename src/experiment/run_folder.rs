@@ -1,0 +1,149 @@
+//! A run's folder: when it may be made, gone on with, or replaced; one process at a time.
+
+use super::prepare::Prepared;
+use super::run::Mode;
+use crate::config::{Config, Schedule, first_difference};
+use crate::error::{Error, Result};
+use crate::fsio::{self, Manifest};
+use crate::item::text::TextFolder;
+use crate::model::ModelFolder;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+const FORMAT: u32 = 1;
+const LOCK: &str = ".lock";
+
+/// Digests of everything a run is made from.
+pub(super) fn inputs(
+    data: &Prepared,
+    source: Option<&ModelFolder>,
+    encoder: Option<&TextFolder>,
+) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::from([("data".to_string(), data.data.digest.clone())]);
+    if let Some(s) = source {
+        all.insert("source".into(), s.digest.clone());
+    }
+    if let Some(e) = encoder {
+        all.insert("encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
+        all.insert("encoder/tokenizer.json".into(), fsio::sha256_bytes(e.tokenizer_json.as_bytes()));
+        if let Some(w) = &e.weights {
+            all.insert("encoder/weights".into(), w.digest());
+        }
+    }
+    Ok(all)
+}
+
+/// Settings that may change when a run goes on: how long it trains and how often it saves, not what it does.
+/// (A cosine schedule is made from the number of epochs, and validations from their rhythm.)
+fn free_on_resume(config: &Config) -> Vec<&'static str> {
+    let mut free = vec!["name", "device", "train.patience", "train.checkpoint_steps"];
+    if config.train.schedule == Schedule::Constant && config.train.eval_every == 1 {
+        free.push("train.epochs");
+    }
+    free
+}
+
+/// Makes the folder (or finds it) and writes down what the run is made from. Returns whether to resume, and the lock
+/// that keeps other processes out while it lives.
+pub(super) fn start(
+    dir: &Path,
+    config: &Config,
+    data: &Prepared,
+    inputs: &BTreeMap<String, String>,
+    mode: Mode,
+) -> Result<(bool, File)> {
+    let is_run = dir.join(fsio::MANIFEST).exists();
+    if !is_run && dir.exists() && fsio::holds_something(dir)? {
+        return Err(Error::Usage(format!("{}: not empty and not a run; --out names another folder", dir.display())));
+    }
+    if is_run {
+        Manifest::read(dir, "run", FORMAT, "--out names another folder")?;
+        if mode == Mode::New && dir.join("config.toml").exists() {
+            let m = "this run exists; --resume goes on with it, --force starts it again, --out names another";
+            return Err(Error::Usage(format!("{}: {m}", dir.display())));
+        }
+    }
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let lock = lock(dir)?;
+    fsio::clear_unfinished(dir)?;
+    if is_run && mode == Mode::Resume && dir.join("config.toml").exists() {
+        may_resume(dir, config, inputs)?;
+        fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
+        return Ok((true, lock));
+    }
+    if is_run {
+        let near = [&config.transfer.source, &config.data.path];
+        if let Some(held) = near.into_iter().find(|p| !p.is_empty() && holds(dir, Path::new(p))) {
+            return Err(Error::Usage(format!(
+                "{}: --force would remove `{held}`, which this run needs",
+                dir.display()
+            )));
+        }
+        clear(dir)?;
+    }
+    let mut manifest = Manifest::new("run", FORMAT);
+    manifest.inputs = inputs.clone();
+    manifest.config = serde_json::to_value(config).unwrap_or_default();
+    manifest.facts = serde_json::json!({
+        "data": data.data.name,
+        "users": data.split.users.len(),
+        "items": data.split.items.len(),
+        "train_events": data.split.train_events(),
+        "threads": rayon::current_num_threads(),
+    });
+    manifest.seal(dir, &[])?;
+    // Last: a run without it never began.
+    fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
+    Ok((false, lock))
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::Usage(format!("{}: another process is working on this run", dir.display())))
+        }
+        // A file system without locks: go on without.
+        Err(std::fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn may_resume(dir: &Path, config: &Config, inputs: &BTreeMap<String, String>) -> Result<()> {
+    let old = Manifest::read(dir, "run", FORMAT, "start it again with --force")?;
+    let before = crate::config::load(&Config::default(), &[dir.join("config.toml")], &[])?;
+    let changed = first_difference(&before, config, &free_on_resume(config))?.or_else(|| {
+        let other = inputs.iter().find(|(k, v)| old.inputs.get(*k) != Some(v));
+        other.map(|(k, _)| format!("input `{k}`"))
+    });
+    match changed {
+        None => Ok(()),
+        Some(what) => {
+            let m = format!("{what} differs from the run's; give the same, or --force to start again");
+            Err(Error::Usage(format!("{}: cannot resume: {m}", dir.display())))
+        }
+    }
+}
+
+/// Whether `inner` is `dir` or lies in it.
+fn holds(dir: &Path, inner: &Path) -> bool {
+    match (dir.canonicalize(), inner.canonicalize()) {
+        (Ok(d), Ok(i)) => i.starts_with(d),
+        _ => false,
+    }
+}
+
+/// Removes what a run wrote, and nothing else; the settings first, so that a half-cleared run is never resumed.
+fn clear(dir: &Path) -> Result<()> {
+    for name in ["config.toml", "last", "best", "metrics.jsonl", "tensorboard", "result.json", "ranks.parquet"] {
+        let path = dir.join(name);
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+        } else if path.exists() {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
