@@ -15,22 +15,22 @@ use std::path::PathBuf;
 pub struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
-    /// Folder of the run (default: runs/<name>)
-    #[arg(short, long, value_name = "DIR")]
-    out: Option<PathBuf>,
     #[command(flatten)]
-    again: Again,
-    /// Print the plan (every parameter, its origin, whether it trains) and stop
-    #[arg(long)]
-    dry_run: bool,
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
+    run: RunArgs,
 }
 
-/// What to do with a run that exists.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct Again {
+/// Where a run goes, what to do if it exists, what to print.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Folder of the run (default: runs/<name>); of several transfers, the folder that holds them
+    #[arg(short, long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the plan (every parameter, its origin, whether it trains) and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
     /// Go on with a run that was stopped
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
@@ -39,9 +39,9 @@ pub struct Again {
     pub force: bool,
 }
 
-impl Again {
-    /// As a mode.
-    pub fn mode(self) -> Mode {
+impl RunArgs {
+    /// What to do with a run that exists.
+    pub fn mode(&self) -> Mode {
         match (self.resume, self.force) {
             (true, _) => Mode::Resume,
             (_, true) => Mode::Force,
@@ -60,20 +60,19 @@ pub fn run(args: TrainArgs) -> Result<()> {
         ));
     }
     let prepared = Prepared::open(&config)?;
-    if args.dry_run {
+    if args.run.dry_run {
         let plan = experiment::plan_of(&config, None, prepared.item_ids.len())?;
-        return if args.json { output::print_json(&plan) } else { output::print(&plan.table()) };
+        return if args.run.json { output::print_json(&plan) } else { output::print(&plan.table()) };
     }
     let label = match config.item.kind {
         ItemKind::Id => "id",
         ItemKind::Text => "text",
     };
-    let dir = run_dir(args.out.as_ref(), &config, label);
+    let dir = run_dir(args.run.out.as_ref(), &config, label);
     let watch = encoding(label);
     let console = Console::new(&format!("[{label}]"), &config.train.metric);
-    let result =
-        experiment::execute(&config, &prepared, None, &dir, args.again.mode(), vec![Box::new(console)], &watch)?;
-    if args.json {
+    let result = experiment::execute(&config, &prepared, None, &dir, args.run.mode(), vec![Box::new(console)], &watch)?;
+    if args.run.json {
         return output::print_json(&result);
     }
     let row = Row { name: label.into(), test: result.test.clone(), run: Some(result) };

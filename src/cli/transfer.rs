@@ -4,7 +4,7 @@ use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison};
 use super::settings::{Settings, run_dir};
-use super::train::Again;
+use super::train::RunArgs;
 use crate::config::{Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Prepared};
@@ -27,20 +27,11 @@ pub struct TransferArgs {
     rule: Vec<String>,
     #[command(flatten)]
     settings: Settings,
-    /// Folder of the run (default: runs/<name>); with several presets, the folder that holds them
-    #[arg(short, long, value_name = "DIR")]
-    out: Option<PathBuf>,
     #[command(flatten)]
-    again: Again,
-    /// Print the plan (every parameter, its origin, whether it trains) and stop
-    #[arg(long)]
-    dry_run: bool,
+    run: RunArgs,
     /// Add the rows of most popular and Markov
     #[arg(long)]
     baselines: bool,
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the verb.
@@ -70,8 +61,8 @@ pub fn run(args: TransferArgs) -> Result<()> {
         let config = with_preset(&config, preset);
         plans.push((preset, experiment::plan_of(&config, Some(&source), prepared.item_ids.len())?));
     }
-    if args.dry_run {
-        return if args.json {
+    if args.run.dry_run {
+        return if args.run.json {
             output::print_json(&plans)
         } else {
             plans.iter().try_for_each(|(preset, plan)| output::print(&format!("preset {preset}\n{}", plan.table())))
@@ -84,18 +75,18 @@ pub fn run(args: TransferArgs) -> Result<()> {
     }
     for preset in &args.preset {
         let config = with_preset(&config, preset);
-        let dir = match (&args.out, many) {
+        let dir = match (&args.run.out, many) {
             (Some(o), true) => o.join(preset),
             (out, _) => run_dir(out.as_ref(), &config, preset),
         };
         let watch = encoding(preset);
         let console = Console::new(&format!("[{preset}]"), &config.train.metric);
-        let mode = args.again.mode();
+        let mode = args.run.mode();
         let result =
             experiment::execute(&config, &prepared, Some(&source), &dir, mode, vec![Box::new(console)], &watch)?;
         rows.push(Row { name: preset.clone(), test: result.test.clone(), run: Some(result) });
     }
-    if args.json {
+    if args.run.json {
         return output::print_json(&rows);
     }
     output::print(&comparison(&rows, &config.eval.ks))
