@@ -15,6 +15,7 @@ pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod distill;
 pub mod error;
 pub mod eval;
 pub mod experiment;

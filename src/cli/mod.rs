@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 mod console;
 pub mod data;
+pub mod distill;
 pub mod doctor;
 pub mod evaluate;
 pub mod models;
@@ -38,6 +39,7 @@ enum Command {
     /// Print every setting, its default and its meaning
     Settings,
     Models(models::ModelsArgs),
+    Distill(Box<distill::DistillArgs>),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -55,6 +57,7 @@ pub fn run() -> Result<()> {
         Command::Recommend(args) => recommend::run(args),
         Command::Settings => output::print(include_str!("../../configs/reference.toml")),
         Command::Models(args) => models::run(args),
+        Command::Distill(args) => distill::run(*args),
         Command::Doctor(args) => doctor::run(args),
     }
 }

@@ -5,17 +5,14 @@ use crate::config::EvalConfig;
 use crate::data::{Case, Split};
 use crate::error::Result;
 use crate::eval::Report;
-use crate::item::{Features, ItemTable};
+use crate::item::features::{self, Features};
+use crate::item::ItemTable;
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::{Act, Pass};
 use crate::user::Histories;
 use std::sync::Arc;
 
-/// Tokens a batch of items holds at most (one text may hold more).
-const TOKENS: usize = 16 * 1024;
-/// Items a batch holds at most.
-const ITEMS: usize = 4096;
 /// Histories a batch holds.
 const USERS: usize = 1024;
 
@@ -25,25 +22,12 @@ pub type Watch<'a> = &'a dyn Fn(usize, usize);
 /// Nobody watches.
 pub fn silent(_: usize, _: usize) {}
 
-/// Splits a catalogue into batches, longest texts first so that memory use is known early.
+/// Splits a catalogue into batches.
 fn item_batches(features: &Features) -> Vec<Vec<u32>> {
-    let mut order: Vec<u32> = (0..features.count as u32).collect();
-    let len = |i: u32| match (&features.frozen, &features.tokens) {
-        (None, Some(t)) => t.row(i as usize).len(),
+    features::batches(features.count, |i| match (&features.frozen, &features.tokens) {
+        (None, Some(t)) => t.row(i).len(),
         _ => 1,
-    };
-    order.sort_by_key(|&i| std::cmp::Reverse(len(i)));
-    let (mut batches, mut batch, mut tokens) = (vec![], vec![], 0);
-    for i in order {
-        if !batch.is_empty() && (tokens + len(i) > TOKENS || batch.len() == ITEMS) {
-            batches.push(std::mem::take(&mut batch));
-            tokens = 0;
-        }
-        tokens += len(i);
-        batch.push(i);
-    }
-    batches.push(batch);
-    batches
+    })
 }
 
 fn fill(features: &Features, watch: Watch, each: impl Fn(&ItemTable) -> Result<Act>) -> Result<(usize, Vec<f32>)> {

@@ -78,6 +78,31 @@ impl Tokens {
     }
 }
 
+/// Tokens a batch holds at most (one text may hold more).
+const BATCH_TOKENS: usize = 16 * 1024;
+/// Items a batch holds at most.
+const BATCH_ITEMS: usize = 4096;
+
+/// Splits items into batches of bounded size, longest texts first so that memory use is known early.
+pub fn batches(count: usize, len: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(len(i as usize)));
+    let (mut batches, mut batch, mut tokens) = (vec![], vec![], 0);
+    for i in order {
+        let l = len(i as usize);
+        if !batch.is_empty() && (tokens + l > BATCH_TOKENS || batch.len() == BATCH_ITEMS) {
+            batches.push(std::mem::take(&mut batch));
+            tokens = 0;
+        }
+        tokens += l;
+        batch.push(i);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
 /// What is known of each item of a catalogue, by candidate index.
 #[derive(Debug, Clone, Default)]
 pub struct Features {

@@ -161,16 +161,37 @@ pub fn save_each<'a>(
     path: &Path,
     entries: &[Named],
     meta: BTreeMap<String, String>,
+    data: impl FnMut(usize) -> Result<Cow<'a, [f32]>>,
+) -> Result<()> {
+    save_each_as(path, entries, meta, Precision::F32, data)
+}
+
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 4 bytes, exact.
+    F32,
+    /// 2 bytes, rounded to nearest; a value beyond ±65504 is an error.
+    F16,
+}
+
+/// [`save_each`] in a precision.
+pub fn save_each_as<'a>(
+    path: &Path,
+    entries: &[Named],
+    meta: BTreeMap<String, String>,
+    precision: Precision,
     mut data: impl FnMut(usize) -> Result<Cow<'a, [f32]>>,
 ) -> Result<()> {
+    let (label, width) = if precision == Precision::F16 { ("F16", 2) } else { ("F32", 4) };
     let mut header = serde_json::Map::new();
     if !meta.is_empty() {
         header.insert("__metadata__".into(), serde_json::json!(meta));
     }
     let mut at = 0usize;
     for (name, shape) in entries {
-        let end = at + 4 * shape.iter().product::<usize>();
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]});
+        let end = at + width * shape.iter().product::<usize>();
+        let entry = serde_json::json!({"dtype": label, "shape": shape, "data_offsets": [at, end]});
         if header.insert(name.clone(), entry).is_some() {
             return Err(Error::model(path, format!("two tensors are called `{name}`")));
         }
@@ -190,7 +211,15 @@ pub fn save_each<'a>(
             }
             for part in values.chunks(64 * 1024) {
                 bytes.clear();
-                part.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+                match precision {
+                    Precision::F32 => part.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
+                    Precision::F16 => {
+                        if let Some(v) = part.iter().find(|v| !half::f16::from_f32(**v).is_finite()) {
+                            return Err(Error::model(path, format!("`{name}` holds {v}, which F16 cannot; write F32")));
+                        }
+                        part.iter().for_each(|v| bytes.extend_from_slice(&half::f16::from_f32(*v).to_le_bytes()));
+                    }
+                }
                 w.write_all(&bytes).map_err(io)?;
             }
         }

@@ -4,7 +4,7 @@ use morec::config::{self, Config};
 use std::path::{Path, PathBuf};
 
 /// Lowest first; rooms of one line do not know each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["error", "rng"],
     &["fsio"],
     &["hub"],
@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 14] = [
     &["eval"],
     &["baseline", "train", "transfer"],
     &["experiment"],
+    &["distill"],
     &["cli"],
 ];
 

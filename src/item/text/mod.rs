@@ -2,9 +2,11 @@
 
 pub mod bert;
 mod folder;
+mod sentence;
 
 pub use bert::{Bert, BertConfig};
 pub use folder::TextFolder;
+pub use sentence::{SentenceEncoder, backbone};
 
 use super::{ItemEncoder, ItemTable};
 use crate::config::ItemConfig;

@@ -1,0 +1,206 @@
+//! `morec distill`: a small text encoder learns from a large one.
+
+use super::output;
+use super::progress::Progress;
+use super::settings::use_threads;
+use crate::distill::{self, Corpus, DistillConfig};
+use crate::error::{Error, Result};
+use crate::hub::{self, HubOptions};
+use crate::nn::ops::Pooling;
+use clap::{Args, ValueEnum};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+/// How token vectors become a text's vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Pool {
+    /// The mean over all tokens
+    Mean,
+    /// The first token
+    Cls,
+}
+
+/// Teach a small text encoder what a large one knows about the titles of your data
+#[derive(Debug, Args)]
+pub struct DistillArgs {
+    /// The teacher: a folder, a name below models/, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    teacher: String,
+    /// Data set folders whose items' texts are learned from
+    #[arg(short, long, value_name = "DIR", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Text files, one text a line
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    texts: Vec<PathBuf>,
+    /// The student's folder, for example models/NAME
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where checkpoints and the teacher's vectors are kept; a stopped distillation goes on from there
+    /// [default: runs/distill-NAME]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// Start again: forget the checkpoint in --work, replace --out
+    #[arg(long)]
+    force: bool,
+    /// How token vectors become a text's vector, in teacher and student
+    #[arg(long, value_enum, default_value = "mean")]
+    pooling: Pool,
+    /// Tokens after which texts are cut, special ones included
+    #[arg(long, default_value_t = 48, value_name = "N")]
+    max_tokens: usize,
+    /// Do not lower-case texts first
+    #[arg(long)]
+    keep_case: bool,
+    /// Width of the student
+    #[arg(long, default_value_t = 192, value_name = "N", help_heading = "Student")]
+    hidden: usize,
+    /// Its blocks
+    #[arg(long, default_value_t = 3, value_name = "N", help_heading = "Student")]
+    layers: usize,
+    /// Its attention heads
+    #[arg(long, default_value_t = 6, value_name = "N", help_heading = "Student")]
+    heads: usize,
+    /// Width inside its feed-forward part [default: 4 × hidden]
+    #[arg(long, value_name = "N", help_heading = "Student")]
+    intermediate: Option<usize>,
+    /// Tokens kept of the teacher's vocabulary, most used in the texts first; 0: all
+    #[arg(long, default_value_t = 10_000, value_name = "N", help_heading = "Student")]
+    vocab: usize,
+    /// Write weights as F32 instead of F16
+    #[arg(long, help_heading = "Student")]
+    f32: bool,
+    /// Passes over the texts
+    #[arg(long, default_value_t = 20, value_name = "N", help_heading = "Learning")]
+    epochs: usize,
+    /// Texts a step
+    #[arg(long, default_value_t = 128, value_name = "N", help_heading = "Learning")]
+    batch_size: usize,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 1e-3, value_name = "X", help_heading = "Learning")]
+    lr: f64,
+    /// AdamW's weight decay
+    #[arg(long, default_value_t = 0.01, value_name = "X", help_heading = "Learning")]
+    weight_decay: f64,
+    /// Weight of the loss on each token's hidden state; 0: only the pooled vectors
+    #[arg(long, default_value_t = 0.0, value_name = "X", help_heading = "Learning")]
+    hidden_weight: f64,
+    /// Random parts of each text that are learned from, too
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Learning")]
+    crops: usize,
+    /// Share of texts kept for judging
+    #[arg(long, default_value_t = 0.05, value_name = "X", help_heading = "Learning")]
+    held_out: f64,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 42, help_heading = "Learning")]
+    seed: u64,
+    /// Steps between checkpoints; 0: only after each epoch
+    #[arg(long, default_value_t = 500, value_name = "N", help_heading = "Learning")]
+    checkpoint_steps: usize,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: DistillArgs) -> Result<()> {
+    use_threads(args.threads)?;
+    if args.data.is_empty() && args.texts.is_empty() {
+        return Err(Error::Usage("give texts to learn from: --data DIR… or --texts FILE…".into()));
+    }
+    let name = args.out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "student".into());
+    let config = DistillConfig {
+        name: name.clone(),
+        teacher: args.teacher.clone(),
+        pooling: if args.pooling == Pool::Cls { Pooling::Cls } else { Pooling::Mean },
+        max_tokens: args.max_tokens,
+        lower_case: !args.keep_case,
+        hidden: args.hidden,
+        layers: args.layers,
+        heads: args.heads,
+        intermediate: args.intermediate.unwrap_or(4 * args.hidden),
+        vocab: args.vocab,
+        epochs: args.epochs,
+        batch_size: args.batch_size,
+        lr: args.lr,
+        weight_decay: args.weight_decay,
+        hidden_weight: args.hidden_weight,
+        crops: args.crops,
+        held_out: args.held_out,
+        seed: args.seed,
+        full_precision: args.f32,
+        checkpoint_steps: args.checkpoint_steps,
+    };
+    config.check()?;
+    let work = args.work.unwrap_or_else(|| Path::new("runs").join(format!("distill-{name}")));
+    may_write(&args.out, &work, args.force)?;
+    let teacher = hub::resolve(&args.teacher, &HubOptions::from_env()?)?;
+    let corpus = Corpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
+    let (reading, steps): (RefCell<Option<Progress>>, RefCell<Option<Progress>>) = Default::default();
+    let tell = |p: distill::Progress| match p {
+        distill::Progress::Note(text) => match &*steps.borrow() {
+            Some(bar) => bar.line(text),
+            None => eprintln!("{text}"),
+        },
+        distill::Progress::Teacher(done, all) => {
+            reading.borrow_mut().get_or_insert_with(|| Progress::new("teacher reads", all as u64)).set(done as u64);
+            if done == all
+                && let Some(bar) = reading.take()
+            {
+                bar.finish();
+            }
+        }
+        distill::Progress::Step(step, total, loss) => {
+            let mut bar = steps.borrow_mut();
+            let bar = bar.get_or_insert_with(|| Progress::new("student learns", total));
+            bar.message(format!("loss {loss:.4}"));
+            bar.set(step);
+        }
+    };
+    let report = distill::distill(&config, &teacher.dir, &corpus, &work, &args.out, &tell)?;
+    if let Some(bar) = steps.take() {
+        bar.finish();
+    }
+    if args.json {
+        return output::print_json(&report);
+    }
+    output::print(&format!(
+        "{}: {:.2} million parameters, {} (teacher {:.2} million)\n\
+         recall@10 of the teacher's neighbours on {} held-out texts: {:.1} % (teacher cut to width {}: {:.1} %); mean cosine {:.4}\n\
+         {} steps, {:.0} s, {}\n",
+        report.dir,
+        report.parameters as f64 / 1e6,
+        output::bytes(report.bytes),
+        report.teacher_parameters as f64 / 1e6,
+        report.held_out,
+        100.0 * report.recall_at_10,
+        config.hidden,
+        100.0 * report.recall_at_10_limit,
+        report.cosine,
+        report.steps,
+        report.seconds,
+        report.peak_memory.map_or("memory unknown".into(), |b| format!("{} of memory", output::bytes(b))),
+    ))
+}
+
+/// A student replaces a student only when asked to; anything else it never replaces.
+fn may_write(out: &Path, work: &Path, force: bool) -> Result<()> {
+    if out.exists() && crate::fsio::holds_something(out)? {
+        let student = out.join("distillation.json").exists();
+        if !student {
+            let m = "not empty and not a distilled model; --out names another folder";
+            return Err(Error::Usage(format!("{}: {m}", out.display())));
+        }
+        if !force {
+            let m = "this student exists; --force makes it again, --out names another folder";
+            return Err(Error::Usage(format!("{}: {m}", out.display())));
+        }
+    }
+    let last = work.join("last");
+    if force && last.join("cursor.json").exists() {
+        std::fs::remove_dir_all(&last).map_err(Error::io(&last))?;
+    }
+    Ok(())
+}

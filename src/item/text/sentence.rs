@@ -1,0 +1,61 @@
+//! A frozen text encoder on its own: texts → pooled vectors.
+
+use super::{Bert, TextFolder, bert};
+use crate::error::Result;
+use crate::item::Tokens;
+use crate::nn::host::to_vec;
+use crate::nn::ops::{self, Pooling};
+use crate::nn::{Act, Action, Origin, Params, Pass, Scope, Segments};
+use candle_core::Device;
+
+/// A pre-trained backbone with its pooling, nothing trainable.
+pub struct SentenceEncoder {
+    backbone: Bert,
+    pooling: Pooling,
+    width: usize,
+}
+
+/// The backbone of a folder under `scope`, its values taken from there if it has any.
+pub fn backbone(scope: &Scope, folder: &TextFolder) -> Result<Bert> {
+    let scope = match &folder.weights {
+        Some(w) => scope.pretrained(w.clone(), bert::file_names),
+        None => scope.clone(),
+    };
+    Bert::new(&scope, &folder.config)
+}
+
+impl SentenceEncoder {
+    /// Loads a folder that was opened with its weights.
+    pub fn new(folder: &TextFolder, pooling: Pooling) -> Result<Self> {
+        let action = Action { origin: Origin::Pretrained, train: false, lr: None };
+        let specs = Params::declare(|s| backbone(s, folder))?;
+        let actions = specs.into_iter().map(|s| (s.name, action)).collect();
+        let (_, backbone) = Params::build(0, &Device::Cpu, &actions, None, |s| backbone(s, folder))?;
+        Ok(Self { backbone, pooling, width: folder.config.hidden_size })
+    }
+    /// Width of its vectors.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+    /// Last hidden state of packed tokens, (t, width).
+    pub fn hidden(&self, ids: Vec<u32>, segments: &Segments) -> Result<Act> {
+        self.backbone.forward(ids, segments, &Pass::eval())
+    }
+    /// (texts, width), row by row; `watch(done, all)` is told after each batch.
+    pub fn encode(&self, tokens: &Tokens, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+        let d = self.width;
+        let mut out = vec![0f32; tokens.len() * d];
+        let mut done = 0;
+        for batch in crate::item::features::batches(tokens.len(), |i| tokens.row(i).len()) {
+            let (ids, segments) = tokens.pack(&batch);
+            let hidden = self.hidden(ids, &segments)?;
+            let rows = to_vec(ops::pool(&Pass::eval(), &hidden, &segments, self.pooling)?.value())?;
+            for (row, &i) in rows.chunks_exact(d).zip(&batch) {
+                out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
+            }
+            done += batch.len();
+            watch(done, tokens.len());
+        }
+        Ok(out)
+    }
+}
