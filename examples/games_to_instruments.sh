@@ -11,10 +11,12 @@ MODEL=${MODEL:-../shared/models/bert-tiny-splade}
 runs=runs/games-to-instruments
 pretrain=(-c configs/games-pretrain.toml)
 target=(-c configs/instruments.toml)
+full=(-c configs/instruments.toml -c configs/instruments-full.toml)
 if [ "${1:-}" = --small ]; then
   runs=runs/games-to-instruments-small
   pretrain+=(-s data.limit_users=3000 -s train.epochs=1)
   target+=(-s data.limit_users=3000 -s train.epochs=1)
+  full+=(-s data.limit_users=3000 -s train.epochs=1)
 fi
 cargo build --release
 morec=target/release/morec
@@ -27,5 +29,9 @@ $morec data import --format morec --interactions "$RAW/amazon-instruments/users.
 $morec train "${pretrain[@]}" -d datasets/amazon-games -s item.model="$MODEL" --out $runs/games --force
 $morec train "${target[@]}" -d datasets/amazon-instruments -s item.kind=id --out $runs/instruments-id --force
 $morec transfer "${target[@]}" --source $runs/games -d datasets/amazon-instruments \
-  --preset from-scratch,full,frozen,zero-shot --baselines --out $runs/instruments --force
+  --preset from-scratch,frozen,zero-shot --out $runs/instruments --force
+$morec transfer "${full[@]}" --source $runs/games -d datasets/amazon-instruments --preset full \
+  --out $runs/instruments/full --force
+$morec evaluate $runs/instruments-id $runs/instruments/{zero-shot,frozen,from-scratch,full} \
+  -d datasets/amazon-instruments --baselines
 $morec recommend $runs/instruments/full --title "Fender Stratocaster electric guitar" --title "Guitar strap, black leather" -k 5

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Rooms, in the direction of dependence (a test holds it):
-//! `cli → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, error}`.
+//! `cli → {distill, experiment} → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, report, error}`.
 
 pub mod baseline;
 pub mod batch;
@@ -25,6 +25,7 @@ pub mod item;
 pub mod model;
 pub mod nn;
 pub mod objective;
+pub mod report;
 pub mod rng;
 pub mod train;
 pub mod transfer;

@@ -1,6 +1,7 @@
 //! `morec data`: import raw files, describe and validate data sets.
 
 use super::progress::Progress;
+use super::synth::SynthArgs;
 use crate::data::import::feed::{Attributes, EventColumns};
 use crate::data::import::generic::{ColumnMap, Generic};
 use crate::data::import::morec::MoRec;
@@ -30,6 +31,8 @@ pub struct DataArgs {
 pub enum DataCommand {
     /// Turn raw files into a data set folder
     Import(Box<ImportArgs>),
+    /// Invent two platforms that share neither users nor items, with titles that tell
+    Synth(SynthArgs),
     /// Print a data set's statistics
     Describe(FolderArgs),
     /// Check a data set folder thoroughly: digests, ranges, order, ids, text
@@ -160,6 +163,7 @@ pub struct ImportArgs {
 pub fn run(args: DataArgs) -> Result<()> {
     match args.command {
         DataCommand::Import(args) => run_import(&args),
+        DataCommand::Synth(args) => super::synth::run(&args),
         DataCommand::Describe(args) => {
             let description = Description::of(&Dataset::open(&args.dir)?);
             if args.json { print_json(&description) } else { print(&description.to_string()) }

@@ -6,6 +6,7 @@ use super::settings::use_threads;
 use crate::distill::{self, Corpus, DistillConfig};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
+use crate::item::text::TextFolder;
 use crate::nn::ops::Pooling;
 use clap::{Args, ValueEnum};
 use std::cell::RefCell;
@@ -32,6 +33,9 @@ pub struct DistillArgs {
     /// Text files, one text a line
     #[arg(long, value_name = "FILE", num_args = 1..)]
     texts: Vec<PathBuf>,
+    /// Other encoders to be judged by the same held-out texts
+    #[arg(long, value_name = "MODEL", num_args = 1..)]
+    compare: Vec<String>,
     /// The student's folder, for example models/NAME
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
@@ -136,7 +140,13 @@ pub fn run(args: DistillArgs) -> Result<()> {
     config.check()?;
     let work = args.work.unwrap_or_else(|| Path::new("runs").join(format!("distill-{name}")));
     may_write(&args.out, &work, args.force)?;
-    let teacher = hub::resolve(&args.teacher, &HubOptions::from_env()?)?;
+    let options = HubOptions::from_env()?;
+    let teacher = hub::resolve(&args.teacher, &options)?;
+    let others = args
+        .compare
+        .iter()
+        .map(|name| Ok((short(name), TextFolder::open(&hub::resolve(name, &options)?.dir, true)?)))
+        .collect::<Result<Vec<_>>>()?;
     let corpus = Corpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
     let (reading, steps): (RefCell<Option<Progress>>, RefCell<Option<Progress>>) = Default::default();
     let tell = |p: distill::Progress| match p {
@@ -159,16 +169,18 @@ pub fn run(args: DistillArgs) -> Result<()> {
             bar.set(step);
         }
     };
-    let report = distill::distill(&config, &teacher.dir, &corpus, &work, &args.out, &tell)?;
+    let report = distill::distill(&config, &teacher.dir, &others, &corpus, &work, &args.out, &tell)?;
     if let Some(bar) = steps.take() {
         bar.finish();
     }
     if args.json {
         return output::print_json(&report);
     }
+    let beside: String =
+        report.others.iter().map(|(name, recall)| format!("  {name}: {:.1} %\n", 100.0 * recall)).collect();
     output::print(&format!(
         "{}: {:.2} million parameters, {} (teacher {:.2} million)\n\
-         recall@10 of the teacher's neighbours on {} held-out texts: {:.1} % (teacher cut to width {}: {:.1} %); mean cosine {:.4}\n\
+         recall@10 of the teacher's neighbours on {} held-out texts: {:.1} % (teacher cut to width {}: {:.1} %); mean cosine {:.4}\n{beside}\
          {} steps, {:.0} s, {}\n",
         report.dir,
         report.parameters as f64 / 1e6,
@@ -183,6 +195,11 @@ pub fn run(args: DistillArgs) -> Result<()> {
         report.seconds,
         report.peak_memory.map_or("memory unknown".into(), |b| format!("{} of memory", output::bytes(b))),
     ))
+}
+
+/// A model's name without its path.
+fn short(name: &str) -> String {
+    Path::new(name).file_name().map_or_else(|| name.into(), |n| n.to_string_lossy().into_owned())
 }
 
 /// A student replaces a student only when asked to; anything else it never replaces.

@@ -78,7 +78,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         if let Some(file) = &args.ranks {
             ranks_file::write(file, &prepared.data, &prepared.split, cases, &ranks)?;
         }
-        rows.push(Row { name: path.display().to_string(), test, run: None });
+        rows.push(Row { name: path.display().to_string(), test, run: experiment::result_of(path) });
     }
     if args.json {
         return output::print_json(&rows);

@@ -11,9 +11,11 @@ pub mod evaluate;
 pub mod models;
 mod output;
 pub mod progress;
+pub mod quickstart;
 pub mod recommend;
 mod results;
 mod settings;
+mod synth;
 pub mod train;
 pub mod transfer;
 
@@ -30,7 +32,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Import, describe and check data sets
+    Quickstart(quickstart::QuickstartArgs),
+    /// Import, invent, describe and check data sets
     Data(data::DataArgs),
     Train(train::TrainArgs),
     Transfer(transfer::TransferArgs),
@@ -50,6 +53,7 @@ enum Command {
 pub fn run() -> Result<()> {
     keep_memory();
     match Cli::parse().command {
+        Command::Quickstart(args) => quickstart::run(&args),
         Command::Data(args) => data::run(args),
         Command::Train(args) => train::run(args),
         Command::Transfer(args) => transfer::run(args),

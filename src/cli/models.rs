@@ -155,6 +155,7 @@ fn found(name: String, folder: &ModelFolder, card: Option<&Card>) -> Entry {
         Origin::Cache { id, commit } | Origin::Hub { id, commit } => ("cache", Some(id.clone()), Some(commit.clone())),
         Origin::Project => ("models", None, None),
         Origin::Folder => ("folder", None, None),
+        Origin::Embedded => ("embedded", None, None),
     };
     Entry {
         place,

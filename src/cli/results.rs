@@ -19,6 +19,20 @@ pub struct Row {
 
 /// The comparison, metrics in per cent, protocol below.
 pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
+    let mut text = output::table(&lines(rows, ks));
+    if !rows.is_empty() {
+        text += &(protocol_line(rows) + "\n");
+    }
+    text
+}
+
+/// How the rows were measured.
+pub fn protocol_line(rows: &[Row]) -> String {
+    rows.first().map_or(String::new(), |r| format!("metrics in %; {} users; {}", r.test.users, r.test.protocol))
+}
+
+/// The table's cells, header first.
+pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
     let mut lines = vec![vec!["method".to_string()]];
     for k in ks {
         lines[0].extend([format!("HR@{k}"), format!("NDCG@{k}")]);
@@ -32,7 +46,7 @@ pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
             line.extend([pc("hr", k), pc("ndcg", k)]);
         }
         let cold = r.test.groups.get("cold").and_then(|(_, m)| m.get(&format!("ndcg@{kmax}")).copied());
-        line.push(cold.map_or("-".into(), |v| format!("{:.2}", 100.0 * v)));
+        line.push(cold.map_or("-".into(), |v| format!("{:.2}", 100.0 * v + 0.0)));
         let dash = || "-".to_string();
         match &r.run {
             None => line.extend((0..5).map(|_| dash())),
@@ -46,9 +60,5 @@ pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
         }
         lines.push(line);
     }
-    let mut text = output::table(&lines);
-    if let Some(r) = rows.first() {
-        text += &format!("metrics in %; {} users; {}\n", r.test.users, r.test.protocol);
-    }
-    text
+    lines
 }

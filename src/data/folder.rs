@@ -80,43 +80,24 @@ impl Dataset {
     /// # Errors
     /// When something other than a data set stands at `dir`, or the system refuses.
     pub fn save(&self, dir: &Path, parts: Parts) -> Result<Manifest> {
-        // The place a symbolic link points to is replaced, not the link.
-        let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-        let old = standing(&dir)?;
-        let staged = Staged::new(&dir)?;
-        let at = staged.path();
-        if dir.exists() {
-            carry_over(&dir, at, old.as_ref())?;
-        }
-        let mut item_columns = vec![Column::text("item_id", &self.items.ids), Column::text("text", &self.items.text)];
-        item_columns.extend(self.items.attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
-        columns::write(&at.join(ITEMS), self.items.ids.len(), &item_columns)?;
-        let mut user_columns = vec![Column::text("user_id", &self.users)];
-        user_columns.extend(self.user_attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
-        columns::write(&at.join(USERS), self.users.len(), &user_columns)?;
-        self.write_events(&at.join(EVENTS))?;
-        let mut manifest = Manifest::new(KIND, FORMAT);
-        manifest.inputs = parts.inputs;
-        manifest.config = parts.config;
-        let mut facts = json!({
-            "users": self.users.len(),
-            "items": self.items.ids.len(),
-            "interactions": self.seqs.values.len(),
-            "timestamps": self.times.is_some(),
-        });
-        if let Value::Object(map) = &mut facts {
-            map.extend(parts.facts);
-        }
-        manifest.facts = facts;
-        let manifest = manifest.seal(at, &[ITEMS, USERS, EVENTS])?;
-        staged.commit()?;
-        Ok(manifest)
+        let mut items = vec![Column::text("item_id", &self.items.ids), Column::text("text", &self.items.text)];
+        items.extend(self.items.attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
+        let mut users = vec![Column::text("user_id", &self.users)];
+        users.extend(self.user_attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
+        let events = self.event_columns();
+        let tables = Tables {
+            items: (self.items.ids.len(), &items),
+            users: (self.users.len(), &users),
+            events: (self.seqs.values.len(), &events),
+            timed: self.times.is_some(),
+        };
+        write_folder(dir, parts, tables)
     }
 
-    fn write_events(&self, path: &Path) -> Result<()> {
-        let user_of = |row: usize| (self.seqs.offsets.partition_point(|&o| o <= row) - 1) as u32;
-        let table = [
-            Column::new(Field::new("user", DataType::UInt32, false), |r| {
+    fn event_columns(&self) -> [Column<'_>; 3] {
+        let user_of = move |row: usize| (self.seqs.offsets.partition_point(|&o| o <= row) - 1) as u32;
+        [
+            Column::new(Field::new("user", DataType::UInt32, false), move |r| {
                 let mut user = user_of(r.start);
                 Arc::new(UInt32Array::from_iter_values(r.map(|row| {
                     while self.seqs.offsets[user as usize + 1] <= row {
@@ -134,9 +115,51 @@ impl Dataset {
                     None => Int64Array::new_null(r.len()),
                 })
             }),
-        ];
-        columns::write(path, self.seqs.values.len(), &table)
+        ]
     }
+}
+
+/// The tables of a data set, each with its number of rows; columns as [`Dataset::open`] reads them.
+pub struct Tables<'a> {
+    /// `item_id`, `text`, attributes.
+    pub items: (usize, &'a [Column<'a>]),
+    /// `user_id`, attributes.
+    pub users: (usize, &'a [Column<'a>]),
+    /// `user`, `item`, `timestamp`, ascending by user, then time.
+    pub events: (usize, &'a [Column<'a>]),
+    /// Whether the timestamps are there.
+    pub timed: bool,
+}
+
+/// Writes a data set folder from its tables; see [`Dataset::save`].
+pub fn write_folder(dir: &Path, parts: Parts, tables: Tables) -> Result<Manifest> {
+    // The place a symbolic link points to is replaced, not the link.
+    let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    let old = standing(&dir)?;
+    let staged = Staged::new(&dir)?;
+    let at = staged.path();
+    if dir.exists() {
+        carry_over(&dir, at, old.as_ref())?;
+    }
+    for (name, (rows, columns)) in [(ITEMS, tables.items), (USERS, tables.users), (EVENTS, tables.events)] {
+        columns::write(&at.join(name), rows, columns)?;
+    }
+    let mut manifest = Manifest::new(KIND, FORMAT);
+    manifest.inputs = parts.inputs;
+    manifest.config = parts.config;
+    let mut facts = json!({
+        "users": tables.users.0,
+        "items": tables.items.0,
+        "interactions": tables.events.0,
+        "timestamps": tables.timed,
+    });
+    if let Value::Object(map) = &mut facts {
+        map.extend(parts.facts);
+    }
+    manifest.facts = facts;
+    let manifest = manifest.seal(at, &[ITEMS, USERS, EVENTS])?;
+    staged.commit()?;
+    Ok(manifest)
 }
 
 /// The folder's name, also for `.` and the like.

@@ -10,6 +10,7 @@ pub mod import;
 pub mod notes;
 pub mod policy;
 pub mod split;
+pub mod synth;
 pub mod text;
 pub mod time;
 pub mod validate;

@@ -70,14 +70,12 @@ pub fn card(
     let card = crate::hub::Card {
         name: config.name.clone(),
         summary: format!(
-            "Title encoder, {} layers of width {}, {} tokens; {:.1} million parameters, {:.1} MB; keeps {:.1} % of its \
-             teacher's ten nearest neighbours on held-out titles",
+            "Title encoder, {} layers of width {}, {} tokens; {:.1} million parameters, {:.1} MB",
             config.layers,
             config.hidden,
             report.vocab,
             report.parameters as f64 / 1e6,
-            report.bytes as f64 / 1e6,
-            100.0 * report.recall_at_10
+            report.bytes as f64 / 1e6
         ),
         modality: "text".into(),
         architecture: teacher.folder.config.model_type.clone(),
@@ -89,6 +87,7 @@ pub fn card(
             max_tokens: u32::try_from(config.max_tokens).ok(),
             image_size: None,
         },
+        quality: quality(report),
         sha256,
     };
     let text = toml::to_string(&card).map_err(|e| Error::model(dir, e.to_string()))?;
@@ -97,4 +96,24 @@ pub fn card(
         &dir.join("distillation.json"),
         &json!({ "config": config, "teacher_sha256": teacher.digest, "corpus": corpus.sources, "report": report }),
     )
+}
+
+fn quality(report: &DistillReport) -> BTreeMap<String, String> {
+    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+    let mut all = BTreeMap::from([
+        (
+            "recall@10 of the teacher's neighbours".to_string(),
+            format!(
+                "{} on {} held-out titles; the teacher cut to this width: {}",
+                percent(report.recall_at_10),
+                report.held_out,
+                percent(report.recall_at_10_limit)
+            ),
+        ),
+        ("mean cosine to the teacher cut to this width".to_string(), format!("{:.4}", report.cosine)),
+    ]);
+    for (name, recall) in &report.others {
+        all.insert(format!("recall@10, {name} beside it"), percent(*recall));
+    }
+    all
 }

@@ -158,6 +158,9 @@ pub struct DistillReport {
     pub recall_at_10: f64,
     /// The same for the teacher reduced to the student's width: the most this width allows.
     pub recall_at_10_limit: f64,
+    /// Name and recall@10 of other encoders on the same texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<(String, f64)>,
     /// Steps taken.
     pub steps: u64,
     /// Mean loss of the last epoch.

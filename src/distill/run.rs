@@ -8,7 +8,7 @@ use crate::config::{Schedule, TrainConfig};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest, Staged};
 use crate::item::Tokens;
-use crate::item::text::{Bert, TextFolder};
+use crate::item::text::{Bert, SentenceEncoder, TextFolder};
 use crate::nn::weights::Weights;
 use crate::nn::{Params, Pass, Tape, Train, host, ops};
 use crate::rng::Stream;
@@ -52,10 +52,11 @@ struct Lesson<'a> {
 }
 
 /// Teaches a student on `corpus` and writes it to `out`. `work` keeps the teacher's vectors and checkpoints; a
-/// distillation stopped there goes on where it was.
+/// distillation stopped there goes on where it was. `others` are judged by the same held-out texts.
 pub fn distill(
     config: &DistillConfig,
     teacher_dir: &Path,
+    others: &[(String, TextFolder)],
     corpus: &Corpus,
     work: &Path,
     out: &Path,
@@ -97,7 +98,7 @@ pub fn distill(
 
     let staged = Staged::new(out)?;
     export::write(staged.path(), &folder, &params, config)?;
-    let mut report = judge(&lesson, staged.path(), &corpus.held_out)?;
+    let mut report = judge(&lesson, staged.path(), others, &corpus.held_out)?;
     report.dir = out.display().to_string();
     report.parameters = count;
     report.vocab = pruned.old_ids.len();
@@ -114,7 +115,8 @@ pub fn distill(
 
 /// Digest of everything that a checkpoint depends on.
 fn identity(lesson: &Lesson, corpus: &Corpus) -> String {
-    let free = DistillConfig { checkpoint_steps: 0, name: String::new(), full_precision: false, ..lesson.config.clone() };
+    let free =
+        DistillConfig { checkpoint_steps: 0, name: String::new(), full_precision: false, ..lesson.config.clone() };
     let text = serde_json::json!({
         "config": free,
         "teacher": lesson.teacher.digest,
@@ -145,11 +147,7 @@ fn learn(
     let n = lesson.own.len();
     let batches = n.div_ceil(c.batch_size);
     let total = (batches * c.epochs) as u64;
-    let rhythm = TrainConfig {
-        schedule: Schedule::Cosine,
-        warmup_steps: (total / 20) as usize,
-        ..Default::default()
-    };
+    let rhythm = TrainConfig { schedule: Schedule::Cosine, warmup_steps: (total / 20) as usize, ..Default::default() };
     let mut recent = f64::NAN;
     while at.epoch < c.epochs {
         let mut order: Vec<u32> = (0..n as u32).collect();
@@ -257,25 +255,34 @@ fn restore(dir: &Path, identity: &str, params: &Params, optimizer: &mut AdamW) -
 }
 
 /// Compares the exported student with the teacher on held-out texts.
-fn judge(lesson: &Lesson, student: &Path, texts: &[String]) -> Result<DistillReport> {
+fn judge(lesson: &Lesson, student: &Path, others: &[(String, TextFolder)], texts: &[String]) -> Result<DistillReport> {
     let c = lesson.config;
-    let folder = TextFolder::open(student, true)?;
-    let encoder = crate::item::text::SentenceEncoder::new(&folder, c.pooling)?;
-    let tokens = Tokens::new(&folder.tokenizer, texts, c.max_tokens, c.lower_case)?;
-    let mine = encoder.encode(&tokens, &|_, _| {})?;
+    let read = |folder: &TextFolder| {
+        let encoder = SentenceEncoder::new(folder, c.pooling)?;
+        let most = c.max_tokens.min(folder.config.usable_positions());
+        encoder.encode(&Tokens::new(&folder.tokenizer, texts, most, c.lower_case)?, &|_, _| {})
+    };
+    let mine = read(&TextFolder::open(student, true)?)?;
     let d = lesson.teacher.encoder.width();
     let theirs = lesson.teacher.encoder.encode(&lesson.teacher.tokens(texts)?, &|_, _| {})?;
     let mut reduced = subspace::project(&theirs, d, &lesson.basis);
     let reference = neighbours::nearest(&theirs, d, NEIGHBOURS);
-    let near = |x: &[f32]| neighbours::recall(&reference, &neighbours::nearest(x, c.hidden, NEIGHBOURS));
-    let (recall_at_10, recall_at_10_limit) = (near(&mine), near(&reduced));
+    let near = |x: &[f32], d: usize| neighbours::recall(&reference, &neighbours::nearest(x, d, NEIGHBOURS));
+    let (recall_at_10, recall_at_10_limit) = (near(&mine, c.hidden), near(&reduced, c.hidden));
+    let others = others
+        .iter()
+        .map(|(name, folder)| Ok((name.clone(), near(&read(folder)?, folder.config.hidden_size))))
+        .collect::<Result<_>>()?;
     let mut unit = mine;
     neighbours::normalise(&mut unit, c.hidden);
     neighbours::normalise(&mut reduced, c.hidden);
     let dot: f64 = unit.iter().zip(&reduced).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-    let teacher_parameters = lesson.teacher.folder.weights.as_ref().map_or(0, |w| {
-        w.names().map(|n| w.shape(n).map_or(0, |s| s.iter().product::<usize>())).sum()
-    });
+    let teacher_parameters = lesson
+        .teacher
+        .folder
+        .weights
+        .as_ref()
+        .map_or(0, |w| w.names().map(|n| w.shape(n).map_or(0, |s| s.iter().product::<usize>())).sum());
     let weights = student.join("model.safetensors");
     Ok(DistillReport {
         dir: String::new(),
@@ -289,6 +296,7 @@ fn judge(lesson: &Lesson, student: &Path, texts: &[String]) -> Result<DistillRep
         cosine: dot / texts.len().max(1) as f64,
         recall_at_10,
         recall_at_10_limit,
+        others,
         steps: 0,
         loss: 0.0,
         seconds: 0.0,

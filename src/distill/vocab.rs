@@ -119,7 +119,8 @@ fn merges(doc: &Value) -> Vec<(String, String)> {
 fn parts(merges: &[(String, String)], ids: &HashMap<&str, u32>) -> HashMap<u32, Vec<u32>> {
     let mut all: HashMap<u32, Vec<u32>> = HashMap::new();
     for (a, b) in merges {
-        if let (Some(&whole), Some(&x), Some(&y)) = (ids.get(format!("{a}{b}").as_str()), ids.get(&**a), ids.get(&**b)) {
+        if let (Some(&whole), Some(&x), Some(&y)) = (ids.get(format!("{a}{b}").as_str()), ids.get(&**a), ids.get(&**b))
+        {
             all.entry(whole).or_default().extend([x, y]);
         }
     }

@@ -8,3 +8,4 @@ pub mod top_k;
 
 pub use metrics::{Metrics, Report};
 pub use ranking::{Question, Rank, rank_dense, rank_scores};
+pub use top_k::top_k;

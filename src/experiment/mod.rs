@@ -3,7 +3,8 @@
 mod prepare;
 mod run;
 mod run_folder;
+pub mod showcase;
 pub mod usage;
 
 pub use prepare::Prepared;
-pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol};
+pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol, result_of};

@@ -196,6 +196,11 @@ pub fn execute(
     Ok(result)
 }
 
+/// What a finished run wrote down of itself; nothing for a bare model folder or an unfinished run.
+pub fn result_of(dir: &Path) -> Option<RunResult> {
+    earlier(&dir.join("result.json"))
+}
+
 /// The result a finished run already has.
 fn earlier(path: &Path) -> Option<RunResult> {
     serde_json::from_str(&fsio::read_text(path).ok()?).ok()

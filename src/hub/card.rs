@@ -16,6 +16,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("bert-base-uncased", include_str!("../../models/bert-base-uncased/model.toml")),
     ("bert-tiny", include_str!("../../models/bert-tiny/model.toml")),
     ("bert-tiny-splade", include_str!("../../models/bert-tiny-splade/model.toml")),
+    ("title-mini", include_str!("../../models/title-mini/model.toml")),
     ("roberta-base", include_str!("../../models/roberta-base/model.toml")),
 ];
 
@@ -40,6 +41,9 @@ pub struct Card {
     /// How inputs are made and outputs are pooled.
     #[serde(default)]
     pub preprocessing: Preprocessing,
+    /// What was measured of it: name → figure, in words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quality: BTreeMap<String, String>,
     /// SHA-256 of files, lower-case hex, as far as they are known.
     #[serde(default)]
     pub sha256: BTreeMap<String, String>,

@@ -42,6 +42,8 @@ pub enum Origin {
     Folder,
     /// `models/<name>/` of the project.
     Project,
+    /// Unpacked from the program itself.
+    Embedded,
     /// The Hugging Face cache, without a request.
     Cache {
         /// Repository id.

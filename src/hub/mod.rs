@@ -4,8 +4,9 @@
 //!
 //! 1. an existing folder with model files (or only a `model.toml` card);
 //! 2. `models/<name>/` of the project: weights beside a card, or a card alone that names a hub repository;
-//! 3. the Hugging Face cache (`HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`), shared with Python;
-//! 4. the hub itself (`HF_ENDPOINT`, `HF_TOKEN`), unless `HF_HUB_OFFLINE` is set: then no request is made at all.
+//! 3. `title-mini`, our own small encoder, which comes inside the program and is unpacked into the cache;
+//! 4. the Hugging Face cache (`HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`), shared with Python;
+//! 5. the hub itself (`HF_ENDPOINT`, `HF_TOKEN`), unless `HF_HUB_OFFLINE` is set: then no request is made at all.
 //!
 //! Repositories, their listing and the cache's layout come from the `hf-hub` crate. The transfer of a file is our own,
 //! over the same HTTP client, because that crate's (0.5) has no timeouts, appends to a partial file without looking at
@@ -20,6 +21,7 @@
 mod cache;
 mod card;
 mod disk;
+pub mod embedded;
 mod fetch;
 mod folder;
 mod listing;

@@ -1,6 +1,7 @@
 //! The order in which a name is looked up.
 
 use super::card::{Card, Guard, cards};
+use super::embedded;
 use super::folder::{Origin, looks_like_model, missing};
 use super::name::ModelName;
 use super::pull::fetch_snapshot;
@@ -34,6 +35,9 @@ pub fn resolve(name: &str, options: &HubOptions) -> Result<ModelFolder> {
         && let Some(found) = at(name, &options.models.join(card_name), Origin::Project, options)?
     {
         return Ok(found);
+    }
+    if parsed.card_name() == Some(embedded::NAME) && parsed.revision.is_none() {
+        return embedded::unpacked(&options.cache);
     }
     remote(name, &target(&parsed, options)?, options)
 }

@@ -7,12 +7,13 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use morec::batch::Batch;
 use morec::config::{ItemConfig, Multiplicity, UserConfig};
-use morec::item::text::{Bert, BertConfig, TextEncoder, TextFolder, bert};
+use morec::item::text::{Bert, BertConfig, SentenceEncoder, TextEncoder, TextFolder, bert};
 use morec::item::{Features, ItemEncoder, ItemTable, Tokens};
 use morec::nn::ops::{self, Pooling};
 use morec::nn::weights::Weights;
 use morec::nn::{Act, Params, Pass, Segments};
 use morec::user::{Histories, SasRec, UserEncoder};
+use std::path::Path;
 use std::sync::Arc;
 
 #[test]
@@ -138,6 +139,22 @@ fn the_real_minilm_gives_its_reference_embeddings() {
         })
         .collect();
     close("normalised", &normalised, &g.read("normalised").unwrap(), 1e-6);
+}
+
+#[test]
+fn our_own_title_mini_is_what_transformers_reads() {
+    let folder = TextFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/title-mini"), true).unwrap();
+    let g = Weights::open(&golden("title_mini.safetensors")).unwrap();
+    let texts: Vec<String> =
+        serde_json::from_str(&std::fs::read_to_string(golden("title_mini.json")).unwrap()).unwrap();
+    let tokens = Tokens::new(&folder.tokenizer, &texts, 48, true).unwrap();
+    let (ids, longest) = (g.read_i64("ids").unwrap(), g.shape("ids").unwrap()[1]);
+    for (i, length) in g.read_i64("lengths").unwrap().into_iter().enumerate() {
+        let row: Vec<u32> = ids[i * longest..i * longest + length as usize].iter().map(|&t| t as u32).collect();
+        assert_eq!(tokens.row(i), row, "{}", texts[i]);
+    }
+    let mean = SentenceEncoder::new(&folder, Pooling::Mean).unwrap().encode(&tokens, &|_, _| {}).unwrap();
+    close("mean", &mean, &g.read("mean").unwrap(), 1e-5);
 }
 
 #[test]

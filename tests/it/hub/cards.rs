@@ -124,3 +124,22 @@ fn a_card_without_a_hub_says_where_its_files_come_from() {
     write(&options.models.join("mine"), &Files::from([(CARD.into(), card("mine", &rest))]));
     assert!(resolve("mine", &options).unwrap_err().to_string().contains("the model's card says"));
 }
+
+#[test]
+fn the_embedded_encoder_needs_no_project_no_cache_and_no_hub() {
+    let root = tempfile::tempdir().unwrap();
+    let options = HubOptions { offline: true, ..options(root.path()) };
+    let found = resolve("title-mini", &options).unwrap();
+    assert_eq!(found.origin, Origin::Embedded);
+    assert!(found.dir.starts_with(&options.cache) && found.card.unwrap().sha256.len() >= 3);
+    let stamp = |p: &Path| std::fs::metadata(p.join("model.safetensors")).unwrap().modified().unwrap();
+    let before = stamp(&found.dir);
+    // The second time nothing is written; what is damaged is made again.
+    assert_eq!(stamp(&resolve("title-mini", &options).unwrap().dir), before);
+    std::fs::write(found.dir.join("config.json"), "{").unwrap();
+    let again = resolve("title-mini", &options).unwrap();
+    assert!(morec::item::text::TextFolder::open(&again.dir, true).is_ok());
+    // A folder of that name in the project comes first.
+    write(&options.models.join("title-mini"), &tiny());
+    assert_eq!(resolve("title-mini", &options).unwrap().origin, Origin::Project);
+}

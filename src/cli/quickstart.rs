@@ -1,0 +1,182 @@
+//! `morec quickstart`: the whole way on invented platforms, with nothing but this program.
+
+use super::console::{Console, encoding};
+use super::output;
+use super::results::{Row, comparison};
+use super::settings::use_threads;
+use super::synth;
+use crate::baseline::MostPopular;
+use crate::config::{self, Config, ItemKind};
+use crate::data::synth::{Platform, SynthConfig};
+use crate::error::{Error, Result};
+use crate::experiment::showcase::{self, Advisor};
+use crate::experiment::{self, Mode, Prepared};
+use crate::fsio::{self, Manifest};
+use crate::model::ModelFolder;
+use crate::report::{self, Curve, Page};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const SETTINGS: &str = include_str!("../../configs/quickstart.toml");
+const FORMAT: u32 = 1;
+/// Users whose recommendations the page shows.
+const PEOPLE: usize = 6;
+/// Epochs of pre-training.
+const SOURCE_EPOCHS: usize = 5;
+/// Epochs of the ID model.
+const ID_EPOCHS: usize = 60;
+
+/// Show everything on two invented platforms: no data, no network, about two minutes
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Where data, runs and the page go
+    #[arg(short, long, value_name = "DIR", default_value = "runs/quickstart")]
+    out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &QuickstartArgs) -> Result<()> {
+    use_threads(args.threads)?;
+    let started = Instant::now();
+    let out = &args.out;
+    claim(out)?;
+    let at = |name: &str| out.join(name);
+    let (source_data, target_data) = (at("data/source"), at("data/target"));
+    let invent =
+        |platform, users, items| SynthConfig { platform, users, items, mean_events: 8.0, noise: 0.1, seed: args.seed };
+    synth::make(&invent(Platform::Media, 6000, 4000), &source_data)?;
+    synth::make(&invent(Platform::Goods, 2500, 2000), &target_data)?;
+
+    let settings = at("settings.toml");
+    fsio::write_bytes(&settings, SETTINGS.as_bytes())?;
+    let base = config::load(&Config { seed: args.seed, ..Config::default() }, &[settings], &[])?;
+    let on = |data: &Path| {
+        let mut c = base.clone();
+        c.data.path = data.display().to_string();
+        c
+    };
+    let mut source_config = on(&source_data);
+    source_config.train.epochs = SOURCE_EPOCHS;
+    let source = Prepared::open(&source_config)?;
+    eprintln!("1/2 media platform: {} users, {} items: pre-training", source.split.users.len(), source.item_ids.len());
+    let pretrained = go("source", &source_config, &source, None, &at("source"))?;
+    drop(source);
+
+    let target = Prepared::open(&on(&target_data))?;
+    eprintln!("2/2 goods platform: {} users, {} items: five ways", target.split.users.len(), target.item_ids.len());
+    let mut rows: Vec<Row> = experiment::baseline_rows(&base, &target)?
+        .into_iter()
+        .map(|(name, test)| Row { name, test, run: None })
+        .collect();
+    let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
+        let result = go(name, config, &target, source, &at(name))?;
+        rows.push(Row { name: name.into(), test: result.test.clone(), run: Some(result) });
+        Ok::<(), Error>(())
+    };
+    let mut id = on(&target_data);
+    id.item.kind = ItemKind::Id;
+    id.item.model = String::new();
+    // An ID table learns slowly, and an epoch of it costs next to nothing.
+    id.train.epochs = ID_EPOCHS;
+    add("ID-SASRec", &id, None)?;
+    let folder = ModelFolder::open(&at("source"))?;
+    for preset in ["zero-shot", "frozen", "from-scratch", "full"] {
+        let mut c = on(&target_data);
+        c.transfer.source = at("source").display().to_string();
+        c.transfer.preset = preset.into();
+        add(preset, &c, Some(&folder))?;
+    }
+
+    let popular = MostPopular::new(&target.split);
+    let runs = ["ID-SASRec", "from-scratch", "full"].map(|n| (n.to_string(), at(n)));
+    let mut advisors = vec![("most popular".to_string(), Advisor::Baseline(&popular))];
+    advisors.extend(runs.iter().map(|(n, d)| (n.clone(), Advisor::Run(d))));
+    let people = showcase::people(&target, &advisors, PEOPLE, 5, args.seed)?;
+    let table = super::results::lines(&rows, &base.eval.ks);
+    let seconds = started.elapsed().as_secs_f64();
+    let page = Page {
+        title: "morec quickstart".into(),
+        intro: vec![
+            format!(
+                "Two invented platforms: media (pre-training: {} test users, NDCG@10 {:.2} %) and goods. They share no user \
+                 and no item, only that titles say what people are interested in. The table is of the goods platform.",
+                pretrained.test.users,
+                100.0 * pretrained.test.get("ndcg@10")
+            ),
+            "full: the media model, all of it trained on; frozen: its text encoder stays as it is; zero-shot: nothing \
+             trained; from-scratch: the same model, never on media; ID-SASRec: items are rows of a table, titles unused."
+                .into(),
+        ],
+        table,
+        note: format!("{} Whole quickstart: {seconds:.0} s.", super::results::protocol_line(&rows)),
+        plot: ("Learning on the goods platform".into(), "epoch".into(), "validation NDCG@10, %".into()),
+        curves: ["ID-SASRec", "frozen", "from-scratch", "full"]
+            .iter()
+            .map(|n| Ok(Curve { name: (*n).into(), points: curve(&at(n).join("metrics.jsonl"))? }))
+            .collect::<Result<_>>()?,
+        people,
+        next: NEXT.iter().map(|s| (*s).to_string()).collect(),
+    };
+    let file = at("report.html");
+    fsio::write_bytes(&file, report::page(&page).as_bytes())?;
+    if args.json {
+        return output::print_json(&serde_json::json!({
+            "rows": rows, "source": pretrained, "seconds": seconds, "page": file, "people": page.people,
+        }));
+    }
+    let text = comparison(&rows, &base.eval.ks);
+    let shown = file.display();
+    output::print(&format!("{text}{seconds:.0} s; page: {shown}\n\nOn your own data:\n  {}\n", NEXT.join("\n  ")))
+}
+
+const NEXT: [&str; 3] = [
+    "morec data import --format csv --interactions clicks.csv --items items.csv --text-cols title --out datasets/mine",
+    "morec train -d datasets/mine -s item.model=title-mini --out runs/mine",
+    "morec transfer --source runs/mine -d datasets/other --preset from-scratch,full,frozen --baselines",
+];
+
+/// Marks the folder as ours; refuses one that holds something else.
+fn claim(out: &Path) -> Result<()> {
+    let mine = out.join(fsio::MANIFEST).exists();
+    if mine {
+        Manifest::read(out, "quickstart", FORMAT, "--out names another folder")?;
+        return Ok(());
+    }
+    if out.exists() && fsio::holds_something(out)? {
+        return Err(Error::Usage(format!("{}: not empty; --out names another folder", out.display())));
+    }
+    std::fs::create_dir_all(out).map_err(Error::io(out))?;
+    Manifest::new("quickstart", FORMAT).seal(out, &[])?;
+    Ok(())
+}
+
+fn go(
+    label: &str,
+    config: &Config,
+    prepared: &Prepared,
+    source: Option<&ModelFolder>,
+    dir: &Path,
+) -> Result<experiment::RunResult> {
+    let console = Console::new(&format!("[{label}]"), &config.train.metric);
+    experiment::execute(config, prepared, source, dir, Mode::Force, vec![Box::new(console)], &encoding(label))
+}
+
+/// Validation NDCG@10 in per cent by epoch, from a run's metrics file.
+fn curve(file: &Path) -> Result<Vec<(f64, f64)>> {
+    let text = fsio::read_text(file)?;
+    let lines = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    Ok(lines
+        .filter(|v| v["event"] == "validation")
+        .filter_map(|v| Some((v["epoch"].as_f64()? + 1.0, 100.0 * v["metrics"]["ndcg@10"].as_f64()?)))
+        .collect())
+}

@@ -1,0 +1,79 @@
+//! A few test users: their history, what they took next, what each method offers.
+
+use super::prepare::Prepared;
+use crate::baseline::Baseline;
+use crate::error::Result;
+use crate::eval::{encode, top_k};
+use crate::model::{ModelFolder, Recommender};
+use crate::report::Person;
+use crate::rng::Stream;
+use std::path::Path;
+
+/// Somebody who can be asked for offers.
+pub enum Advisor<'a> {
+    /// A baseline.
+    Baseline(&'a dyn Baseline),
+    /// A run's best model.
+    Run(&'a Path),
+}
+
+/// `users` test users drawn by `seed`, with the `k` best offers of each named advisor.
+pub fn people(
+    prepared: &Prepared,
+    advisors: &[(String, Advisor)],
+    users: usize,
+    k: usize,
+    seed: u64,
+) -> Result<Vec<Person>> {
+    let split = &prepared.split;
+    let mut order: Vec<usize> = (0..split.test.len()).collect();
+    Stream::new(seed, "showcase").shuffle(&mut order);
+    order.truncate(users);
+    let title = |i: u32| {
+        let i = i as usize;
+        if prepared.texts[i].is_empty() { prepared.item_ids[i].clone() } else { prepared.texts[i].clone() }
+    };
+    let mut out: Vec<Person> = order
+        .iter()
+        .map(|&c| {
+            let case = &split.test[c];
+            Person {
+                user: prepared.data.users[split.users[case.user as usize] as usize].clone(),
+                history: split.history(case).iter().map(|&i| title(i)).collect(),
+                next: title(case.target),
+                offers: vec![],
+            }
+        })
+        .collect();
+    let histories: Vec<&[u32]> = order.iter().map(|&c| split.history(&split.test[c])).collect();
+    for (name, advisor) in advisors {
+        let offers = match advisor {
+            Advisor::Baseline(b) => histories.iter().map(|h| best_of(*b, h, split.items.len(), k)).collect(),
+            Advisor::Run(dir) => {
+                let model = ModelFolder::open(dir)?.build(&crate::model::pick_device("cpu")?)?;
+                offers_of(&model, prepared, &histories, k)?
+            }
+        };
+        for (person, ids) in out.iter_mut().zip::<Vec<Vec<u32>>>(offers) {
+            person.offers.push((name.clone(), ids.into_iter().map(title).collect()));
+        }
+    }
+    Ok(out)
+}
+
+fn best_of(baseline: &dyn Baseline, history: &[u32], items: usize, k: usize) -> Vec<u32> {
+    let mut scores = vec![0f64; items];
+    baseline.score(history, &mut scores);
+    let mut ids: Vec<u32> = (0..items as u32).filter(|i| !history.contains(i)).collect();
+    ids.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+    ids.truncate(k);
+    ids
+}
+
+fn offers_of(model: &Recommender, prepared: &Prepared, histories: &[&[u32]], k: usize) -> Result<Vec<Vec<u32>>> {
+    let items = encode::catalogue(model, &model.features(&prepared.texts)?, &encode::silent)?;
+    let states = encode::states(model, &items, histories)?;
+    let d = model.item.dim();
+    let pick = |(s, h): (&[f32], &&[u32])| top_k(s, &items, k, h).into_iter().map(|(i, _)| i).collect();
+    Ok(states.chunks_exact(d).zip(histories).map(pick).collect())
+}
