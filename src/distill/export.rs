@@ -92,6 +92,11 @@ pub fn card(
     };
     let text = toml::to_string(&card).map_err(|e| Error::model(dir, e.to_string()))?;
     fsio::write_bytes(&dir.join("model.toml"), text.as_bytes())?;
+    // Where it was made says nothing about it.
+    let (report, config) = (
+        DistillReport { dir: config.name.clone(), ..report.clone() },
+        DistillConfig { teacher: name, ..config.clone() },
+    );
     fsio::write_json(
         &dir.join("distillation.json"),
         &json!({ "config": config, "teacher_sha256": teacher.digest, "corpus": corpus.sources, "report": report }),

@@ -72,3 +72,31 @@ fn person(s: &mut String, who: &Person) {
     }
     *s += "</div></div>\n";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Curve;
+
+    #[test]
+    fn a_page_marks_hits_and_escapes_titles() {
+        let p = Page {
+            title: "A & B".into(),
+            table: vec![vec!["method".into(), "HR".into()], vec!["<full>".into(), "1.00".into()]],
+            curves: vec![Curve { name: "full".into(), points: vec![(1.0, 2.0), (2.0, 3.0)] }],
+            people: vec![Person {
+                user: "u1".into(),
+                history: vec!["<script>alert(1)</script>".into()],
+                next: "Tom & Jerry".into(),
+                offers: vec![("full".into(), vec!["other".into(), "Tom & Jerry".into()])],
+            }],
+            ..Default::default()
+        };
+        let s = page(&p);
+        assert!(!s.contains("<script") && s.contains("&lt;full&gt;") && s.contains("<title>A &amp; B</title>"), "{s}");
+        assert!(s.contains("<li class=\"hit\">Tom &amp; Jerry</li>") && s.contains("<li>other</li>"), "{s}");
+        assert!(s.contains("<polyline") && s.matches("<div").count() == s.matches("</div>").count());
+        // Nothing is loaded from elsewhere.
+        assert!(!s.contains("http") && !s.contains("src="));
+    }
+}
