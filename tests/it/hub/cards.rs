@@ -131,6 +131,8 @@ fn the_embedded_encoder_needs_no_project_no_cache_and_no_hub() {
     let options = HubOptions { offline: true, ..options(root.path()) };
     let found = resolve("title-mini", &options).unwrap();
     assert_eq!(found.origin, Origin::Embedded);
+    let pulled = pull("title-mini", &options).unwrap();
+    assert!(pulled.downloaded.is_empty() && pulled.folder.dir == found.dir, "{:?}", pulled.notes);
     assert!(found.dir.starts_with(&options.cache) && found.card.unwrap().sha256.len() >= 3);
     let stamp = |p: &Path| std::fs::metadata(p.join("model.safetensors")).unwrap().modified().unwrap();
     let before = stamp(&found.dir);
