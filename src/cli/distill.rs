@@ -176,21 +176,27 @@ pub fn run(args: DistillArgs) -> Result<()> {
     if args.json {
         return output::print_json(&report);
     }
-    let beside: String =
-        report.others.iter().map(|(name, recall)| format!("  {name}: {:.1} %\n", 100.0 * recall)).collect();
+    let judged = if report.held_out < 2 {
+        "too few texts were held out to judge it by\n".to_string()
+    } else {
+        let beside: String =
+            report.others.iter().map(|(name, recall)| format!("  {name}: {:.1} %\n", 100.0 * recall)).collect();
+        format!(
+            "recall@10 of the teacher's neighbours on {} held-out texts: {:.1} % (teacher cut to width {}: {:.1} %); \
+             mean cosine {:.4}\n{beside}",
+            report.held_out,
+            100.0 * report.recall_at_10,
+            config.hidden,
+            100.0 * report.recall_at_10_limit,
+            report.cosine,
+        )
+    };
     output::print(&format!(
-        "{}: {:.2} million parameters, {} (teacher {:.2} million)\n\
-         recall@10 of the teacher's neighbours on {} held-out texts: {:.1} % (teacher cut to width {}: {:.1} %); mean cosine {:.4}\n{beside}\
-         {} steps, {:.0} s, {}\n",
+        "{}: {:.2} million parameters, {} (teacher {:.2} million)\n{judged}{} steps, {:.0} s, {}\n",
         report.dir,
         report.parameters as f64 / 1e6,
         output::bytes(report.bytes),
         report.teacher_parameters as f64 / 1e6,
-        report.held_out,
-        100.0 * report.recall_at_10,
-        config.hidden,
-        100.0 * report.recall_at_10_limit,
-        report.cosine,
         report.steps,
         report.seconds,
         report.peak_memory.map_or("memory unknown".into(), |b| format!("{} of memory", output::bytes(b))),

@@ -104,6 +104,9 @@ pub fn card(
 }
 
 fn quality(report: &DistillReport) -> BTreeMap<String, String> {
+    if report.held_out < 2 {
+        return BTreeMap::new();
+    }
     let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let mut all = BTreeMap::from([
         (

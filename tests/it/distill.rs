@@ -151,3 +151,21 @@ fn impossible_students_are_refused_by_flag() {
     refused(DistillConfig { held_out: 1.5, ..d() }, "--held-out");
     refused(DistillConfig { max_tokens: 2, ..d() }, "--max-tokens");
 }
+
+#[test]
+fn two_lines_and_nothing_held_out_still_make_a_student() {
+    let (config, _, teacher) = lesson(0.0);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("two.txt");
+    std::fs::write(&file, "red guitar\nblue drum\n\nRED guitar\n").unwrap();
+    let corpus = Corpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap();
+    assert_eq!((corpus.train.len(), corpus.held_out.len()), (2, 0));
+    let out = dir.path().join("out");
+    let report = distill(&config, &teacher, &[], &corpus, &dir.path().join("w"), &out, &|_| ()).unwrap();
+    assert_eq!(report.held_out, 0);
+    let card = std::fs::read_to_string(out.join("model.toml")).unwrap();
+    assert!(!card.contains("recall") && !card.contains("NaN"), "{card}");
+    std::fs::write(&file, "one line\n").unwrap();
+    let e = Corpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap_err();
+    assert!(e.exit_code() == 3 && e.to_string().contains("two.txt"), "{e}");
+}
