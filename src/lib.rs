@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Rooms, in the direction of dependence (a test holds it):
-//! `cli → {distill, experiment} → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, report, error}`.
+//! `cli → bench → {distill, experiment} → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, report, error}`.
 
 pub mod baseline;
 pub mod batch;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod data;

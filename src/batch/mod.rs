@@ -111,11 +111,14 @@ impl<'a> Epoch<'a> {
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
+    /// The windows of batch `i`.
+    pub fn windows(&self, i: usize) -> impl Iterator<Item = &[u32]> {
+        let part = &self.windows[i * self.batch_size..((i + 1) * self.batch_size).min(self.windows.len())];
+        part.iter().map(|&(u, a, b)| &self.split.seqs.row(u as usize)[a as usize..b as usize])
+    }
     /// Batch `i`.
     pub fn batch(&self, i: usize) -> Batch {
-        let part = &self.windows[i * self.batch_size..((i + 1) * self.batch_size).min(self.windows.len())];
-        let rows = part.iter().map(|&(u, a, b)| &self.split.seqs.row(u as usize)[a as usize..b as usize]);
-        Batch::new(rows, self.max_len)
+        Batch::new(self.windows(i), self.max_len)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use clap::{Parser, Subcommand};
 
+pub mod bench;
 mod console;
 pub mod data;
 pub mod distill;
@@ -44,6 +45,7 @@ enum Command {
     Models(models::ModelsArgs),
     Distill(Box<distill::DistillArgs>),
     Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Reads the command line and runs its verb. A malformed one ends the process with code 2, as does `--help` with 0.
@@ -63,6 +65,7 @@ pub fn run() -> Result<()> {
         Command::Models(args) => models::run(args),
         Command::Distill(args) => distill::run(*args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

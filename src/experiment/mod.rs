@@ -8,3 +8,4 @@ pub mod usage;
 
 pub use prepare::Prepared;
 pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol, result_of};
+pub use usage::peak_memory;

@@ -8,4 +8,4 @@ pub mod tensorboard;
 mod trainer;
 
 pub use events::{Event, Observer};
-pub use trainer::{Job, Outcome, run};
+pub use trainer::{Job, Outcome, forward, run};

@@ -4,7 +4,7 @@ use morec::config::{self, Config};
 use std::path::{Path, PathBuf};
 
 /// Lowest first; rooms of one line do not know each other.
-const LAYERS: [&[&str]; 15] = [
+const LAYERS: [&[&str]; 16] = [
     &["error", "report", "rng"],
     &["fsio"],
     &["hub"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 15] = [
     &["baseline", "train", "transfer"],
     &["experiment"],
     &["distill"],
+    &["bench"],
     &["cli"],
 ];
 

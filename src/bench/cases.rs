@@ -1,0 +1,177 @@
+//! What is measured.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Kinds of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// One training step of a text encoder with an in-batch loss.
+    Text,
+    /// One training step of an ID-based SASRec.
+    Sasrec,
+    /// One training step of text encoder and SASRec on real users; the peer encodes every slot, padded.
+    Morec,
+    /// The same with the encoder frozen: here its output is read, the peer computes it again each step.
+    MorecFrozen,
+    /// Vectors of real texts; the peer is sentence-transformers.
+    Encode,
+    /// The same; the peer is ONNX Runtime.
+    EncodeOnnx,
+    /// Ranks of targets over a whole catalogue; the peer multiplies and takes the top 10.
+    Rank,
+}
+
+/// Shapes of a case; what a kind does not use is 0.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// Kind of work.
+    pub kind: Kind,
+    /// Width.
+    pub dim: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Texts or users a step.
+    pub batch: usize,
+    /// Tokens a text, or events a history.
+    pub len: usize,
+    /// Rows of the token or item table, or items ranked.
+    pub rows: usize,
+    /// Steps in each turn.
+    pub steps: usize,
+    /// Dropout probability.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Data set of the kinds that need one.
+    #[serde(default)]
+    pub data: PathBuf,
+    /// Encoder of those kinds.
+    #[serde(default)]
+    pub model: PathBuf,
+    /// Folder through which this program hands data to the peer.
+    #[serde(default)]
+    pub exchange: PathBuf,
+}
+
+/// A case with its name and the ratio of time and of memory it is held to.
+pub struct Named {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Aim for time and peak memory, as shares of the peer's.
+    pub aim: (f64, Option<f64>),
+    shape: (Kind, [usize; 7]),
+}
+
+impl Named {
+    /// Its shapes.
+    pub fn spec(&self) -> Spec {
+        let (kind, [dim, layers, heads, batch, len, rows, steps]) = self.shape;
+        Spec {
+            kind,
+            dim,
+            layers,
+            heads,
+            batch,
+            len,
+            rows,
+            steps,
+            dropout: 0.0,
+            data: PathBuf::new(),
+            model: PathBuf::new(),
+            exchange: PathBuf::new(),
+        }
+    }
+    /// Whether it needs a data set and an encoder.
+    pub fn needs_data(&self) -> bool {
+        matches!(self.shape.0, Kind::Morec | Kind::MorecFrozen | Kind::Encode | Kind::EncodeOnnx)
+    }
+}
+
+const fn case(
+    name: &'static str,
+    about: &'static str,
+    aim: (f64, Option<f64>),
+    kind: Kind,
+    shape: [usize; 7],
+) -> Named {
+    Named { name, about, aim, shape: (kind, shape) }
+}
+
+/// All cases, in order of their run.
+pub const CASES: &[Named] = &[
+    case(
+        "minilm",
+        "training step, MiniLM-L6 shape, 64 texts × 32 tokens",
+        (0.9, Some(0.6)),
+        Kind::Text,
+        [384, 6, 12, 64, 32, 30522, 3],
+    ),
+    case(
+        "bert-base",
+        "training step, BERT-base shape, 32 texts × 32 tokens",
+        (1.0, Some(0.6)),
+        Kind::Text,
+        [768, 12, 12, 32, 32, 30522, 1],
+    ),
+    case(
+        "sasrec-d64-l20",
+        "training step, ID-SASRec d 64, L 20, 128 users, 20,000 items",
+        (0.7, Some(0.6)),
+        Kind::Sasrec,
+        [64, 2, 2, 128, 20, 20_000, 10],
+    ),
+    case(
+        "sasrec-d64-l50",
+        "training step, ID-SASRec d 64, L 50, 128 users, 20,000 items",
+        (0.55, Some(0.6)),
+        Kind::Sasrec,
+        [64, 2, 2, 128, 50, 20_000, 4],
+    ),
+    case(
+        "sasrec-d512-l20",
+        "training step, ID-SASRec d 512, L 20, 128 users, 20,000 items",
+        (0.75, Some(0.6)),
+        Kind::Sasrec,
+        [512, 2, 8, 128, 20, 20_000, 3],
+    ),
+    case(
+        "morec",
+        "training step on real users, text encoder end to end; the peer encodes every slot",
+        (0.18, Some(0.3)),
+        Kind::Morec,
+        [64, 2, 2, 64, 10, 0, 1],
+    ),
+    case(
+        "morec-frozen",
+        "the same, encoder frozen; the peer computes it again in every step",
+        (0.01, None),
+        Kind::MorecFrozen,
+        [64, 2, 2, 64, 10, 0, 2],
+    ),
+    case(
+        "encode",
+        "2,048 titles → vectors; the peer is sentence-transformers",
+        (1.0, None),
+        Kind::Encode,
+        [0, 0, 0, 2048, 0, 0, 1],
+    ),
+    case(
+        "encode-onnx",
+        "2,048 titles → vectors; the peer is ONNX Runtime",
+        (1.0, None),
+        Kind::EncodeOnnx,
+        [0, 0, 0, 2048, 0, 0, 1],
+    ),
+    case(
+        "rank",
+        "ranks of 10,000 users' targets over 20,000 items; the peer multiplies and takes the top 10",
+        (0.5, None),
+        Kind::Rank,
+        [64, 0, 0, 10_000, 0, 20_000, 1],
+    ),
+];

@@ -1,0 +1,34 @@
+//! Speed side by side: the same work in this program and in a PyTorch script, each in its own process, in turns.
+//!
+//! A case is a [`Spec`]: plain numbers, handed to both sides as JSON, so that both do the same shapes.
+
+mod cases;
+mod child;
+mod ranking;
+mod recommend;
+mod sasrec;
+mod text;
+mod versus;
+
+pub use cases::{CASES, Kind, Named, Spec};
+pub use child::serve;
+pub use versus::{Comparison, Options, Side, compare};
+
+use crate::error::Result;
+
+/// Work that can be repeated.
+pub trait Case {
+    /// Does it once; a number that the other side has to agree with, where there is one.
+    fn step(&mut self) -> Result<Option<f64>>;
+}
+
+/// Prepares a case.
+pub fn open(spec: &Spec) -> Result<Box<dyn Case>> {
+    Ok(match spec.kind {
+        Kind::Text => Box::new(text::Training::new(spec)?),
+        Kind::Sasrec => Box::new(sasrec::Training::new(spec)?),
+        Kind::Morec | Kind::MorecFrozen => Box::new(recommend::Training::new(spec)?),
+        Kind::Encode | Kind::EncodeOnnx => Box::new(text::Encoding::new(spec)?),
+        Kind::Rank => Box::new(ranking::Ranking::new(spec)),
+    })
+}

@@ -1,0 +1,107 @@
+//! Training steps of the whole recommender on a real data set; the batches and the first values go to the peer.
+
+use super::{Case, Kind, Spec};
+use crate::batch::Epoch;
+use crate::config::{Config, UserConfig};
+use crate::error::Result;
+use crate::eval::encode;
+use crate::experiment::Prepared;
+use crate::fsio;
+use crate::item::Features;
+use crate::item::text::TextFolder;
+use crate::model::{Blueprint, Recommender};
+use crate::nn::{Action, Origin, Pass, Tape, Train};
+use crate::objective;
+use crate::train::optimizer::AdamW;
+use candle_core::Device;
+use serde_json::json;
+
+/// Batches that are handed over.
+const BATCHES: usize = 24;
+
+/// Model, data and optimiser.
+pub struct Training {
+    prepared: Prepared,
+    config: Config,
+    model: Recommender,
+    features: Features,
+    optimizer: AdamW,
+    at: usize,
+}
+
+impl Training {
+    /// Builds the model and writes `model.safetensors` and `batches.json` into the exchange folder.
+    pub fn new(spec: &Spec) -> Result<Self> {
+        let mut config = Config {
+            user: UserConfig {
+                dim: spec.dim,
+                layers: spec.layers,
+                heads: spec.heads,
+                dropout: spec.dropout,
+                max_len: spec.len,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        config.data.path = spec.data.display().to_string();
+        config.item.model = spec.model.display().to_string();
+        config.item.dropout = spec.dropout;
+        config.train.batch_size = spec.batch;
+        let prepared = Prepared::open(&config)?;
+        let folder = TextFolder::open(&spec.model, true)?;
+        let blueprint =
+            Blueprint { config: config.clone(), count: prepared.item_ids.len(), folder: Some(folder.clone()) };
+        let frozen = spec.kind == Kind::MorecFrozen;
+        let actions = blueprint
+            .declare()?
+            .into_iter()
+            .map(|s| {
+                let origin = if s.pretrained { Origin::Pretrained } else { Origin::Init };
+                (s.name, Action { origin, train: !(frozen && s.encoder), lr: None })
+            })
+            .collect();
+        let model = blueprint.build(&Device::Cpu, &actions, None)?;
+        let mut features = blueprint.features(&prepared.texts)?;
+        encode::cache_frozen(&model, &mut features, &encode::silent)?;
+        let this = Self { prepared, config, model, features, optimizer: AdamW::default(), at: 0 };
+        this.model.params.save(&spec.exchange.join("model.safetensors"))?;
+        let epoch = this.epoch();
+        let windows: Vec<Vec<Vec<u32>>> =
+            (0..epoch.len().min(BATCHES)).map(|i| epoch.windows(i).map(<[u32]>::to_vec).collect()).collect();
+        let rows = |t: &crate::item::Tokens| (0..t.len()).map(|i| t.row(i).to_vec()).collect::<Vec<_>>();
+        let given = json!({
+            "windows": windows,
+            "steps_an_epoch": epoch.len(),
+            "tokens": this.features.tokens.as_ref().map(rows),
+            "max_tokens": this.config.item.max_tokens,
+            "log_share": this.prepared.split.log_share(),
+            "encoder_config": serde_json::from_str::<serde_json::Value>(&folder.config_json).unwrap_or_default(),
+        });
+        fsio::write_json(&spec.exchange.join("batches.json"), &given)?;
+        Ok(this)
+    }
+    fn epoch(&self) -> Epoch<'_> {
+        let c = &self.config;
+        Epoch::new(&self.prepared.split, c.seed, 0, c.train.batch_size, c.user.max_len)
+    }
+}
+
+impl Case for Training {
+    fn step(&mut self) -> Result<Option<f64>> {
+        let batch = {
+            let epoch = self.epoch();
+            epoch.batch(self.at % epoch.len().min(BATCHES))
+        };
+        let objective = objective::build(&self.config.objective, &self.prepared.split);
+        self.model.params.clear_grads();
+        let tape = Tape::new();
+        let train = Train::new(&tape, 1, self.at as u64);
+        let pass = Pass::train(&train);
+        let loss = crate::train::forward(&self.model, &self.features, objective.as_ref(), &batch, &pass)?;
+        let value = f64::from(loss.value().to_scalar::<f32>()?);
+        tape.backward(&loss, 1.0)?;
+        self.optimizer.step(&self.model.params, |_| 1e-4, 0.01, 1.0)?;
+        self.at += 1;
+        Ok(Some(value))
+    }
+}

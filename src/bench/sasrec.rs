@@ -1,0 +1,70 @@
+//! A training step of SASRec over an item table.
+
+use super::{Case, Spec};
+use crate::batch::Batch;
+use crate::config::{Multiplicity, UserConfig};
+use crate::error::Result;
+use crate::item::{Features, IdEncoder, ItemEncoder, ItemTable};
+use crate::nn::{Params, Pass, Tape, Train, ops};
+use crate::rng::Stream;
+use crate::train::optimizer::AdamW;
+use crate::user::{SasRec, UserEncoder};
+use candle_core::Device;
+use std::sync::Arc;
+
+/// Model, optimiser, and a stream of users who picked items at random.
+pub struct Training {
+    params: Params,
+    item: IdEncoder,
+    user: SasRec,
+    features: Features,
+    optimizer: AdamW,
+    stream: Stream,
+    spec: Spec,
+    step: u64,
+}
+
+impl Training {
+    /// A fresh model.
+    pub fn new(spec: &Spec) -> Result<Self> {
+        let config = UserConfig {
+            dim: spec.dim,
+            layers: spec.layers,
+            heads: spec.heads,
+            dropout: spec.dropout,
+            max_len: spec.len,
+            ..Default::default()
+        };
+        let (params, (item, user)) = Params::fresh(1, &Device::Cpu, |s| {
+            Ok((IdEncoder::new(&s.pp("item"), spec.rows, spec.dim)?, SasRec::new(&s.pp("user"), &config)?))
+        })?;
+        let features = Features { count: spec.rows, ..Default::default() };
+        let stream = Stream::new(1, "bench/sasrec");
+        Ok(Self { params, item, user, features, optimizer: AdamW::default(), stream, spec: spec.clone(), step: 0 })
+    }
+    fn batch(&mut self) -> Batch {
+        let mut window =
+            || -> Vec<u32> { (0..=self.spec.len).map(|_| self.stream.below(self.spec.rows as u64) as u32).collect() };
+        let windows: Vec<Vec<u32>> = (0..self.spec.batch).map(|_| window()).collect();
+        Batch::new(windows.iter().map(Vec::as_slice), self.spec.len)
+    }
+}
+
+impl Case for Training {
+    fn step(&mut self) -> Result<Option<f64>> {
+        let batch = self.batch();
+        self.params.clear_grads();
+        let tape = Tape::new();
+        let train = Train::new(&tape, 1, self.step);
+        let pass = Pass::train(&train);
+        let items = self.item.encode(&ItemTable { ids: &batch.items, features: &self.features }, &pass)?;
+        let inputs = ops::gather(&pass, &items, batch.inputs.clone())?;
+        let users = self.user.encode(&inputs, &batch.histories, &pass)?;
+        let share = vec![-(self.spec.rows as f32).ln(); self.spec.rows];
+        let loss = ops::in_batch(&pass, &users, &items, &Arc::new(batch.in_batch(Some(&share), Multiplicity::Slots)))?;
+        tape.backward(&loss, 1.0)?;
+        self.optimizer.step(&self.params, |_| 1e-3, 0.01, 1.0)?;
+        self.step += 1;
+        Ok(None)
+    }
+}
