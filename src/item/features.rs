@@ -79,7 +79,7 @@ impl Tokens {
 }
 
 /// Tokens a batch holds at most (one text may hold more).
-const BATCH_TOKENS: usize = 16 * 1024;
+const BATCH_TOKENS: usize = 4 * 1024;
 /// Items a batch holds at most.
 const BATCH_ITEMS: usize = 4096;
 

@@ -16,7 +16,9 @@ pub const ROWS: usize = 32;
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // The sum's lowest bits are the rounded exponent: no conversion to an integer, which would not vectorise.
+    let t = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = t - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4f32;
     let p = p * r + 1.398_199_9e-3;
@@ -24,7 +26,7 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 4.166_579_6e-2;
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
-    (p * r * r + r + 1.0) * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    (p * r * r + r + 1.0) * f32::from_bits((t.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// Φ(x) and φ(x) of the standard normal; erf by Abramowitz & Stegun 7.1.26, absolute error < 1.5e-7.
@@ -100,6 +102,46 @@ simd! {
 }
 
 simd! {
+    /// y = f(y + bias), in place.
+    pub fn bias_activate(f: Activation, y: &mut [f32], bias: Option<&[f32]>) {
+        if let Some(b) = bias { y.iter_mut().zip(b).for_each(|(y, b)| *y += b); }
+        match f {
+            Activation::Gelu => y.iter_mut().for_each(|y| *y *= normal_cdf_pdf(*y).0),
+            Activation::GeluTanh => y.iter_mut().for_each(|y| *y = 0.5 * *y * (1.0 + tanh(G0 * (*y + G1 * *y * *y * *y)))),
+            Activation::Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
+            Activation::Tanh => y.iter_mut().for_each(|y| *y = tanh(*y)),
+        }
+    }
+}
+
+simd! {
+    /// u = f(x) again, and d = d · f′(x), in one pass.
+    pub fn activate_back_both(f: Activation, x: &[f32], u: &mut [f32], d: &mut [f32]) {
+        match f {
+            Activation::Gelu => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
+                let (c, p) = normal_cdf_pdf(x);
+                *u = x * c;
+                *d *= c + x * p;
+            },
+            Activation::GeluTanh => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
+                let t = tanh(G0 * (x + G1 * x * x * x));
+                *u = 0.5 * x * (1.0 + t);
+                *d *= 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * G0 * (1.0 + 3.0 * G1 * x * x);
+            },
+            Activation::Relu => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
+                *u = x.max(0.0);
+                *d = if x > 0.0 { *d } else { 0.0 };
+            },
+            Activation::Tanh => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
+                let t = tanh(x);
+                *u = t;
+                *d *= 1.0 - t * t;
+            },
+        }
+    }
+}
+
+simd! {
     /// y += x.
     pub fn add_assign(y: &mut [f32], x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
@@ -122,6 +164,14 @@ simd! {
     }
 }
 
+/// Folds sixteen lanes in a tree: a chain of sixteen would wait for each result.
+#[inline(always)]
+fn fold_lanes(l: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let a: [f32; 8] = std::array::from_fn(|i| f(l[i], l[i + 8]));
+    let b: [f32; 4] = std::array::from_fn(|i| f(a[i], a[i + 4]));
+    f(f(b[0], b[2]), f(b[1], b[3]))
+}
+
 /// Sum in sixteen fixed lanes.
 #[inline(always)]
 pub fn sum(x: &[f32]) -> f32 {
@@ -133,7 +183,7 @@ pub fn sum(x: &[f32]) -> f32 {
             lanes[i] += c[i];
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    fold_lanes(lanes, |a, b| a + b) + rest
 }
 
 /// Dot product in sixteen fixed lanes.
@@ -146,24 +196,60 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
             lanes[i] += c[i] * d[i];
         }
     }
-    lanes.iter().sum::<f32>() + x[n..].iter().zip(&y[n..]).map(|(a, b)| a * b).sum::<f32>()
+    fold_lanes(lanes, |a, b| a + b) + x[n..].iter().zip(&y[n..]).map(|(a, b)| a * b).sum::<f32>()
+}
+
+/// Rows up to this length are worked on in a buffer of whole vectors.
+const SHORT: usize = 128;
+
+/// exp(x − max x) in place and the sum and maximum; −∞ becomes 0.
+#[inline(always)]
+fn exp_row(x: &mut [f32]) -> (f32, f32) {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let chunks = x.chunks_exact(16);
+    let mut m = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    for c in chunks {
+        for i in 0..16 {
+            lanes[i] = if c[i] > lanes[i] { c[i] } else { lanes[i] };
+        }
+    }
+    let all = fold_lanes(lanes, |a, b| if b > a { b } else { a });
+    m = if all > m { all } else { m };
+    for v in x.iter_mut() {
+        *v = if *v == f32::NEG_INFINITY { 0.0 } else { exp(*v - m) };
+    }
+    (sum(x), m)
 }
 
 simd! {
     /// Softmax of a row in place; returns log Σ exp.
     pub fn softmax(x: &mut [f32]) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        let chunks = x.chunks_exact(16);
-        let mut m = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        for c in chunks {
-            for i in 0..16 { lanes[i] = if c[i] > lanes[i] { c[i] } else { lanes[i] }; }
-        }
-        m = lanes.iter().fold(m, |a, &b| a.max(b));
-        for v in x.iter_mut() { *v = if *v == f32::NEG_INFINITY { 0.0 } else { exp(*v - m) }; }
-        let s = sum(x);
+        let (s, m) = exp_row(x);
         let k = 1.0 / s;
         for v in x.iter_mut() { *v *= k; }
         m + s.ln()
+    }
+}
+
+simd! {
+    /// Softmax of each row of an (l, l) matrix in place; with `causal`, row i sees its first i + 1 columns only.
+    pub fn softmax_square(x: &mut [f32], l: usize, causal: bool) {
+        let mut buffer = [0f32; SHORT];
+        for (row, x) in x.chunks_exact_mut(l).enumerate() {
+            let seen = if causal { row + 1 } else { l };
+            let whole = seen.next_multiple_of(16);
+            if whole <= SHORT {
+                let b = &mut buffer[..whole];
+                b[..seen].copy_from_slice(&x[..seen]);
+                b[seen..].fill(f32::NEG_INFINITY);
+                let k = 1.0 / exp_row(b).0;
+                for (x, b) in x[..seen].iter_mut().zip(b) { *x = *b * k; }
+            } else {
+                let k = 1.0 / exp_row(&mut x[..seen]).0;
+                for x in x[..seen].iter_mut() { *x *= k; }
+            }
+            x[seen..].fill(0.0);
+        }
     }
 }
 

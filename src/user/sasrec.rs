@@ -76,9 +76,7 @@ impl UserEncoder for SasRec {
             let a = ops::attention(pass, &qkv, &h.segments, spec)?;
             let a = ops::linear(pass, &a, &b.fc)?;
             x = ops::add_norm(pass, &a, Some(&x), &b.attention_norm, p)?;
-            let f = ops::linear(pass, &x, &b.w1)?;
-            let f = ops::activation(pass, &f, Activation::Relu)?;
-            let f = ops::linear(pass, &f, &b.w2)?;
+            let f = ops::feed_forward(pass, &x, &b.w1, Activation::Relu, &b.w2)?;
             x = ops::add_norm(pass, &f, Some(&x), &b.feed_forward_norm, p)?;
         }
         Ok(x)

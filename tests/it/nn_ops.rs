@@ -31,6 +31,55 @@ fn activations() {
 }
 
 #[test]
+fn feed_forward() {
+    for (f, bias) in [(Activation::Gelu, true), (Activation::GeluTanh, false), (Activation::Tanh, true)] {
+        let (params, (a, b)) = build(|s| {
+            let init = Init::XavierNormal;
+            Ok((Linear::new(&s.pp("a"), 5, 20, bias, init)?, Linear::new(&s.pp("b"), 20, 4, bias, init)?))
+        });
+        check(&[matrix("x", 9, 5)], &params, |p, x| ops::feed_forward(p, &x[0], &a, f, &b));
+    }
+}
+
+/// More rows than one block holds, and ReLU: the same values and gradients as through single operations.
+#[test]
+fn feed_forward_in_blocks() {
+    use morec::nn::{Pass, Tape, Train};
+    let (params, (a, b)) = build(|s| {
+        let init = Init::XavierNormal;
+        Ok((Linear::new(&s.pp("a"), 3, 8, true, init)?, Linear::new(&s.pp("b"), 8, 2, true, init)?))
+    });
+    let x = matrix("x", 4200, 3);
+    let run = |fused: bool| {
+        params.clear_grads();
+        let tape = Tape::new();
+        let train = Train::new(&tape, 1, 0);
+        let pass = Pass::train(&train);
+        let leaf = tape.leaf(x.clone());
+        let y = if fused {
+            ops::feed_forward(&pass, &leaf, &a, Activation::Relu, &b).unwrap()
+        } else {
+            let z = ops::activation(&pass, &ops::linear(&pass, &leaf, &a).unwrap(), Activation::Relu).unwrap();
+            ops::linear(&pass, &z, &b).unwrap()
+        };
+        let grads = tape.backward_from(&y, matrix("g", 4200, 2)).unwrap();
+        let mut all = vec![y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()];
+        all.push(grads.of(&leaf).unwrap().flatten_all().unwrap().to_vec1().unwrap());
+        all.extend(params.iter().map(|p| p.grad().data().to_vec()));
+        all
+    };
+    let (one, other) = (run(true), run(false));
+    for (a, b) in one.iter().zip(&other) {
+        assert!(!a.is_empty() && a.len() == b.len());
+        let scale = b.iter().fold(1f32, |m, v| m.max(v.abs()));
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale));
+    }
+    let quiet =
+        ops::feed_forward(&Pass::eval(), &morec::nn::Act::constant(x.clone()), &a, Activation::Relu, &b).unwrap();
+    assert_eq!(quiet.value().flatten_all().unwrap().to_vec1::<f32>().unwrap(), one[0]);
+}
+
+#[test]
 fn norm_with_residual_and_dropout() {
     let (params, norm) = build(|s| Norm::new(s, 6, 1e-6));
     let (x, r) = (matrix("x", 70, 6), matrix("r", 70, 6));

@@ -228,9 +228,7 @@ impl Bert {
             let a = ops::attention(p, &qkv, segments, spec)?;
             let a = ops::linear(p, &a, &l.attention_output)?;
             x = ops::add_norm(p, &a, Some(&x), &l.attention_norm, hidden_p)?;
-            let f = ops::linear(p, &x, &l.intermediate)?;
-            let f = ops::activation(p, &f, self.activation)?;
-            let f = ops::linear(p, &f, &l.output)?;
+            let f = ops::feed_forward(p, &x, &l.intermediate, self.activation, &l.output)?;
             x = ops::add_norm(p, &f, Some(&x), &l.output_norm, hidden_p)?;
         }
         Ok(x)

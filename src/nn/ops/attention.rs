@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::nn::Segments;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
 use crate::nn::host::{Shared, host, scratch, tensor};
-use crate::nn::kernels::{softmax, softmax_back};
+use crate::nn::kernels::{softmax_back, softmax_square};
 use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
@@ -45,11 +45,7 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
             for (head, p) in p.chunks_exact_mut(l * l).enumerate() {
                 let q = &x[at * d3 + head * hd..];
                 sgemm(l, l, hd, scale, Mat::new(q, d3), Mat::t(&q[d..], d3), 0.0, p, l, false);
-                for (row, p) in p.chunks_exact_mut(l).enumerate() {
-                    let seen = if spec.causal { row + 1 } else { l };
-                    softmax(&mut p[..seen]);
-                    p[seen..].fill(0.0);
-                }
+                softmax_square(p, l, spec.causal);
                 let mut used: &[f32] = p;
                 if let Some(m) = mask {
                     dropped.copy_from_slice(p);

@@ -40,16 +40,7 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     let xh = host(x.value())?;
     for l in layers {
         let w = l.weight.value();
-        if let Some(b) = &l.bias {
-            let (b, width) = (b.value(), l.outputs());
-            let b = host(&b)?;
-            let b: &[f32] = &b;
-            y.par_chunks_mut(n * ROWS * 4).for_each(|c| {
-                for row in c.chunks_exact_mut(n) {
-                    row[at..at + width].copy_from_slice(b);
-                }
-            });
-        }
+        fill_bias(&mut y, n, at, l)?;
         let beta = if l.bias.is_some() { 1.0 } else { 0.0 };
         let (w, out) = (host(&w)?, l.outputs());
         if m > 0 {
@@ -65,6 +56,20 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
         move |g: Tensor, grads: &mut Grads| backward(&x, node, &layers, &g, grads)
     });
     Ok(pass.result(tensor(y, (m, n))?, back))
+}
+
+/// Writes a layer's bias, if it has one, into its columns of every row of y (rows, n), from column `at`.
+pub(super) fn fill_bias(y: &mut [f32], n: usize, at: usize, l: &Linear) -> Result<()> {
+    let Some(b) = &l.bias else { return Ok(()) };
+    let (b, width) = (b.value(), l.outputs());
+    let b = host(&b)?;
+    let b: &[f32] = &b;
+    y.par_chunks_mut(n * ROWS * 4).for_each(|c| {
+        for row in c.chunks_exact_mut(n) {
+            row[at..at + width].copy_from_slice(b);
+        }
+    });
+    Ok(())
 }
 
 fn backward(x: &Tensor, node: Option<usize>, layers: &[Linear], g: &Tensor, grads: &mut Grads) -> Result<()> {
