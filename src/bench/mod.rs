@@ -15,6 +15,9 @@ pub use child::serve;
 pub use versus::{Comparison, Options, Side, compare};
 
 use crate::error::Result;
+use crate::nn::{Act, Tape};
+use crate::train::optimizer::AdamW;
+use candle_core::{Device, Tensor};
 
 /// Work that can be repeated.
 pub trait Case {
@@ -31,4 +34,16 @@ pub fn open(spec: &Spec) -> Result<Box<dyn Case>> {
         Kind::Encode | Kind::EncodeOnnx => Box::new(text::Encoding::new(spec)?),
         Kind::Rank => Box::new(ranking::Ranking::new(spec)),
     })
+}
+
+/// Backward and AdamW, parameter by parameter as the trainer does it.
+fn stepping(tape: &Tape, loss: &Act, optimizer: &mut AdamW, lr: f64) -> Result<()> {
+    optimizer.begin();
+    let mut step = |p: &crate::nn::Weight| {
+        optimizer.apply(p, lr, 0.01, 1.0)?;
+        p.release_grad();
+        Ok(())
+    };
+    tape.backward_with(loss, Tensor::new(1f32, &Device::Cpu)?, &mut step)?;
+    Ok(())
 }

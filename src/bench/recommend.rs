@@ -1,6 +1,6 @@
 //! Training steps of the whole recommender on a real data set; the batches and the first values go to the peer.
 
-use super::{Case, Kind, Spec};
+use super::{Case, Kind, Spec, stepping};
 use crate::batch::Epoch;
 use crate::config::{Config, UserConfig};
 use crate::error::Result;
@@ -99,8 +99,7 @@ impl Case for Training {
         let pass = Pass::train(&train);
         let loss = crate::train::forward(&self.model, &self.features, objective.as_ref(), &batch, &pass)?;
         let value = f64::from(loss.value().to_scalar::<f32>()?);
-        tape.backward(&loss, 1.0)?;
-        self.optimizer.step(&self.model.params, |_| 1e-4, 0.01, 1.0)?;
+        stepping(&tape, &loss, &mut self.optimizer, 1e-4)?;
         self.at += 1;
         Ok(Some(value))
     }

@@ -1,6 +1,6 @@
 //! A training step of SASRec over an item table.
 
-use super::{Case, Spec};
+use super::{Case, Spec, stepping};
 use crate::batch::Batch;
 use crate::config::{Multiplicity, UserConfig};
 use crate::error::Result;
@@ -62,8 +62,7 @@ impl Case for Training {
         let users = self.user.encode(&inputs, &batch.histories, &pass)?;
         let share = vec![-(self.spec.rows as f32).ln(); self.spec.rows];
         let loss = ops::in_batch(&pass, &users, &items, &Arc::new(batch.in_batch(Some(&share), Multiplicity::Slots)))?;
-        tape.backward(&loss, 1.0)?;
-        self.optimizer.step(&self.params, |_| 1e-3, 0.01, 1.0)?;
+        stepping(&tape, &loss, &mut self.optimizer, 1e-3)?;
         self.step += 1;
         Ok(None)
     }

@@ -1,6 +1,6 @@
 //! A text encoder alone: training on invented tokens, encoding real titles.
 
-use super::{Case, Spec};
+use super::{Case, Spec, stepping};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::item::Tokens;
@@ -59,8 +59,7 @@ impl Case for Training {
         let hidden = self.bert.forward(ids, &segments, &pass)?;
         let pooled = ops::pool(&pass, &hidden, &segments, Pooling::Mean)?;
         let loss = ops::in_batch(&pass, &pooled, &pooled, &self.target)?;
-        tape.backward(&loss, 1.0)?;
-        self.optimizer.step(&self.params, |_| 1e-5, 0.01, 1.0)?;
+        stepping(&tape, &loss, &mut self.optimizer, 1e-5)?;
         self.step += 1;
         Ok(None)
     }

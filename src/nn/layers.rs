@@ -20,6 +20,10 @@ impl Linear {
         let bias = if bias { Some(scope.weight("bias", &[outputs], Init::Zeros)?) } else { None };
         Ok(Self { weight, bias })
     }
+    /// Its parameters.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
         self.weight.shape()[0]
@@ -49,6 +53,10 @@ impl Norm {
             bias: scope.weight("bias", &[d], Init::Zeros)?,
             eps: eps as f32,
         })
+    }
+    /// Its parameters.
+    pub fn weights(&self) -> [&Weight; 2] {
+        [&self.weight, &self.bias]
     }
     /// Whether any of its parameters trains.
     pub fn trains(&self) -> bool {

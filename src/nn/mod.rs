@@ -5,6 +5,7 @@
 //! two equal.
 
 pub mod gemm;
+pub mod grad_buf;
 pub mod host;
 pub mod init;
 pub mod kernels;

@@ -4,6 +4,7 @@
 //! says for each name where the value comes from and whether it trains; [`Params::build`] makes it so.
 
 use crate::error::{Error, Result};
+use crate::nn::grad_buf::GradBuf;
 use crate::nn::init::Init;
 use crate::nn::weights::Weights;
 use candle_core::{Device, Tensor, Var};
@@ -11,6 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Where a parameter's value came from.
@@ -52,44 +54,6 @@ pub struct Action {
 /// A decision for each parameter name.
 pub type Resolved = BTreeMap<String, Action>;
 
-/// State of a gradient buffer between steps.
-#[derive(Debug, Clone, PartialEq)]
-enum Fill {
-    /// Holds anything; the first writer overwrites.
-    Stale,
-    /// All zero.
-    Zero,
-    /// Zero but for these rows (embedding tables).
-    Rows(Vec<u32>),
-    /// Holds a gradient.
-    Dense,
-}
-
-/// A parameter's gradient: one buffer for its whole life.
-pub struct GradBuf {
-    data: Vec<f32>,
-    device: Option<Tensor>,
-    fill: Fill,
-}
-
-impl GradBuf {
-    fn empty() -> Self {
-        Self { data: vec![], device: None, fill: Fill::Stale }
-    }
-    /// Whether anything was written since the last [`Param::clear_grad`].
-    pub fn is_filled(&self) -> bool {
-        self.device.is_some() || matches!(self.fill, Fill::Dense | Fill::Rows(_))
-    }
-    /// The gradient; empty where none was written.
-    pub fn data(&self) -> &[f32] {
-        if matches!(self.fill, Fill::Dense | Fill::Rows(_)) { &self.data } else { &[] }
-    }
-    /// For gradients on another device.
-    pub fn device(&self) -> Option<&Tensor> {
-        self.device.as_ref()
-    }
-}
-
 /// One parameter.
 pub struct Param {
     name: String,
@@ -98,6 +62,8 @@ pub struct Param {
     encoder: bool,
     action: Action,
     grad: Mutex<GradBuf>,
+    /// Recorded operations whose backward has still to add to the gradient.
+    uses: AtomicU32,
 }
 
 /// A shared handle; what layers hold.
@@ -146,78 +112,50 @@ impl Param {
     }
     /// Lets `write(buffer, beta)` put (beta = 0) or add (beta = 1) a dense gradient. Nothing for a frozen parameter.
     pub fn add_grad(&self, write: impl FnOnce(&mut [f32], f32)) {
-        if !self.trains() {
-            return;
+        if self.trains() {
+            self.grad().write(write);
         }
-        let mut g = self.grad();
-        let beta = if g.is_filled() { 1.0 } else { 0.0 };
-        if g.data.len() != self.numel() {
-            g.data = vec![0.0; self.numel()];
-        }
-        write(&mut g.data, beta);
-        g.fill = Fill::Dense;
     }
-    /// Adds rows of `grad` (ids.len(), d) to the rows `ids` of the gradient; only touched rows are ever cleared again.
+    /// Adds rows of `grad` (ids.len(), d) to the rows `ids` of the gradient; the others cost nothing.
     pub fn add_grad_rows(&self, ids: &[u32], d: usize, grad: &[f32]) {
-        if !self.trains() {
-            return;
-        }
-        let mut g = self.grad();
-        let g = &mut *g;
-        if g.data.len() != self.numel() {
-            g.data = vec![0.0; self.numel()];
-            g.fill = Fill::Zero;
-        }
-        if g.fill == Fill::Stale {
-            g.data.fill(0.0);
-            g.fill = Fill::Zero;
-        }
-        for (&id, row) in ids.iter().zip(grad.chunks_exact(d)) {
-            crate::nn::kernels::add_assign(&mut g.data[id as usize * d..(id as usize + 1) * d], row);
-        }
-        match &mut g.fill {
-            Fill::Rows(r) => r.extend_from_slice(ids),
-            Fill::Dense => {}
-            other => *other = Fill::Rows(ids.to_vec()),
+        if self.trains() {
+            self.grad().add_rows(ids, d, grad);
         }
     }
     /// Adds a gradient that lives on another device (or came from candle's own backward).
     pub fn add_grad_tensor(&self, grad: &Tensor) -> Result<()> {
-        if grad.device().is_cpu() {
-            let grad = grad.contiguous()?;
-            let h = crate::nn::host::host(&grad)?;
-            self.add_grad(|buf, beta| {
-                if beta == 0.0 {
-                    buf.copy_from_slice(&h);
-                } else {
-                    crate::nn::kernels::add_assign(buf, &h);
-                }
-            });
-            return Ok(());
+        if !grad.device().is_cpu() {
+            return Ok(self.grad().add_on_device(grad)?);
         }
-        let mut g = self.grad();
-        g.device = Some(match g.device.take() {
-            None => grad.clone(),
-            Some(have) => have.add(grad)?,
+        let grad = grad.contiguous()?;
+        let h = crate::nn::host::host(&grad)?;
+        self.add_grad(|buf, beta| {
+            if beta == 0.0 {
+                buf.copy_from_slice(&h);
+            } else {
+                crate::nn::kernels::add_assign(buf, &h);
+            }
         });
         Ok(())
     }
     /// Forgets the gradient, keeping its memory.
     pub fn clear_grad(&self) {
-        let d = if self.shape.len() == 2 { self.shape[1] } else { 1 };
-        let mut g = self.grad();
-        let g = &mut *g;
-        g.device = None;
-        g.fill = match std::mem::replace(&mut g.fill, Fill::Stale) {
-            Fill::Rows(rows) => {
-                for r in rows {
-                    g.data[r as usize * d..(r as usize + 1) * d].fill(0.0);
-                }
-                Fill::Zero
-            }
-            Fill::Zero => Fill::Zero,
-            _ => Fill::Stale,
-        };
+        self.grad().clear();
+        self.uses.store(0, Ordering::Relaxed);
+    }
+    /// Gives the memory of a gradient back that has been used.
+    pub fn release_grad(&self) {
+        self.grad().release();
+    }
+    /// An operation that will add to the gradient was recorded.
+    pub(super) fn hold(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Such an operation has added its part; whether it was the last.
+    pub(super) fn let_go(&self) -> bool {
+        let before = self.uses.load(Ordering::Relaxed);
+        self.uses.store(before.saturating_sub(1), Ordering::Relaxed);
+        before == 1
     }
 }
 
@@ -329,7 +267,8 @@ impl Scope<'_, '_> {
             var,
             encoder: self.encoder,
             action,
-            grad: Mutex::new(GradBuf::empty()),
+            grad: Mutex::new(GradBuf::new(shape.iter().product())),
+            uses: AtomicU32::new(0),
         });
         state.specs.push(spec);
         state.params.insert(full, param.clone());
@@ -393,7 +332,7 @@ impl Params {
     }
     /// Names of trainable parameters that no gradient reached.
     pub fn without_grad(&self) -> Vec<&str> {
-        self.trainable().filter(|p| !p.grad().is_filled()).map(|p| p.name()).collect()
+        self.trainable().filter(|p| !p.grad().is_reached()).map(|p| p.name()).collect()
     }
     /// Saves every value as safetensors.
     pub fn save(&self, path: &Path) -> Result<()> {

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::nn::kernels;
+use crate::nn::params::Weight;
 use crate::rng;
 use candle_core::{Device, Tensor};
 use std::cell::{Cell, RefCell};
@@ -43,11 +44,27 @@ impl Act {
 }
 
 /// Gradients of activations while the backward pass runs.
-pub struct Grads {
+pub struct Grads<'a> {
     slots: Vec<Option<Tensor>>,
+    ready: Option<Ready<'a>>,
 }
 
-impl Grads {
+/// Told of each trainable parameter as soon as its gradient is complete.
+pub type Ready<'a> = &'a mut dyn FnMut(&Weight) -> Result<()>;
+
+impl Grads<'_> {
+    /// An operation has added its part to the gradient of `weights`.
+    pub fn done<'w>(&mut self, weights: impl IntoIterator<Item = &'w Weight>) -> Result<()> {
+        for w in weights {
+            if w.let_go()
+                && w.trains()
+                && let Some(ready) = self.ready.as_mut()
+            {
+                ready(w)?;
+            }
+        }
+        Ok(())
+    }
     /// Adds `grad` to the gradient of node `node`; nothing for a constant.
     pub fn add(&mut self, node: Option<usize>, grad: Tensor) -> Result<()> {
         let Some(node) = node else { return Ok(()) };
@@ -88,17 +105,25 @@ impl Tape {
         Act { value, node: Some(nodes.len() - 1) }
     }
     /// Runs every step from `loss`, a scalar scaled by `scale`, to the beginning; the tape is empty afterwards.
-    pub fn backward(&self, loss: &Act, scale: f64) -> Result<Grads> {
+    pub fn backward(&self, loss: &Act, scale: f64) -> Result<Grads<'static>> {
         let one = Tensor::full(scale as f32, loss.value.shape(), loss.value.device())?;
         self.backward_from(loss, one)
     }
     /// The same from any value, given the gradient with respect to it.
-    pub fn backward_from(&self, out: &Act, grad: Tensor) -> Result<Grads> {
+    pub fn backward_from(&self, out: &Act, grad: Tensor) -> Result<Grads<'static>> {
+        self.run(out, grad, None)
+    }
+    /// [`Tape::backward_from`]; `ready` may use a parameter's gradient up, and change its value, while the pass goes on:
+    /// no operation still to come reads it.
+    pub fn backward_with<'a>(&self, out: &Act, grad: Tensor, ready: Ready<'a>) -> Result<Grads<'a>> {
+        self.run(out, grad, Some(ready))
+    }
+    fn run<'a>(&self, out: &Act, grad: Tensor, ready: Option<Ready<'a>>) -> Result<Grads<'a>> {
         let start = out.node.ok_or_else(|| {
             Error::Numeric("nothing to train: the loss does not depend on any trainable parameter".into())
         })?;
         let mut nodes = std::mem::take(&mut *self.nodes.borrow_mut());
-        let mut grads = Grads { slots: (0..nodes.len()).map(|_| None).collect() };
+        let mut grads = Grads { slots: (0..nodes.len()).map(|_| None).collect(), ready };
         grads.add(Some(start), grad)?;
         for i in (0..=start).rev() {
             let Some(back) = nodes[i].take() else { continue };
@@ -162,6 +187,16 @@ impl<'a> Pass<'a> {
     /// Whether an operation over inputs of which some are `tracked` has to record itself.
     pub fn records(&self, tracked: bool) -> bool {
         self.train.is_some() && tracked
+    }
+    /// Whether an operation has to record itself; if so its `weights` wait for the gradient it will add, and the
+    /// backward has to end with [`Grads::done`] of the same.
+    pub fn records_with<'w>(&self, tracked: bool, weights: impl IntoIterator<Item = &'w Weight>) -> bool {
+        let weights: Vec<&Weight> = weights.into_iter().collect();
+        let records = self.records(tracked || weights.iter().any(|w| w.trains()));
+        if records {
+            weights.iter().for_each(|w| w.hold());
+        }
+        records
     }
     /// The result of an operation; `back` is kept when it has to be.
     pub fn result(&self, value: Tensor, back: Option<impl FnOnce(Tensor, &mut Grads) -> Result<()> + 'static>) -> Act {

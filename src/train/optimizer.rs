@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019), PyTorch's arithmetic, one pass over memory; moments are ours to save.
 
 use crate::error::{Error, Result};
+use crate::nn::grad_buf::{Content, Rows};
 use crate::nn::host;
 use crate::nn::kernels::{AdamStep, CHUNK, adamw, sum_squares};
 use crate::nn::weights::{self, Weights};
@@ -13,9 +14,16 @@ use std::path::Path;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
+/// Rows of a table a parallel task takes at a time.
+const TABLE_ROWS: usize = 256;
 
 enum Moments {
-    Host(Vec<f32>, Vec<f32>),
+    Host {
+        m: Vec<f32>,
+        v: Vec<f32>,
+        /// Rows of a table that ever had a gradient; the others' moments are zero. Empty: all of it.
+        touched: Vec<bool>,
+    },
     Device(Tensor, Tensor),
 }
 
@@ -35,70 +43,88 @@ impl AdamW {
     pub fn norm(params: &Params) -> Result<f64> {
         let mut total = 0f64;
         for p in params.trainable() {
-            let g = p.grad();
-            let sq = match g.device() {
-                Some(t) => f64::from(t.sqr()?.sum_all()?.to_scalar::<f32>()?),
-                None => {
-                    let parts: Vec<f64> = g.data().par_chunks(CHUNK).map(sum_squares).collect();
-                    parts.iter().sum()
-                }
+            let of = |x: &[f32]| x.par_chunks(CHUNK).map(sum_squares).collect::<Vec<f64>>().iter().sum();
+            let sq = match p.grad().content() {
+                Content::Device(t) => f64::from(t.sqr()?.sum_all()?.to_scalar::<f32>()?),
+                Content::Dense(g) => of(g),
+                Content::Rows(r) => of(r.data()),
+                Content::Nothing => 0.0,
             };
-            if !sq.is_finite() {
-                return Err(Error::Numeric(format!(
-                    "the gradient of `{}` is not finite; lower train.lr, or set train.clip",
-                    p.name()
-                )));
-            }
-            total += sq;
+            total += finite(p, sq)?;
         }
         Ok(total.sqrt())
     }
     /// One step: `lr(parameter)` and decoupled `weight_decay`, the gradient scaled by `scale`.
     pub fn step(&mut self, params: &Params, lr: impl Fn(&Param) -> f64, weight_decay: f64, scale: f64) -> Result<()> {
-        self.steps += 1;
-        let t = self.steps as i32;
-        let (bias1, bias2) = (1.0 / (1.0 - BETA1.powi(t)), (1.0 / (1.0 - BETA2.powi(t))).sqrt());
+        self.begin();
         for p in params.trainable() {
-            let lr = lr(p);
-            let g = p.grad();
-            if let Some(grad) = g.device() {
-                self.step_on_device(p, grad, lr, weight_decay, scale, bias1, bias2)?;
-                continue;
-            }
-            let s = AdamStep {
-                lr: lr as f32,
-                beta1: BETA1 as f32,
-                beta2: BETA2 as f32,
-                eps: EPS as f32,
-                decay: (1.0 - lr * weight_decay) as f32,
-                bias1: bias1 as f32,
-                bias2: bias2 as f32,
-                scale: scale as f32,
-            };
-            let grad = g.data();
-            if grad.is_empty() {
-                continue;
-            }
-            let slot = self
-                .moments
-                .entry(p.name().into())
-                .or_insert_with(|| Moments::Host(vec![0.0; p.numel()], vec![0.0; p.numel()]));
-            let Moments::Host(m, v) = slot else { continue };
-            host::update(&p.value(), |w| {
-                w.par_chunks_mut(CHUNK)
-                    .zip(grad.par_chunks(CHUNK))
-                    .zip(m.par_chunks_mut(CHUNK))
-                    .zip(v.par_chunks_mut(CHUNK))
-                    .for_each(|(((w, g), m), v)| adamw(s, w, g, m, v));
-            })?;
+            self.apply(p, lr(p), weight_decay, scale)?;
         }
         Ok(())
+    }
+    /// Begins a step whose parameters come one by one to [`AdamW::apply`].
+    pub fn begin(&mut self) {
+        self.steps += 1;
+    }
+    /// The current step of one parameter; without a gradient it stays as it is. Returns the gradient's sum of squares,
+    /// before scaling; a non-finite one is an error that names the parameter.
+    pub fn apply(&mut self, p: &Param, lr: f64, weight_decay: f64, scale: f64) -> Result<f64> {
+        let t = self.steps as i32;
+        let (bias1, bias2) = (1.0 / (1.0 - BETA1.powi(t)), (1.0 / (1.0 - BETA2.powi(t))).sqrt());
+        let s = AdamStep {
+            lr: lr as f32,
+            beta1: BETA1 as f32,
+            beta2: BETA2 as f32,
+            eps: EPS as f32,
+            decay: (1.0 - lr * weight_decay) as f32,
+            bias1: bias1 as f32,
+            bias2: bias2 as f32,
+            scale: scale as f32,
+        };
+        let grad = p.grad();
+        let content = grad.content();
+        if let Content::Device(g) = content {
+            let sq = f64::from(g.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            self.step_on_device(p, g, lr, weight_decay, scale, bias1, bias2)?;
+            return finite(p, sq);
+        }
+        if matches!(content, Content::Nothing) {
+            return Ok(0.0);
+        }
+        let slot = self.moments.entry(p.name().into()).or_insert_with(|| {
+            let rows = if matches!(content, Content::Rows(_)) { p.shape()[0] } else { 0 };
+            Moments::Host { m: vec![0.0; p.numel()], v: vec![0.0; p.numel()], touched: vec![false; rows] }
+        });
+        let Moments::Host { m, v, touched } = slot else { return Ok(0.0) };
+        let mut squares = vec![];
+        match content {
+            Content::Rows(rows) if !touched.is_empty() => {
+                host::update(&p.value(), |w| squares = step_rows(s, w, rows, m, v, touched))?;
+            }
+            _ => {
+                touched.clear();
+                let g = grad.dense();
+                let g: &[f32] = &g;
+                host::update(&p.value(), |w| {
+                    w.par_chunks_mut(CHUNK)
+                        .zip(g.par_chunks(CHUNK))
+                        .zip(m.par_chunks_mut(CHUNK))
+                        .zip(v.par_chunks_mut(CHUNK))
+                        .map(|(((w, g), m), v)| {
+                            adamw(s, w, g, m, v);
+                            sum_squares(g)
+                        })
+                        .collect_into_vec(&mut squares);
+                })?;
+            }
+        }
+        finite(p, squares.iter().sum())
     }
     fn step_on_device(&mut self, p: &Param, g: &Tensor, lr: f64, wd: f64, scale: f64, b1: f64, b2: f64) -> Result<()> {
         let zero = || -> Result<Moments> { Ok(Moments::Device(g.zeros_like()?, g.zeros_like()?)) };
         let (m, v) = match self.moments.remove(p.name()).map_or_else(zero, Ok)? {
             Moments::Device(m, v) => (m, v),
-            Moments::Host(m, v) => {
+            Moments::Host { m, v, .. } => {
                 (Tensor::from_vec(m, p.shape(), g.device())?, Tensor::from_vec(v, p.shape(), g.device())?)
             }
         };
@@ -118,8 +144,8 @@ impl AdamW {
         let entries = [of("m"), of("v")].concat();
         weights::save_each(path, &entries, BTreeMap::new(), |i| {
             Ok(match (all[i], i < self.moments.len()) {
-                (Moments::Host(m, _), true) => m.as_slice().into(),
-                (Moments::Host(_, v), false) => v.as_slice().into(),
+                (Moments::Host { m, .. }, true) => m.as_slice().into(),
+                (Moments::Host { v, .. }, false) => v.as_slice().into(),
                 (Moments::Device(m, _), true) => host::to_vec(m)?.into(),
                 (Moments::Device(_, v), false) => host::to_vec(v)?.into(),
             })
@@ -135,8 +161,55 @@ impl AdamW {
                 let text = format!("no optimiser state for `{}`; the run's settings have changed", p.name());
                 return Err(Error::model(saved.path(), text));
             }
-            self.moments.insert(p.name().into(), Moments::Host(saved.read(&m)?, saved.read(&v)?));
+            let (m, v) = (saved.read(&m)?, saved.read(&v)?);
+            let touched = match p.shape() {
+                [rows, width] if *width > 0 => {
+                    let some = |i: usize| v[i * width..(i + 1) * width].iter().any(|x| *x != 0.0);
+                    (0..*rows).map(|i| some(i) || m[i * width..(i + 1) * width].iter().any(|x| *x != 0.0)).collect()
+                }
+                _ => vec![],
+            };
+            self.moments.insert(p.name().into(), Moments::Host { m, v, touched });
         }
         Ok(())
     }
+}
+
+fn finite(p: &Param, squares: f64) -> Result<f64> {
+    if squares.is_finite() {
+        return Ok(squares);
+    }
+    Err(Error::Numeric(format!("the gradient of `{}` is not finite; lower train.lr, or set train.clip", p.name())))
+}
+
+/// A table of which some rows have a gradient. A row that never had one has zero moments: all AdamW does to it is decay.
+fn step_rows(s: AdamStep, w: &mut [f32], rows: &Rows, m: &mut [f32], v: &mut [f32], touched: &mut [bool]) -> Vec<f64> {
+    let width = rows.width();
+    let zero = vec![0f32; width];
+    let mut squares = vec![];
+    w.par_chunks_mut(width * TABLE_ROWS)
+        .zip(m.par_chunks_mut(width * TABLE_ROWS))
+        .zip(v.par_chunks_mut(width * TABLE_ROWS))
+        .zip(touched.par_chunks_mut(TABLE_ROWS))
+        .enumerate()
+        .map(|(block, (((w, m), v), touched))| {
+            let mut total = 0f64;
+            for (i, touched) in touched.iter_mut().enumerate() {
+                let at = i * width..(i + 1) * width;
+                let (w, m, v) = (&mut w[at.clone()], &mut m[at.clone()], &mut v[at]);
+                match rows.row(block * TABLE_ROWS + i) {
+                    Some(g) => {
+                        *touched = true;
+                        total += sum_squares(g);
+                        adamw(s, w, g, m, v);
+                    }
+                    None if *touched => adamw(s, w, &zero, m, v),
+                    None if s.decay != 1.0 => w.iter_mut().for_each(|w| *w *= s.decay),
+                    None => {}
+                }
+            }
+            total
+        })
+        .collect_into_vec(&mut squares);
+    squares
 }

@@ -12,8 +12,10 @@ use crate::eval::encode;
 use crate::fsio::Staged;
 use crate::item::{Features, ItemTable};
 use crate::model::{Recommender, folder};
-use crate::nn::{Act, Pass, Tape, Train, ops};
+use crate::nn::tape::Ready;
+use crate::nn::{Act, Param, Pass, Tape, Train, Weight, ops};
 use crate::objective::{self, Objective};
+use candle_core::Tensor;
 use std::path::Path;
 use std::time::Instant;
 
@@ -76,20 +78,38 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
             let group = at.batch..(at.batch + c.accumulate).min(batches);
             let scale = 1.0 / group.len() as f64;
             let (mut loss, mut items) = (0.0, 0);
-            job.model.params.clear_grads();
-            for b in group.clone() {
-                let batch = order.batch(b);
-                items += batch.items.len();
-                loss += backward(job, objective.as_ref(), &batch, at.passes, scale, at.step)? * scale;
-                at.passes += 1;
-            }
-            guard(job.model, at.step)?;
-            let norm =
-                AdamW::norm(&job.model.params).map_err(|e| Error::Numeric(format!("step {}: {e}", at.step + 1)))?;
-            let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
             let factor = schedule::factor(c, at.step, total_steps);
-            let lr = |p: &crate::nn::Param| factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr });
-            optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
+            let lr = |p: &Param| factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr });
+            job.model.params.clear_grads();
+            let norm = if c.clip == 0.0 && group.len() == 1 {
+                // Nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete,
+                // and gives the memory back.
+                let batch = order.batch(at.batch);
+                items += batch.items.len();
+                optimizer.begin();
+                let mut squares = 0.0;
+                let mut step = |p: &Weight| {
+                    squares += optimizer.apply(p, lr(p), c.weight_decay, 1.0)?;
+                    p.release_grad();
+                    Ok(())
+                };
+                loss += backward(job, objective.as_ref(), &batch, at.passes, 1.0, at.step, Some(&mut step))?;
+                at.passes += 1;
+                guard(job.model, at.step)?;
+                squares.sqrt()
+            } else {
+                for b in group.clone() {
+                    let batch = order.batch(b);
+                    items += batch.items.len();
+                    loss += backward(job, objective.as_ref(), &batch, at.passes, scale, at.step, None)? * scale;
+                    at.passes += 1;
+                }
+                guard(job.model, at.step)?;
+                let norm = AdamW::norm(&job.model.params).map_err(|e| in_step(at.step, e))?;
+                let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+                optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
+                norm
+            };
             at.batch = group.end;
             at.step += 1;
             at.loss_sum += loss * group.len() as f64;
@@ -175,7 +195,12 @@ fn tell(observers: &mut [Box<dyn Observer + '_>], event: Event) -> Result<()> {
     observers.iter_mut().try_for_each(|o| o.on(&event))
 }
 
-/// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters'. Returns the loss.
+fn in_step(step: u64, e: Error) -> Error {
+    Error::Numeric(format!("step {}: {e}", step + 1))
+}
+
+/// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters', or used up by `ready`
+/// parameter by parameter. Returns the loss.
 fn backward(
     job: &Job,
     objective: &dyn Objective,
@@ -183,6 +208,7 @@ fn backward(
     pass_number: u64,
     scale: f64,
     step: u64,
+    ready: Option<Ready>,
 ) -> Result<f64> {
     let tape = Tape::new();
     let train = Train::new(&tape, job.config.seed, pass_number);
@@ -195,7 +221,15 @@ fn backward(
             step + 1
         )));
     }
-    tape.backward(&loss, scale)?;
+    let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
+    match ready {
+        None => tape.backward_from(&loss, one).map(drop),
+        Some(ready) => tape.backward_with(&loss, one, ready).map(drop),
+    }
+    .map_err(|e| match e {
+        Error::Numeric(_) => in_step(step, e),
+        e => e,
+    })?;
     Ok(value)
 }
 

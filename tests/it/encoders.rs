@@ -217,6 +217,6 @@ fn a_frozen_bottom_runs_as_in_evaluation_and_records_nothing() {
     let y = model.forward(vec![1, 2, 3, 4, 5], &segments, &Pass::train(&train)).unwrap();
     tape.backward_from(&y, y.value().ones_like().unwrap()).unwrap();
     assert!(params.without_grad().is_empty());
-    let filled = params.iter().filter(|p| p.grad().is_filled()).count();
+    let filled = params.iter().filter(|p| p.grad().is_reached()).count();
     assert_eq!(filled, params.trainable().count());
 }

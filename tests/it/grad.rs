@@ -54,7 +54,7 @@ fn run(inputs: &[Tensor], params: &Params, f: Forward, composed: bool) -> Outcom
     Outcome {
         out: flat(y.value()),
         inputs: acts.iter().map(|a| grads.of(a).map(flat).unwrap_or_default()).collect(),
-        params: params.trainable().map(|p| (p.name().to_string(), p.grad().data().to_vec())).collect(),
+        params: params.trainable().map(|p| (p.name().to_string(), p.grad().dense().to_vec())).collect(),
     }
 }
 

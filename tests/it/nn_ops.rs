@@ -65,7 +65,7 @@ fn feed_forward_in_blocks() {
         let grads = tape.backward_from(&y, matrix("g", 4200, 2)).unwrap();
         let mut all = vec![y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()];
         all.push(grads.of(&leaf).unwrap().flatten_all().unwrap().to_vec1().unwrap());
-        all.extend(params.iter().map(|p| p.grad().data().to_vec()));
+        all.extend(params.iter().map(|p| p.grad().dense().to_vec()));
         all
     };
     let (one, other) = (run(true), run(false));
@@ -138,9 +138,9 @@ fn embedding_gradients_of_two_backwards_add_up_and_clear() {
     let (params, w) = build(|s| s.weight("w", &[4, 2], Init::Zeros));
     w.add_grad_rows(&[1, 1, 3], 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     w.add_grad_rows(&[0], 2, &[1.0, 1.0]);
-    assert_eq!(w.grad().data(), [1.0, 1.0, 4.0, 6.0, 0.0, 0.0, 5.0, 6.0]);
+    assert_eq!(*w.grad().dense(), [1.0, 1.0, 4.0, 6.0, 0.0, 0.0, 5.0, 6.0]);
     params.clear_grads();
     assert_eq!(params.without_grad(), ["w"]);
     w.add_grad_rows(&[2], 2, &[7.0, 7.0]);
-    assert_eq!(w.grad().data(), [0.0, 0.0, 0.0, 0.0, 7.0, 7.0, 0.0, 0.0]);
+    assert_eq!(*w.grad().dense(), [0.0, 0.0, 0.0, 0.0, 7.0, 7.0, 0.0, 0.0]);
 }

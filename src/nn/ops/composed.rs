@@ -12,7 +12,7 @@ pub fn composed(
     weights: &[&Weight],
     f: impl Fn(&[Tensor], &[Tensor]) -> Result<Tensor>,
 ) -> Result<Act> {
-    let records = pass.records(acts.iter().any(|a| a.tracked()) || weights.iter().any(|w| w.trains()));
+    let records = pass.records_with(acts.iter().any(|a| a.tracked()), weights.iter().copied());
     if !records {
         let a: Vec<Tensor> = acts.iter().map(|a| a.value().clone()).collect();
         let w: Vec<Tensor> = weights.iter().map(|w| w.value()).collect();
@@ -41,7 +41,7 @@ pub fn composed(
                     weight.add_grad_tensor(g)?;
                 }
             }
-            Ok(())
+            grads.done(&weights)
         }),
     ))
 }

@@ -54,7 +54,7 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
             }
         });
     }
-    let records = pass.records(base.is_some_and(Act::tracked) || tables.iter().any(|(w, _)| w.trains()));
+    let records = pass.records_with(base.is_some_and(Act::tracked), tables.iter().map(|(w, _)| *w));
     let back = records.then(|| {
         let node = base.and_then(Act::node);
         let tables: Vec<(Weight, Arc<Vec<u32>>)> = tables.iter().map(|(w, i)| ((*w).clone(), i.clone())).collect();
@@ -63,6 +63,7 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
                 let gh = host(&g)?;
                 tables.par_iter().for_each(|(w, ids)| w.add_grad_rows(ids, d, &gh));
             }
+            grads.done(tables.iter().map(|(w, _)| w))?;
             grads.add(node, g)
         }
     });

@@ -28,7 +28,7 @@ pub fn feed_forward(pass: &Pass, x: &Act, inner: &Linear, f: Activation, outer: 
     }
     let (t, d) = x.dims2()?;
     let (wide, n) = (inner.outputs(), outer.outputs());
-    let records = pass.records(x.tracked() || inner.trains() || outer.trains());
+    let records = pass.records_with(x.tracked(), inner.weights().chain(outer.weights()));
     let mut before = if records { scratch(t * wide) } else { vec![] };
     let mut after = scratch(BLOCK.min(t) * wide);
     let mut y = scratch(t * n);
@@ -116,5 +116,5 @@ fn backward(
     if node.is_some() {
         grads.add(node, tensor(dx, (t, d))?)?;
     }
-    Ok(())
+    grads.done(inner.weights().chain(outer.weights()))
 }

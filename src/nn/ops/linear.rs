@@ -49,7 +49,7 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
         at += out;
     }
     drop(xh);
-    let records = pass.records(x.tracked() || layers.iter().any(|l| l.trains()));
+    let records = pass.records_with(x.tracked(), layers.iter().flat_map(|l| l.weights()));
     let back = records.then(|| {
         let (x, node) = (x.value().clone(), x.node());
         let layers: Vec<Linear> = layers.iter().map(|l| (*l).clone()).collect();
@@ -99,5 +99,5 @@ fn backward(x: &Tensor, node: Option<usize>, layers: &[Linear], g: &Tensor, grad
     if node.is_some() {
         grads.add(node, tensor(dx, (m, k))?)?;
     }
-    Ok(())
+    grads.done(layers.iter().flat_map(|l| l.weights()))
 }

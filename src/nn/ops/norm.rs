@@ -28,7 +28,7 @@ pub fn add_norm(pass: &Pass, x: &Act, residual: Option<&Act>, norm: &Norm, p: f3
         });
     }
     let (t, d) = x.dims2()?;
-    let records = pass.records(x.tracked() || residual.is_some_and(Act::tracked) || norm.trains());
+    let records = pass.records_with(x.tracked() || residual.is_some_and(Act::tracked), norm.weights());
     let (mut y, mut xhat, mut rstd) = (scratch(t * d), scratch(t * d), scratch(t));
     {
         let xh = host(x.value())?;
@@ -83,6 +83,7 @@ pub fn add_norm(pass: &Pass, x: &Act, residual: Option<&Act>, norm: &Norm, p: f3
             };
             norm.weight.add_grad(|out, beta| total(out, beta, |p| &p.0));
             norm.bias.add_grad(|out, beta| total(out, beta, |p| &p.1));
+            grads.done(norm.weights())?;
             let shared = tensor(dx, (t, d))?;
             if rnode.is_some() {
                 grads.add(rnode, shared.clone())?;
