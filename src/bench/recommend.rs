@@ -62,7 +62,7 @@ impl Training {
             .collect();
         let model = blueprint.build(&Device::Cpu, &actions, None)?;
         let mut features = blueprint.features(&prepared.texts)?;
-        encode::cache_frozen(&model, &mut features, &encode::silent)?;
+        encode::keep_prefix(&model, &mut features, Some(&spec.exchange), &encode::silent)?;
         let this = Self { prepared, config, model, features, optimizer: AdamW::default(), at: 0 };
         this.model.params.save(&spec.exchange.join("model.safetensors"))?;
         let epoch = this.epoch();

@@ -115,6 +115,20 @@ pub struct ItemConfig {
     pub lower_case: bool,
     /// Dropout inside the encoder; negative: as its config.json says.
     pub dropout: f64,
+    /// How the output of the encoder's frozen layers is kept beside the data set: `f32`, `f16`, or `off`: not at all.
+    pub cache: Cache,
+}
+
+/// Precision of what is kept of frozen layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// Exact.
+    F32,
+    /// Rounded, half the room.
+    F16,
+    /// Computed again each time.
+    Off,
 }
 
 impl Default for ItemConfig {
@@ -128,6 +142,7 @@ impl Default for ItemConfig {
             max_tokens: 30,
             lower_case: true,
             dropout: -1.0,
+            cache: Cache::F32,
         }
     }
 }

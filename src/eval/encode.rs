@@ -1,16 +1,19 @@
 //! Vectors of a whole catalogue and of many users, in batches of bounded size.
 
 use super::ranking::{Question, Rank, rank_dense};
-use crate::config::EvalConfig;
+use crate::config::{Cache, EvalConfig};
 use crate::data::{Case, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::Report;
-use crate::item::ItemTable;
 use crate::item::features::{self, Features};
+use crate::item::prefix::{self, Recipe};
+use crate::item::{Depth, ItemTable, Tokens};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
+use crate::nn::weights::Precision;
 use crate::nn::{Act, Pass};
 use crate::user::Histories;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Histories a batch holds.
@@ -24,7 +27,8 @@ pub fn silent(_: usize, _: usize) {}
 
 /// Splits a catalogue into batches.
 fn item_batches(features: &Features) -> Vec<Vec<u32>> {
-    features::batches(features.count, |i| match (&features.frozen, &features.tokens) {
+    features::batches(features.count, |i| match (&features.prefix, &features.tokens) {
+        (Some(p), _) => p.rows_of(i),
         (None, Some(t)) => t.row(i).len(),
         _ => 1,
     })
@@ -56,14 +60,65 @@ pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Resu
     Ok(fill(features, watch, |items| model.item.encode(items, &Pass::eval()))?.1)
 }
 
-/// Computes the frozen part of the item encoder once an item, if all of it is frozen; later passes read it.
-pub fn cache_frozen(model: &Recommender, features: &mut Features, watch: Watch) -> Result<bool> {
-    if features.frozen.is_some() || features.tokens.is_none() || !model.item.prefix_is_frozen() {
+/// Computes what the frozen part of the item encoder makes of each item, once; later passes read it. With a data set's
+/// folder it is kept there as a file, which other runs find; where the file cannot be written, or would take more than half
+/// of the free disk, one row an item stays in memory, and one row a token is computed each time. Whether it is kept.
+pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&Path>, watch: Watch) -> Result<bool> {
+    let (Some(depth), Some(tokens), None) = (model.item.frozen(), &features.tokens, &features.prefix) else {
+        return Ok(false);
+    };
+    let precision = match model.config.item.cache {
+        Cache::Off => return Ok(false),
+        Cache::F16 => Precision::F16,
+        Cache::F32 => Precision::F32,
+    };
+    let one = ItemTable { ids: &Arc::new(vec![0]), features };
+    let width = model.item.prefix(&one, depth)?.1;
+    let cost = |i: usize| tokens.row(i).len();
+    let recipe = Recipe {
+        depth,
+        width,
+        rows: &|i| if depth == Depth::Pooled { 1 } else { cost(i) },
+        count: features.count,
+        compute: &|ids| Ok(model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, depth)?.0),
+        watch,
+    };
+    let room = |dir: &Path| {
+        let rows = if depth == Depth::Pooled { features.count } else { tokens.total() };
+        let need = (rows * width * precision.bytes()) as u64;
+        crate::hub::disk_free(dir).is_none_or(|free| need <= free / 2)
+    };
+    if let Some(data) = data.filter(|d| room(d)) {
+        let path = prefix::place(data, &prefix_digest(model, tokens, depth, precision)?);
+        match recipe.in_file(&path, precision, &cost) {
+            Ok(kept) => {
+                features.prefix = Some(kept);
+                return Ok(true);
+            }
+            // A read-only or full disk is no reason not to train.
+            Err(Error::Io { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if depth != Depth::Pooled {
         return Ok(false);
     }
-    let (width, all) = fill(features, watch, |items| model.item.prefix(items))?;
-    features.frozen = Some((width, Arc::new(all)));
+    features.prefix = Some(recipe.in_memory(&cost)?);
     Ok(true)
+}
+
+/// Of everything the values depend on.
+fn prefix_digest(model: &Recommender, tokens: &Tokens, depth: Depth, precision: Precision) -> Result<String> {
+    let mut parts = vec![
+        format!("morec prefix 1 {depth:?} {precision:?} {:?}", model.config.item.pooling),
+        tokens.digest(),
+        model.folder.as_ref().map_or(String::new(), |f| f.config_json.clone()),
+    ];
+    for p in model.params.iter().filter(|p| p.is_encoder() && !p.trains()) {
+        let bytes: Vec<u8> = to_vec(&p.value())?.iter().flat_map(|v| v.to_le_bytes()).collect();
+        parts.push(format!("{} {}", p.name(), crate::fsio::sha256_bytes(&bytes)));
+    }
+    Ok(crate::fsio::sha256_bytes(parts.join("\n").as_bytes()))
 }
 
 /// (histories × d): the state after the last event of each non-empty history, given all items' vectors.

@@ -49,6 +49,9 @@ pub struct RunResult {
     pub steps: u64,
     /// Mean seconds of training an epoch (validation not counted).
     pub epoch_seconds: Option<f64>,
+    /// Seconds from the start to the end of the first step, this session only.
+    #[serde(default)]
+    pub first_step_seconds: Option<f64>,
     /// Seconds of the whole, this session only.
     pub seconds: f64,
     /// Peak memory in bytes, this session only.
@@ -139,9 +142,9 @@ pub fn execute(
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
     let mut features = blueprint.features(&prepared.texts)?;
-    encode::cache_frozen(&model, &mut features, watch)?;
+    encode::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
 
-    let mut seen = Summary::default();
+    let mut seen = Summary::new(started);
     let outcome = if plan.counts().0 == 0 {
         let staged = fsio::Staged::new(&dir.join("best"))?;
         crate::model::folder::save(staged.path(), &model, &prepared.item_ids)?;
@@ -180,6 +183,7 @@ pub fn execute(
         epochs: seen.epochs.max(outcome.steps.checked_div(seen.epoch_steps).unwrap_or(0) as usize),
         steps: outcome.steps,
         epoch_seconds: (seen.epochs > 0).then(|| seen.seconds / seen.epochs as f64),
+        first_step_seconds: seen.first_step,
         seconds: started.elapsed().as_secs_f64(),
         peak_memory: usage::peak_memory(),
         ended: outcome.reason,
@@ -188,7 +192,9 @@ pub fn execute(
     let result = match earlier(&path) {
         // Nothing was trained now: what it cost is what it cost then.
         Some(old) if resume && seen.steps == 0 => {
-            RunResult { epoch_seconds: old.epoch_seconds, seconds: old.seconds, peak_memory: old.peak_memory, ..result }
+            let (epoch_seconds, first_step_seconds) = (old.epoch_seconds, old.first_step_seconds);
+            let (seconds, peak_memory) = (old.seconds, old.peak_memory);
+            RunResult { epoch_seconds, first_step_seconds, seconds, peak_memory, ..result }
         }
         _ => result,
     };
@@ -231,12 +237,19 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<Recommender> {
 }
 
 /// Adds up epochs as they pass.
-#[derive(Default)]
 struct Summary {
+    started: Instant,
+    first_step: Option<f64>,
     epochs: usize,
     seconds: f64,
     epoch_steps: u64,
     steps: u64,
+}
+
+impl Summary {
+    fn new(started: Instant) -> Self {
+        Self { started, first_step: None, epochs: 0, seconds: 0.0, epoch_steps: 0, steps: 0 }
+    }
 }
 
 impl Observer for &mut Summary {
@@ -247,7 +260,10 @@ impl Observer for &mut Summary {
                 self.epochs += 1;
                 self.seconds += epoch_seconds;
             }
-            Event::Step { .. } => self.steps += 1,
+            Event::Step { .. } => {
+                self.steps += 1;
+                self.first_step.get_or_insert(self.started.elapsed().as_secs_f64());
+            }
             Event::End { .. } => {}
         }
         Ok(())

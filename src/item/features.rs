@@ -1,9 +1,9 @@
 //! Content of a catalogue, prepared once: token ids, or the output of a frozen encoder.
 
 use crate::error::{Error, Result};
+use crate::item::Prefix;
 use crate::nn::Segments;
 use rayon::prelude::*;
-use std::sync::Arc;
 use tokenizers::Tokenizer;
 
 /// Token ids of many texts, packed.
@@ -72,6 +72,13 @@ impl Tokens {
         which.iter().for_each(|&i| ids.extend_from_slice(self.row(i as usize)));
         (ids, Segments::from_lengths(which.iter().map(|&i| self.row(i as usize).len())))
     }
+    /// Digest of all ids and where each text begins.
+    pub fn digest(&self) -> String {
+        let mut bytes = Vec::with_capacity(4 * (self.ids.len() + self.offsets.len()) + 8);
+        self.offsets.iter().for_each(|&o| bytes.extend_from_slice(&(o as u64).to_le_bytes()));
+        self.ids.iter().for_each(|i| bytes.extend_from_slice(&i.to_le_bytes()));
+        crate::fsio::sha256_bytes(&bytes)
+    }
     /// All tokens.
     pub fn total(&self) -> usize {
         self.ids.len()
@@ -79,7 +86,7 @@ impl Tokens {
 }
 
 /// Tokens a batch holds at most (one text may hold more).
-const BATCH_TOKENS: usize = 4 * 1024;
+pub const BATCH_TOKENS: usize = 4 * 1024;
 /// Items a batch holds at most.
 const BATCH_ITEMS: usize = 4096;
 
@@ -110,6 +117,6 @@ pub struct Features {
     pub count: usize,
     /// Their texts' tokens.
     pub tokens: Option<Tokens>,
-    /// A frozen encoder's output: (width, count × width values).
-    pub frozen: Option<(usize, Arc<Vec<f32>>)>,
+    /// What the frozen part of the encoder made of them.
+    pub prefix: Option<Prefix>,
 }

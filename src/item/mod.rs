@@ -2,10 +2,12 @@
 
 pub mod features;
 pub mod id;
+pub mod prefix;
 pub mod text;
 
 pub use features::{Features, Tokens};
 pub use id::IdEncoder;
+pub use prefix::{Depth, Prefix};
 pub use text::TextEncoder;
 
 use crate::error::Result;
@@ -27,12 +29,14 @@ pub trait ItemEncoder {
     fn dim(&self) -> usize;
     /// (n, d), one row an item of the table.
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act>;
-    /// Whether all of a pre-trained encoder is frozen, so that its output can be kept in [`Features`].
-    fn prefix_is_frozen(&self) -> bool {
-        false
+    /// How much of a pre-trained encoder is frozen, if there is something in it worth keeping in [`Features`].
+    fn frozen(&self) -> Option<Depth> {
+        None
     }
-    /// That output, (n, width), without gradient.
-    fn prefix(&self, items: &ItemTable) -> Result<Act> {
-        self.encode(items, &Pass::eval())
+    /// What that part makes of the items, row after row, and the width of a row. No gradient.
+    fn prefix(&self, items: &ItemTable, depth: Depth) -> Result<(Vec<f32>, usize)> {
+        let _ = depth;
+        let y = self.encode(items, &Pass::eval())?;
+        Ok((crate::nn::host::to_vec(y.value())?, self.dim()))
     }
 }

@@ -59,7 +59,7 @@ fn features(config: &Config, folder: Option<&TextFolder>, texts: &[impl AsRef<st
         }
         _ => None,
     };
-    Ok(Features { count: texts.len(), tokens, frozen: None })
+    Ok(Features { count: texts.len(), tokens, prefix: None })
 }
 
 /// A model with its parameters.

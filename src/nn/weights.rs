@@ -175,6 +175,17 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    /// Bytes a number.
+    pub fn bytes(self) -> usize {
+        if self == Self::F16 { 2 } else { 4 }
+    }
+    /// Safetensors' name of it.
+    pub fn label(self) -> &'static str {
+        if self == Self::F16 { "F16" } else { "F32" }
+    }
+}
+
 /// [`save_each`] in a precision.
 pub fn save_each_as<'a>(
     path: &Path,
@@ -183,7 +194,7 @@ pub fn save_each_as<'a>(
     precision: Precision,
     mut data: impl FnMut(usize) -> Result<Cow<'a, [f32]>>,
 ) -> Result<()> {
-    let (label, width) = if precision == Precision::F16 { ("F16", 2) } else { ("F32", 4) };
+    let (label, width) = (precision.label(), precision.bytes());
     let mut header = serde_json::Map::new();
     if !meta.is_empty() {
         header.insert("__metadata__".into(), serde_json::json!(meta));

@@ -220,27 +220,68 @@ fn transfer_presets_move_what_they_say_and_nothing_else() {
     assert_eq!((zero.steps, zero.parameters.0), (0, 0));
 }
 
-/// With the encoder frozen, its cached output gives the training the encoder itself would.
+/// What frozen layers computed once is what they would compute again: in memory, in a file, in half precision; all of
+/// the encoder or its lower blocks. A stale or damaged file is made again.
 #[test]
-fn the_frozen_cache_changes_nothing() {
+fn the_kept_prefix_changes_nothing() {
+    use morec::config::Cache;
     use morec::eval::encode;
-    use morec::item::ItemTable;
+    use morec::item::{Depth, ItemTable};
     use morec::nn::Pass;
     let tmp = tempfile::tempdir().unwrap();
-    let c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
+    let mut c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
     train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
-    let model = ModelFolder::open(&tmp.path().join("source")).unwrap().build(&Device::Cpu).unwrap();
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
     let data = domain("target", 20, 30);
-    let plain = model.features(&data.items.text).unwrap();
-    let mut cached = plain.clone();
-    assert!(encode::cache_frozen(&model, &mut cached, &silent).unwrap());
-    assert!(cached.frozen.is_some());
     let ids = std::sync::Arc::new((0..30).rev().collect::<Vec<u32>>());
-    let run = |f| {
+    let files = || std::fs::read_dir(tmp.path().join(".cache")).map_or(0, |d| d.count());
+    for (preset, depth) in [("head", Depth::Pooled), ("top-layers=1", Depth::Blocks(1))] {
+        c.transfer.preset = preset.into();
+        for cache in [Cache::F32, Cache::F16] {
+            c.item.cache = cache;
+            let plan = experiment::plan_of(&c, Some(&source), 30).unwrap();
+            let blueprint = morec::model::Blueprint { config: c.clone(), count: 30, folder: source.text.clone() };
+            let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
+            assert_eq!(model.item.frozen(), Some(depth));
+            let plain = model.features(&data.items.text).unwrap();
+            let run = |f: &morec::item::Features| {
+                let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
+                y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let want = run(&plain);
+            let tol = if cache == Cache::F16 { 2e-3 } else { 1e-6 };
+            let before = files();
+            for round in 0..3 {
+                let mut kept = plain.clone();
+                assert!(encode::keep_prefix(&model, &mut kept, Some(tmp.path()), &silent).unwrap());
+                close(&format!("{preset} {cache:?} {round}"), &run(&kept), &want, tol);
+                assert_eq!(files(), before + 1, "found again");
+                // The next round meets a file cut short.
+                for f in std::fs::read_dir(tmp.path().join(".cache")).unwrap().filter(|_| round == 1) {
+                    let f = std::fs::OpenOptions::new().write(true).open(f.unwrap().path()).unwrap();
+                    f.set_len(f.metadata().unwrap().len() - 4).unwrap();
+                }
+            }
+            // Other texts have another file.
+            let mut other = model.features(&data.items.text[1..]).unwrap();
+            encode::keep_prefix(&model, &mut other, Some(tmp.path()), &silent).unwrap();
+            assert_eq!(files(), before + 2);
+            // A folder that cannot be written: one row an item stays in memory.
+            let mut kept = plain.clone();
+            let nowhere = tmp.path().join("bert/config.json");
+            let some = encode::keep_prefix(&model, &mut kept, Some(&nowhere), &silent).unwrap();
+            assert_eq!(some, depth == Depth::Pooled);
+        }
+    }
+    let model = source.build(&Device::Cpu).unwrap();
+    let off = model.features(&data.items.text).unwrap();
+    let mut whole = off.clone();
+    assert!(encode::keep_prefix(&model, &mut whole, None, &silent).unwrap() && whole.prefix.is_some());
+    let run = |f: &morec::item::Features| {
         let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
         y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
-    close("cached", &run(&cached), &run(&plain), 1e-6);
+    close("in memory", &run(&whole), &run(&off), 1e-6);
 }
 
 #[test]

@@ -200,28 +200,49 @@ impl Bert {
     pub fn trains(&self) -> bool {
         self.embeddings_train() || self.layers.iter().any(Layer::trains)
     }
+    /// How many blocks from the bottom are frozen, with the embeddings below them; 0 where these train.
+    pub fn frozen_blocks(&self) -> usize {
+        if self.embeddings_train() { 0 } else { self.layers.iter().take_while(|l| !l.trains()).count() }
+    }
     /// Packed token ids (t) → last hidden state (t, width). What lies below the first trainable parameter runs as in
     /// evaluation: no dropout, nothing recorded.
     pub fn forward(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
+        let x = self.embed(ids, segments, pass)?;
+        self.blocks(x, 0..self.layers.len(), segments, pass)
+    }
+    /// Packed token ids → hidden state after the first `blocks` blocks, without gradient.
+    pub fn lower(&self, ids: Vec<u32>, segments: &Segments, blocks: usize) -> Result<Act> {
+        let x = self.embed(ids, segments, &Pass::eval())?;
+        self.blocks(x, 0..blocks, segments, &Pass::eval())
+    }
+    /// Hidden state after the first `from` blocks → last hidden state.
+    pub fn upper(&self, x: Act, from: usize, segments: &Segments, pass: &Pass) -> Result<Act> {
+        self.blocks(x, from..self.layers.len(), segments, pass)
+    }
+    fn embed(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
         let c = &self.config;
-        let eval = Pass::eval();
         let first = c.first_position() as u32;
         let positions: Vec<u32> = segments.iter().flat_map(|(_, l)| (0..l as u32).map(move |i| first + i)).collect();
         let zeros = vec![0u32; ids.len()];
-        let hidden_p = c.hidden_dropout_prob as f32;
-        let mut live = self.embeddings_train();
-        let p = if live { pass } else { &eval };
+        let eval = Pass::eval();
+        let p = if self.embeddings_train() { pass } else { &eval };
         let tables =
             [(&self.words, Arc::new(ids)), (&self.positions, Arc::new(positions)), (&self.types, Arc::new(zeros))];
         let x = ops::embed(p, None, &tables)?;
         let x = ops::add_norm(p, &x, None, &self.norm, 0.0)?;
-        let mut x = ops::dropout(p, &x, hidden_p)?;
+        ops::dropout(p, &x, c.hidden_dropout_prob as f32)
+    }
+    fn blocks(&self, mut x: Act, which: std::ops::Range<usize>, segments: &Segments, pass: &Pass) -> Result<Act> {
+        let c = &self.config;
+        let eval = Pass::eval();
+        let hidden_p = c.hidden_dropout_prob as f32;
         let spec = AttentionSpec {
             heads: c.num_attention_heads,
             causal: false,
             dropout: c.attention_probs_dropout_prob as f32,
         };
-        for l in &self.layers {
+        let mut live = self.embeddings_train() || self.layers[..which.start].iter().any(Layer::trains);
+        for l in &self.layers[which] {
             live |= l.trains();
             let p = if live { pass } else { &eval };
             let qkv = ops::linears(p, &x, &[&l.query, &l.key, &l.value])?;

@@ -8,9 +8,10 @@ pub use bert::{Bert, BertConfig};
 pub use folder::TextFolder;
 pub use sentence::{SentenceEncoder, backbone};
 
-use super::{ItemEncoder, ItemTable};
+use super::{Depth, ItemEncoder, ItemTable, Tokens};
 use crate::config::ItemConfig;
 use crate::error::{Error, Result};
+use crate::nn::host::to_vec;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, Pooling};
@@ -48,11 +49,27 @@ impl TextEncoder {
             squash: config.activation.kernel(),
         })
     }
+    fn tokens<'a>(&self, items: &'a ItemTable) -> Result<&'a Tokens> {
+        items
+            .features
+            .tokens
+            .as_ref()
+            .ok_or_else(|| Error::config("item.kind", "a text model needs the items' texts, which were not prepared"))
+    }
     fn pooled(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        let tokens = items.features.tokens.as_ref().ok_or_else(|| {
-            Error::config("item.kind", "a text model needs the items' texts, which were not prepared")
-        })?;
-        let (ids, segments) = tokens.pack(items.ids);
+        let device = self.projection.weight.value().device().clone();
+        if let Some(prefix) = &items.features.prefix {
+            let (rows, segments) = prefix.pack(items.ids);
+            let rows = Act::constant(Tensor::from_vec(rows, (segments.total(), prefix.width()), &device)?);
+            return match prefix.depth() {
+                Depth::Pooled => Ok(rows),
+                Depth::Blocks(k) => {
+                    let hidden = self.backbone.upper(rows, k, &segments, pass)?;
+                    ops::pool(pass, &hidden, &segments, self.pooling)
+                }
+            };
+        }
+        let (ids, segments) = self.tokens(items)?.pack(items.ids);
         let hidden = self.backbone.forward(ids, &segments, pass)?;
         ops::pool(pass, &hidden, &segments, self.pooling)
     }
@@ -63,28 +80,28 @@ impl ItemEncoder for TextEncoder {
         self.projection.outputs()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        let pooled = match &items.features.frozen {
-            Some((width, all)) => {
-                let mut rows = Vec::with_capacity(items.ids.len() * width);
-                items
-                    .ids
-                    .iter()
-                    .for_each(|&i| rows.extend_from_slice(&all[i as usize * width..(i as usize + 1) * width]));
-                let device = self.projection.weight.value().device().clone();
-                Act::constant(Tensor::from_vec(rows, (items.ids.len(), *width), &device)?)
-            }
-            None => self.pooled(items, pass)?,
-        };
+        let pooled = self.pooled(items, pass)?;
         let y = ops::linear(pass, &pooled, &self.projection)?;
         match self.squash {
             Some(f) => ops::activation(pass, &y, f),
             None => Ok(y),
         }
     }
-    fn prefix_is_frozen(&self) -> bool {
-        !self.backbone.trains()
+    fn frozen(&self) -> Option<Depth> {
+        match self.backbone.frozen_blocks() {
+            _ if !self.backbone.trains() => Some(Depth::Pooled),
+            0 => None,
+            k => Some(Depth::Blocks(k)),
+        }
     }
-    fn prefix(&self, items: &ItemTable) -> Result<Act> {
-        self.pooled(items, &Pass::eval())
+    fn prefix(&self, items: &ItemTable, depth: Depth) -> Result<(Vec<f32>, usize)> {
+        let rows = match depth {
+            Depth::Pooled => self.pooled(items, &Pass::eval())?,
+            Depth::Blocks(k) => {
+                let (ids, segments) = self.tokens(items)?.pack(items.ids);
+                self.backbone.lower(ids, &segments, k)?
+            }
+        };
+        Ok((to_vec(rows.value())?, rows.dims2()?.1))
     }
 }
