@@ -8,6 +8,7 @@ mod console;
 pub mod data;
 pub mod distill;
 pub mod doctor;
+pub mod encode;
 pub mod evaluate;
 pub mod models;
 mod output;
@@ -40,6 +41,7 @@ enum Command {
     Transfer(transfer::TransferArgs),
     Evaluate(evaluate::EvaluateArgs),
     Recommend(recommend::RecommendArgs),
+    Encode(encode::EncodeArgs),
     /// Print every setting, its default and its meaning
     Settings,
     Models(models::ModelsArgs),
@@ -61,6 +63,7 @@ pub fn run() -> Result<()> {
         Command::Transfer(args) => transfer::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Recommend(args) => recommend::run(args),
+        Command::Encode(args) => encode::run(args),
         Command::Settings => output::print(include_str!("../../configs/reference.toml")),
         Command::Models(args) => models::run(args),
         Command::Distill(args) => distill::run(*args),

@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod ranking;
 pub mod ranks_file;
 pub mod top_k;
+pub mod vectors;
 
 pub use metrics::{Metrics, Report};
 pub use ranking::{Question, Rank, rank_dense, rank_scores};

@@ -6,19 +6,19 @@ use morec::nn::weights::Weights;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn morec() -> Command {
+pub fn morec() -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_morec"));
     c.env("HF_HUB_OFFLINE", "1");
     c
 }
 
-fn ok(c: &mut Command) -> String {
+pub fn ok(c: &mut Command) -> String {
     let Output { status, stdout, stderr } = c.output().unwrap();
     assert!(status.success(), "{c:?}\n{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
 }
 
-fn fails(c: &mut Command, code: i32) -> String {
+pub fn fails(c: &mut Command, code: i32) -> String {
     let Output { status, stderr, .. } = c.output().unwrap();
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(code), "{text}");
@@ -26,7 +26,7 @@ fn fails(c: &mut Command, code: i32) -> String {
     text
 }
 
-fn saved(name: &str, dir: &Path) -> PathBuf {
+pub fn saved(name: &str, dir: &Path) -> PathBuf {
     let path = dir.join(name);
     domain(name, 150, 60).save(&path, Parts::default()).unwrap();
     path

@@ -8,6 +8,7 @@ mod data_import_bad;
 mod data_real;
 mod data_support;
 mod distill;
+mod encode;
 mod encoders;
 mod golden;
 mod grad;

@@ -41,16 +41,19 @@ impl SentenceEncoder {
     pub fn hidden(&self, ids: Vec<u32>, segments: &Segments) -> Result<Act> {
         self.backbone.forward(ids, segments, &Pass::eval())
     }
+    /// Vectors of some texts, as one batch, row by row.
+    pub fn some(&self, tokens: &Tokens, which: &[u32]) -> Result<Vec<f32>> {
+        let (ids, segments) = tokens.pack(which);
+        let hidden = self.hidden(ids, &segments)?;
+        to_vec(ops::pool(&Pass::eval(), &hidden, &segments, self.pooling)?.value())
+    }
     /// (texts, width), row by row; `watch(done, all)` is told after each batch.
     pub fn encode(&self, tokens: &Tokens, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let d = self.width;
         let mut out = vec![0f32; tokens.len() * d];
         let mut done = 0;
         for batch in crate::item::features::batches(tokens.len(), |i| tokens.row(i).len()) {
-            let (ids, segments) = tokens.pack(&batch);
-            let hidden = self.hidden(ids, &segments)?;
-            let rows = to_vec(ops::pool(&Pass::eval(), &hidden, &segments, self.pooling)?.value())?;
-            for (row, &i) in rows.chunks_exact(d).zip(&batch) {
+            for (row, &i) in self.some(tokens, &batch)?.chunks_exact(d).zip(&batch) {
                 out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
             }
             done += batch.len();

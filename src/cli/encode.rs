@@ -1,0 +1,194 @@
+//! `morec encode`: the vectors of a catalogue as a file, for an index or another program.
+
+use super::console::encoding;
+use super::evaluate::data_dir;
+use super::output::{self, bytes};
+use crate::config::{Config, ItemKind};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::eval::vectors::{self, Export, Format};
+use crate::fsio;
+use crate::hub::{self, HubOptions};
+use crate::item::text::{SentenceEncoder, TextFolder};
+use crate::item::{Features, ItemTable, Tokens, features};
+use crate::model::{ModelFolder, pick_device};
+use crate::nn::Pass;
+use crate::nn::host::to_vec;
+use crate::nn::ops::Pooling;
+use crate::nn::weights::Precision;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Write the vectors of a catalogue's items to Parquet or safetensors
+///
+/// With a run, the vectors that its users' states are multiplied with; with a pre-trained encoder, its pooled output.
+/// Stopped half-way, the same command goes on where it was.
+#[derive(Debug, Args)]
+pub struct EncodeArgs {
+    /// A run, a model folder, or a pre-trained encoder (a folder, a name below models/, a hub id)
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Data set folder [default: the run's]
+    #[arg(short, long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The file; .parquet or .safetensors (the ids then lie beside it in .ids.json)
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Precision of the numbers
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Scale each vector to length 1
+    #[arg(long)]
+    normalize: bool,
+    /// Of a pre-trained encoder: cls or mean
+    #[arg(long, value_enum, default_value_t = Pool::Mean)]
+    pooling: Pool,
+    /// Of a pre-trained encoder: tokens a text is cut to
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    max_tokens: usize,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Pool {
+    Mean,
+    Cls,
+}
+
+type Compute<'a> = Box<dyn Fn(&[u32]) -> Result<Vec<f32>> + 'a>;
+
+/// Runs the verb.
+///
+/// # Errors
+/// A missing model or data set, a file in the way, a vector that is not finite.
+pub fn run(args: EncodeArgs) -> Result<()> {
+    let format = match args.out.extension().and_then(|e| e.to_str()) {
+        Some("parquet") => Format::Parquet,
+        Some("safetensors") => Format::Safetensors,
+        _ => return Err(Error::Usage(format!("{}: has to end in .parquet or .safetensors", args.out.display()))),
+    };
+    if args.out.exists() && !args.force {
+        return Err(Error::Usage(format!("{} is there; --force replaces it", args.out.display())));
+    }
+    let path = Path::new(&args.model);
+    let is_run = [path.to_path_buf(), path.join("best"), path.join("last/model")]
+        .iter()
+        .any(|d| d.join(fsio::MANIFEST).exists() && d.join("model.safetensors").exists());
+    if is_run { of_model(&args, format, path) } else { of_encoder(&args, format) }
+}
+
+fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
+    let folder = ModelFolder::open(path)?;
+    let model = folder.build(&pick_device(&Config::default().device)?)?;
+    let (ids, features) = match folder.config.item.kind {
+        ItemKind::Id => {
+            let ids = folder.items.clone().unwrap_or_default();
+            let count = ids.len();
+            (ids, Features { count, ..Default::default() })
+        }
+        ItemKind::Text => {
+            let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
+            (data.items.ids, model.features(&data.items.text)?)
+        }
+    };
+    let key = features.tokens.as_ref().map(Tokens::digest).unwrap_or_default();
+    let cost = |i: usize| features.tokens.as_ref().map_or(1, |t| t.row(i).len());
+    let compute = |ids: &[u32]| {
+        let y = model.item.encode(&ItemTable { ids: &Arc::new(ids.to_vec()), features: &features }, &Pass::eval())?;
+        to_vec(y.value())
+    };
+    let identity = format!("{} {key}", folder.digest);
+    write(args, format, &ids, model.item.dim(), &identity, &cost, Box::new(compute))
+}
+
+fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
+    let Some(dir) = &args.data else {
+        return Err(Error::Usage("--data DIR: the data set whose items are to be encoded".into()));
+    };
+    let found = hub::resolve(&args.model, &HubOptions::from_env()?)?;
+    let folder = TextFolder::open(&found.dir, true)?;
+    if args.max_tokens < 3 || args.max_tokens > folder.config.usable_positions() && args.max_tokens != 256 {
+        let m = format!("--max-tokens {}: from 3 to {}", args.max_tokens, folder.config.usable_positions());
+        return Err(Error::Usage(m));
+    }
+    let pooling = match args.pooling {
+        Pool::Mean => Pooling::Mean,
+        Pool::Cls => Pooling::Cls,
+    };
+    let encoder = SentenceEncoder::new(&folder, pooling)?;
+    let data = Dataset::open(dir)?;
+    let limit = args.max_tokens.min(folder.config.usable_positions());
+    let tokens = Tokens::new(&folder.tokenizer, &data.items.text, limit, false)?;
+    let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
+    let identity =
+        format!("{weights} {} {pooling:?} {}", fsio::sha256_bytes(folder.config_json.as_bytes()), tokens.digest());
+    let compute = |ids: &[u32]| encoder.some(&tokens, ids);
+    write(args, format, &data.items.ids, encoder.width(), &identity, &|i| tokens.row(i).len(), Box::new(compute))
+}
+
+fn write(
+    args: &EncodeArgs,
+    format: Format,
+    ids: &[String],
+    width: usize,
+    identity: &str,
+    cost: &dyn Fn(usize) -> usize,
+    compute: Compute,
+) -> Result<()> {
+    let started = Instant::now();
+    let precision = match args.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::F16 => Precision::F16,
+    };
+    // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
+    let in_batches = |part: &[u32]| -> Result<Vec<f32>> {
+        let mut out = vec![0f32; part.len() * width];
+        for batch in features::batches(part.len(), |i| cost(part[i] as usize)) {
+            let ids: Vec<u32> = batch.iter().map(|&i| part[i as usize]).collect();
+            for (row, &i) in compute(&ids)?.chunks_exact(width).zip(&batch) {
+                out[i as usize * width..][..width].copy_from_slice(row);
+            }
+        }
+        Ok(out)
+    };
+    let identity = format!("morec vectors 1 {width} {:?} {} {identity} {}", precision, args.normalize, digest(ids));
+    let found = vectors::export(&Export {
+        ids,
+        width,
+        identity: &identity,
+        out: &args.out,
+        format,
+        precision,
+        normalize: args.normalize,
+        compute: &in_batches,
+        watch: &encoding("items"),
+    })?;
+    let size = std::fs::metadata(&args.out).map_or(0, |m| m.len());
+    let seconds = started.elapsed().as_secs_f64();
+    if args.json {
+        return output::print_json(&serde_json::json!({
+            "file": args.out, "items": ids.len(), "width": width, "bytes": size, "resumed_items": found,
+            "seconds": seconds,
+        }));
+    }
+    let resumed = if found > 0 { format!(", {found} of them from a stopped run") } else { String::new() };
+    let name = args.out.display();
+    output::print(&format!("{name}: {} items{resumed}, width {width}, {}, {seconds:.1} s\n", ids.len(), bytes(size)))
+}
+
+fn digest(ids: &[String]) -> String {
+    fsio::sha256_bytes(ids.join("\n").as_bytes())
+}
