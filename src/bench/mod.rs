@@ -44,6 +44,6 @@ fn stepping(tape: &Tape, loss: &Act, optimizer: &mut AdamW, lr: f64) -> Result<(
         p.release_grad();
         Ok(())
     };
-    tape.backward_with(loss, Tensor::new(1f32, &Device::Cpu)?, &mut step)?;
+    tape.backward_with(loss, Tensor::new(1f32, &Device::Cpu)?, Some(&mut step))?;
     Ok(())
 }

@@ -253,6 +253,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Batches whose gradients are averaged before a step.
     pub accumulate: usize,
+    /// Most items whose encoding is held for the backward pass at once; a batch with more is encoded in two passes, with
+    /// the same gradient, so that memory does not bound its size. 0: no limit.
+    pub encode_items: usize,
     /// Most epochs.
     pub epochs: usize,
     /// Learning rate of everything but pre-trained encoders.
@@ -282,6 +285,7 @@ impl Default for TrainConfig {
         Self {
             batch_size: 64,
             accumulate: 1,
+            encode_items: 0,
             epochs: 50,
             lr: 1e-3,
             encoder_lr: 1e-4,

@@ -111,14 +111,11 @@ impl Tape {
     }
     /// The same from any value, given the gradient with respect to it.
     pub fn backward_from(&self, out: &Act, grad: Tensor) -> Result<Grads<'static>> {
-        self.run(out, grad, None)
+        self.backward_with(out, grad, None)
     }
     /// [`Tape::backward_from`]; `ready` may use a parameter's gradient up, and change its value, while the pass goes on:
     /// no operation still to come reads it.
-    pub fn backward_with<'a>(&self, out: &Act, grad: Tensor, ready: Ready<'a>) -> Result<Grads<'a>> {
-        self.run(out, grad, Some(ready))
-    }
-    fn run<'a>(&self, out: &Act, grad: Tensor, ready: Option<Ready<'a>>) -> Result<Grads<'a>> {
+    pub fn backward_with<'a>(&self, out: &Act, grad: Tensor, ready: Option<Ready<'a>>) -> Result<Grads<'a>> {
         let start = out.node.ok_or_else(|| {
             Error::Numeric("nothing to train: the loss does not depend on any trainable parameter".into())
         })?;
@@ -146,7 +143,11 @@ pub struct Train<'a> {
 impl<'a> Train<'a> {
     /// A pass of step `step` under `seed`; both fix every dropout mask.
     pub fn new(tape: &'a Tape, seed: u64, step: u64) -> Self {
-        Self { tape, seed, step, calls: Cell::new(0) }
+        Self::part(tape, seed, step, 0)
+    }
+    /// Part number `part` of a pass that is done in parts; each has its own masks.
+    pub fn part(tape: &'a Tape, seed: u64, step: u64, part: u64) -> Self {
+        Self { tape, seed, step, calls: Cell::new(part << 32) }
     }
 }
 
@@ -154,17 +155,22 @@ impl<'a> Train<'a> {
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     train: Option<&'a Train<'a>>,
+    record: bool,
     composed: bool,
 }
 
 impl<'a> Pass<'a> {
     /// No gradient, no dropout.
     pub fn eval() -> Pass<'static> {
-        Pass { train: None, composed: false }
+        Pass { train: None, record: false, composed: false }
     }
     /// Records on the tape of `train`, with dropout.
     pub fn train(train: &'a Train<'a>) -> Self {
-        Pass { train: Some(train), composed: false }
+        Pass { train: Some(train), record: true, composed: false }
+    }
+    /// With the dropout masks of `train`, but without recording: the values a recorded pass will have.
+    pub fn rehearse(train: &'a Train<'a>) -> Self {
+        Pass { record: false, ..Self::train(train) }
     }
     /// The same pass through candle's operations even on a CPU (the path other devices take).
     pub fn composed(self) -> Self {
@@ -186,7 +192,7 @@ impl<'a> Pass<'a> {
     }
     /// Whether an operation over inputs of which some are `tracked` has to record itself.
     pub fn records(&self, tracked: bool) -> bool {
-        self.train.is_some() && tracked
+        self.record && tracked
     }
     /// Whether an operation has to record itself; if so its `weights` wait for the gradient it will add, and the
     /// backward has to end with [`Grads::done`] of the same.

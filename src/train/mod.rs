@@ -6,6 +6,7 @@ pub mod optimizer;
 pub mod schedule;
 pub mod tensorboard;
 mod trainer;
+pub mod two_pass;
 
 pub use events::{Event, Observer};
 pub use trainer::{Job, Outcome, forward, run};

@@ -4,6 +4,7 @@ use super::checkpoint::{self, Cursor};
 use super::events::{Event, Observer};
 use super::optimizer::AdamW;
 use super::schedule;
+use super::two_pass::{self, Step};
 use crate::batch::{Batch, Epoch};
 use crate::config::Config;
 use crate::data::Split;
@@ -210,27 +211,34 @@ fn backward(
     step: u64,
     ready: Option<Ready>,
 ) -> Result<f64> {
-    let tape = Tape::new();
-    let train = Train::new(&tape, job.config.seed, pass_number);
-    let pass = Pass::train(&train);
-    let loss = forward(job.model, job.features, objective, batch, &pass)?;
-    let value = f64::from(loss.value().to_scalar::<f32>()?);
-    if !value.is_finite() {
-        return Err(Error::Numeric(format!(
-            "step {}: the loss is {value}; lower train.lr, or set train.clip",
-            step + 1
-        )));
-    }
-    let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
-    match ready {
-        None => tape.backward_from(&loss, one).map(drop),
-        Some(ready) => tape.backward_with(&loss, one, ready).map(drop),
-    }
-    .map_err(|e| match e {
+    let seed = job.config.seed;
+    let most = job.config.train.encode_items;
+    let run = || {
+        if most > 0 && batch.items.len() > most {
+            let s = Step { model: job.model, features: job.features, objective, seed, pass: pass_number };
+            return two_pass::backward(&s, batch, most, scale, ready);
+        }
+        let tape = Tape::new();
+        let train = Train::new(&tape, seed, pass_number);
+        let loss = forward(job.model, job.features, objective, batch, &Pass::train(&train))?;
+        let value = check_loss(&loss)?;
+        let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
+        tape.backward_with(&loss, one, ready)?;
+        Ok(value)
+    };
+    run().map_err(|e| match e {
         Error::Numeric(_) => in_step(step, e),
         e => e,
-    })?;
-    Ok(value)
+    })
+}
+
+/// The value of a loss, if it is a number.
+pub(super) fn check_loss(loss: &Act) -> Result<f64> {
+    let value = f64::from(loss.value().to_scalar::<f32>()?);
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(Error::Numeric(format!("the loss is {value}; lower train.lr, or set train.clip")))
 }
 
 /// The loss of a batch.

@@ -100,9 +100,10 @@ fn a_stopped_run_resumes_bit_for_bit() {
 fn stepping_inside_the_backward_changes_no_bit() {
     let tmp = tempfile::tempdir().unwrap();
     let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
-    for kind in [ItemKind::Text, ItemKind::Id] {
-        let name = |n: &str| tmp.path().join(format!("{kind:?}-{n}"));
+    for (kind, parts) in [(ItemKind::Text, 0), (ItemKind::Id, 0), (ItemKind::Text, 7)] {
+        let name = |n: &str| tmp.path().join(format!("{kind:?}-{parts}-{n}"));
         let mut c = small_config(kind, &bert);
+        c.train.encode_items = parts;
         c.train.clip = 0.0;
         let inside = train(&c, &name("inside"), Mode::New, None).unwrap();
         c.train.clip = 1e9;
@@ -114,6 +115,67 @@ fn stepping_inside_the_backward_changes_no_bit() {
         train(&c, &name("stopped"), Mode::New, Some(5)).unwrap_err();
         train(&c, &name("stopped"), Mode::Resume, None).unwrap();
         assert_eq!(weights(&name("inside").join("last/model")), weights(&name("stopped").join("last/model")));
+    }
+}
+
+/// A batch encoded in parts has the gradient it has as a whole; with dropout, that of its own masks.
+#[test]
+fn two_passes_give_the_gradient_of_one() {
+    use morec::batch::Epoch;
+    use morec::nn::{Pass, Tape, Train};
+    use morec::train::two_pass::{self, Step};
+    let tmp = tempfile::tempdir().unwrap();
+    for dropout in [0.0, 0.2] {
+        let bert = tiny_bert(&tmp.path().join(format!("bert-{dropout}")), dropout);
+        let mut c = small_config(ItemKind::Text, &bert);
+        c.user.dropout = dropout;
+        let p = prepared("source", &c);
+        let folder = Some(morec::item::text::TextFolder::open(&bert, false).unwrap());
+        let blueprint = morec::model::Blueprint { config: c.clone(), count: p.item_ids.len(), folder };
+        let all = experiment::plan_of(&c, None, p.item_ids.len()).unwrap();
+        let model = blueprint.build(&Device::Cpu, &all.actions(), None).unwrap();
+        let features = model.features(&p.texts).unwrap();
+        let objective = morec::objective::build(&c.objective, &p.split);
+        let batch = Epoch::new(&p.split, 1, 0, 16, c.user.max_len).batch(0);
+        assert!(batch.items.len() > 21, "three parts at least");
+        let step = Step { model: &model, features: &features, objective: objective.as_ref(), seed: 3, pass: 5 };
+        let in_parts = || {
+            model.params.clear_grads();
+            two_pass::backward(&step, &batch, 7, 1.0, None).unwrap()
+        };
+        let grads =
+            || model.params.trainable().map(|p| (p.name().to_string(), p.grad().dense().to_vec())).collect::<Vec<_>>();
+        let loss = in_parts();
+        let got = grads();
+        if dropout == 0.0 {
+            model.params.clear_grads();
+            let tape = Tape::new();
+            let train = Train::new(&tape, 3, 5);
+            let whole =
+                morec::train::forward(&model, &features, objective.as_ref(), &batch, &Pass::train(&train)).unwrap();
+            tape.backward(&whole, 1.0).unwrap();
+            assert!((f64::from(whole.value().to_scalar::<f32>().unwrap()) - loss).abs() < 1e-5);
+            for ((name, a), (_, b)) in got.iter().zip(grads()) {
+                close(name, a, &b, 1e-5);
+            }
+            continue;
+        }
+        assert_eq!(in_parts(), loss);
+        for name in ["projection.weight", "layer.0.attention.self.value.weight", "w_1.weight"] {
+            let p = model.params.trainable().find(|p| p.name().ends_with(name)).unwrap();
+            let g = &got.iter().find(|(n, _)| n == p.name()).unwrap().1;
+            let norm = g.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let value = p.value().copy().unwrap();
+            let along =
+                Tensor::from_vec(g.iter().map(|v| v / norm).collect::<Vec<_>>(), p.shape(), &Device::Cpu).unwrap();
+            let at = |e: f64| {
+                p.set(&(&value + (&along * e).unwrap()).unwrap()).unwrap();
+                in_parts()
+            };
+            let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
+            p.set(&value).unwrap();
+            assert!((slope / f64::from(norm) - 1.0).abs() < 1e-2, "{name}: {slope} {norm}");
+        }
     }
 }
 
