@@ -122,9 +122,51 @@ impl<'a> Epoch<'a> {
     }
 }
 
+/// Batches made in advance.
+const AHEAD: usize = 2;
+
+impl Epoch<'_> {
+    /// Runs `work` with a function that gives batch `from`, then the next, and so on; another thread makes them while
+    /// `work` computes.
+    pub fn ahead<R>(&self, from: usize, work: impl FnOnce(&mut dyn FnMut() -> Batch) -> R) -> R {
+        std::thread::scope(|scope| {
+            let (give, take) = std::sync::mpsc::sync_channel(AHEAD);
+            scope.spawn(move || (from..self.len()).take_while(|&i| give.send(self.batch(i)).is_ok()).count());
+            let mut at = from;
+            work(&mut || {
+                at += 1;
+                // The other thread ends early only with this one.
+                take.recv().unwrap_or_else(|_| self.batch(at - 1))
+            })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_come_in_order_and_need_not_all_be_taken() {
+        let mut seqs = crate::data::Csr::default();
+        (0..50u32).for_each(|i| seqs.push(&[i, i + 1, i + 2]));
+        let split = Split {
+            kind: crate::config::SplitKind::LeaveOneOut,
+            items: (0..52).collect(),
+            users: (0..50).collect(),
+            seqs,
+            train_len: vec![3; 50],
+            valid: vec![],
+            test: vec![],
+            counts: vec![1; 52],
+        };
+        let epoch = Epoch::new(&split, 1, 0, 4, 2);
+        assert_eq!(epoch.len(), 13);
+        for (from, take) in [(0, 13), (5, 8), (2, 3), (12, 1)] {
+            let got = epoch.ahead(from, |next| (0..take).map(|_| next().items).collect::<Vec<_>>());
+            assert_eq!(got, (from..from + take).map(|i| epoch.batch(i).items).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn a_batch_holds_each_item_once() {

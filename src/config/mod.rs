@@ -321,11 +321,13 @@ pub struct EvalConfig {
     pub ties: Ties,
     /// Items of the user's history are no candidates.
     pub mask_history: bool,
+    /// Megabytes for users' states while ranking; with more users they come in parts, with the same ranks.
+    pub memory_mb: usize,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { ks: vec![5, 10, 20], ties: Ties::Mean, mask_history: true }
+        Self { ks: vec![5, 10, 20], ties: Ties::Mean, mask_history: true, memory_mb: 256 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Vectors of a whole catalogue and of many users, in batches of bounded size.
 
-use super::ranking::{Question, Rank, rank_dense};
+use super::ranking::{Catalogue, Question, Rank};
 use crate::config::{Cache, EvalConfig};
 use crate::data::{Case, Split};
 use crate::error::{Error, Result};
@@ -152,9 +152,17 @@ fn rank_cases(
     watch: Watch,
 ) -> Result<Vec<Rank>> {
     let items = catalogue(model, features, watch)?;
-    let histories: Vec<&[u32]> = cases.iter().map(|c| split.history(c)).collect();
-    let states = states(model, &items, &histories)?;
-    rank_dense(&states, &items, model.item.dim(), &questions(split, cases, config))
+    let d = model.item.dim();
+    let catalogue = Catalogue::new(&items, d)?;
+    // A user's state, and as much again while it is computed.
+    let at_once = (config.memory_mb * 1_000_000 / (8 * d) / USERS * USERS).max(USERS);
+    let mut ranks = Vec::with_capacity(cases.len());
+    for part in cases.chunks(at_once) {
+        let histories: Vec<&[u32]> = part.iter().map(|c| split.history(c)).collect();
+        let states = states(model, &items, &histories)?;
+        ranks.extend(catalogue.rank(&states, &questions(split, part, config))?);
+    }
+    Ok(ranks)
 }
 
 /// The ranking questions of `cases`.

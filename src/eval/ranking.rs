@@ -37,20 +37,46 @@ impl Rank {
     const MISS: Self = Self { above: u32::MAX, equal: 0, equal_before: 0, masked: true };
 }
 
-/// Item vectors in whole tiles.
-struct Catalogue {
-    data: Vec<f32>,
+/// Item vectors in tiles; the last one filled up with zeros, all others where they are.
+pub struct Catalogue<'a> {
+    data: &'a [f32],
+    last: Vec<f32>,
     count: usize,
     dim: usize,
 }
 
-impl Catalogue {
-    fn new(items: &[f32], dim: usize) -> Result<Self> {
+impl<'a> Catalogue<'a> {
+    /// Of (items, dim) vectors; one that is not finite is an error.
+    pub fn new(items: &'a [f32], dim: usize) -> Result<Self> {
+        if dim == 0 || !items.len().is_multiple_of(dim) {
+            return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
+        }
         finite(items, dim, "item")?;
         let count = items.len() / dim;
-        let mut data = items.to_vec();
-        data.resize(count.div_ceil(ITEMS) * ITEMS * dim, 0.0);
-        Ok(Self { data, count, dim })
+        let mut last = items[count / ITEMS * ITEMS * dim..].to_vec();
+        last.resize(ITEMS * dim, 0.0);
+        Ok(Self { data: items, last, count, dim })
+    }
+    /// The tile that begins with item `from`.
+    fn tile(&self, from: usize) -> &[f32] {
+        if from + ITEMS <= self.count { &self.data[from * self.dim..(from + ITEMS) * self.dim] } else { &self.last }
+    }
+    /// Ranks targets by the inner product of user states (questions, d) and the items. Beside its input it needs one
+    /// tile of scores a thread.
+    pub fn rank(&self, states: &[f32], questions: &[Question]) -> Result<Vec<Rank>> {
+        if states.len() != questions.len() * self.dim {
+            return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
+        }
+        finite(states, self.dim, "user")?;
+        if let Some(q) = questions.iter().find(|q| q.target as usize >= self.count) {
+            return Err(Error::Numeric(format!("ranking: target {} of {} items", q.target, self.count)));
+        }
+        let blocks: Vec<Vec<Rank>> = questions
+            .par_chunks(USERS)
+            .zip(states.par_chunks(USERS * self.dim))
+            .map(|(q, s)| rank_block(self, s, q))
+            .collect::<Result<_>>()?;
+        Ok(blocks.into_iter().flatten().collect())
     }
 }
 
@@ -68,20 +94,7 @@ fn finite(rows: &[f32], dim: usize, what: &str) -> Result<()> {
 
 /// Ranks targets by the inner product of user states (questions, d) and item vectors (items, d).
 pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, questions: &[Question]) -> Result<Vec<Rank>> {
-    if states.len() != questions.len() * dim || !items.len().is_multiple_of(dim) {
-        return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
-    }
-    finite(states, dim, "user")?;
-    let catalogue = Catalogue::new(items, dim)?;
-    if let Some(q) = questions.iter().find(|q| q.target as usize >= catalogue.count) {
-        return Err(Error::Numeric(format!("ranking: target {} of {} items", q.target, catalogue.count)));
-    }
-    let blocks: Vec<Vec<Rank>> = questions
-        .par_chunks(USERS)
-        .zip(states.par_chunks(USERS * dim))
-        .map(|(q, s)| rank_block(&catalogue, s, q))
-        .collect::<Result<_>>()?;
-    Ok(blocks.into_iter().flatten().collect())
+    Catalogue::new(items, dim)?.rank(states, questions)
 }
 
 fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<Vec<Rank>> {
@@ -113,7 +126,7 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<V
         questions.iter().map(|_| Rank { above: 0, equal: 0, equal_before: 0, masked: false }).collect();
     for from in (0..c.count).step_by(ITEMS) {
         let n = ITEMS.min(c.count - from);
-        tile(&c.data[from * d..(from + ITEMS) * d], &mut scores);
+        tile(c.tile(from), &mut scores);
         for (i, q) in questions.iter().enumerate() {
             let row = &mut scores[i * ITEMS..i * ITEMS + n];
             let m = &masks[i];

@@ -73,65 +73,67 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
     let total_steps = epoch_steps * c.epochs as u64;
     tell(observers, Event::Start { total_steps, epoch_steps, step: at.step })?;
     while at.epoch < c.epochs && at.ended.is_none() {
-        let order = order(at.epoch);
-        while at.batch < batches {
-            let started = Instant::now();
-            let group = at.batch..(at.batch + c.accumulate).min(batches);
-            let scale = 1.0 / group.len() as f64;
-            let (mut loss, mut items) = (0.0, 0);
-            let factor = schedule::factor(c, at.step, total_steps);
-            let lr = |p: &Param| factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr });
-            job.model.params.clear_grads();
-            let norm = if c.clip == 0.0 && group.len() == 1 {
-                // Nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete,
-                // and gives the memory back.
-                let batch = order.batch(at.batch);
-                items += batch.items.len();
-                optimizer.begin();
-                let mut squares = 0.0;
-                let mut step = |p: &Weight| {
-                    squares += optimizer.apply(p, lr(p), c.weight_decay, 1.0)?;
-                    p.release_grad();
-                    Ok(())
-                };
-                loss += backward(job, objective.as_ref(), &batch, at.passes, 1.0, at.step, Some(&mut step))?;
-                at.passes += 1;
-                guard(job.model, at.step)?;
-                squares.sqrt()
-            } else {
-                for b in group.clone() {
-                    let batch = order.batch(b);
+        order(at.epoch).ahead(at.batch, |next| -> Result<()> {
+            while at.batch < batches {
+                let started = Instant::now();
+                let group = at.batch..(at.batch + c.accumulate).min(batches);
+                let scale = 1.0 / group.len() as f64;
+                let (mut loss, mut items) = (0.0, 0);
+                let factor = schedule::factor(c, at.step, total_steps);
+                let lr = |p: &Param| factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr });
+                job.model.params.clear_grads();
+                let norm = if c.clip == 0.0 && group.len() == 1 {
+                    // Nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete,
+                    // and gives the memory back.
+                    let batch = next();
                     items += batch.items.len();
-                    loss += backward(job, objective.as_ref(), &batch, at.passes, scale, at.step, None)? * scale;
+                    optimizer.begin();
+                    let mut squares = 0.0;
+                    let mut step = |p: &Weight| {
+                        squares += optimizer.apply(p, lr(p), c.weight_decay, 1.0)?;
+                        p.release_grad();
+                        Ok(())
+                    };
+                    loss += backward(job, objective.as_ref(), &batch, at.passes, 1.0, at.step, Some(&mut step))?;
                     at.passes += 1;
+                    guard(job.model, at.step)?;
+                    squares.sqrt()
+                } else {
+                    for _ in group.clone() {
+                        let batch = next();
+                        items += batch.items.len();
+                        loss += backward(job, objective.as_ref(), &batch, at.passes, scale, at.step, None)? * scale;
+                        at.passes += 1;
+                    }
+                    guard(job.model, at.step)?;
+                    let norm = AdamW::norm(&job.model.params).map_err(|e| in_step(at.step, e))?;
+                    let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+                    optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
+                    norm
+                };
+                at.batch = group.end;
+                at.step += 1;
+                at.loss_sum += loss * group.len() as f64;
+                let seconds = started.elapsed().as_secs_f64();
+                at.epoch_seconds += seconds;
+                tell(
+                    observers,
+                    Event::Step {
+                        step: at.step,
+                        epoch: at.epoch,
+                        loss,
+                        grad_norm: norm,
+                        lr_factor: factor,
+                        items,
+                        seconds,
+                    },
+                )?;
+                if c.checkpoint_steps > 0 && at.step.is_multiple_of(c.checkpoint_steps as u64) && at.batch < batches {
+                    save(&at, &optimizer)?;
                 }
-                guard(job.model, at.step)?;
-                let norm = AdamW::norm(&job.model.params).map_err(|e| in_step(at.step, e))?;
-                let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-                optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
-                norm
-            };
-            at.batch = group.end;
-            at.step += 1;
-            at.loss_sum += loss * group.len() as f64;
-            let seconds = started.elapsed().as_secs_f64();
-            at.epoch_seconds += seconds;
-            tell(
-                observers,
-                Event::Step {
-                    step: at.step,
-                    epoch: at.epoch,
-                    loss,
-                    grad_norm: norm,
-                    lr_factor: factor,
-                    items,
-                    seconds,
-                },
-            )?;
-            if c.checkpoint_steps > 0 && at.step.is_multiple_of(c.checkpoint_steps as u64) && at.batch < batches {
-                save(&at, &optimizer)?;
             }
-        }
+            Ok(())
+        })?;
         let (train_loss, epoch_seconds, epoch) = (at.loss_sum / batches as f64, at.epoch_seconds, at.epoch);
         at = Cursor { epoch: at.epoch + 1, batch: 0, loss_sum: 0.0, epoch_seconds: 0.0, ..at };
         if at.epoch.is_multiple_of(c.eval_every) || at.epoch == c.epochs {
