@@ -101,7 +101,8 @@ fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
         }
         ItemKind::Text => {
             let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
-            (data.items.ids, model.features(&data.items.text)?)
+            let features = model.features_of(data.dir.as_deref(), &data.items.text)?;
+            (data.items.ids, features)
         }
     };
     let key = features.tokens.as_ref().map(Tokens::digest).unwrap_or_default();

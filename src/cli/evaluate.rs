@@ -70,7 +70,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         let prepared = open_part(&own, args.part)?;
         check_items(m, &prepared)?;
         let model = m.build(&pick_device(&own.device)?)?;
-        let features = model.features(&prepared.texts)?;
+        let features = model.features_of(prepared.data.dir.as_deref(), &prepared.texts)?;
         let cases = &prepared.split.test;
         let name = experiment::protocol(&own, part_name(args.part));
         let (test, ranks) =

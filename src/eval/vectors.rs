@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::nn::weights::Precision;
+use crate::nn::weights::{Precision, header};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use half::f16;
@@ -151,17 +151,12 @@ impl Export<'_> {
         })
     }
     fn safetensors(&self, parts: &Path) -> Result<()> {
-        let bytes = self.ids.len() * self.width * self.precision.bytes();
-        let mut header = serde_json::json!({
-            "vectors": {"dtype": self.precision.label(), "shape": [self.ids.len(), self.width], "data_offsets": [0, bytes]}
-        })
-        .to_string();
-        header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+        let shape = [self.ids.len(), self.width];
+        let header = header(&[("vectors", self.precision.label(), &shape, self.precision.bytes())]);
         fsio::write_json(&ids_file(self.out), &self.ids)?;
         fsio::write_atomic(self.out, |w| {
             let io = |e| Error::io(self.out)(e);
-            w.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-            w.write_all(header.as_bytes()).map_err(io)?;
+            w.write_all(&header).map_err(io)?;
             self.each(parts, |_, rows| {
                 let bytes: Vec<u8> = match self.precision {
                     Precision::F32 => rows.iter().flat_map(|v| v.to_le_bytes()).collect(),

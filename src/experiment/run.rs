@@ -141,7 +141,7 @@ pub fn execute(
     let inputs = run_folder::inputs(prepared, source, blueprint.folder.as_ref())?;
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
-    let mut features = blueprint.features(&prepared.texts)?;
+    let mut features = blueprint.features_of(prepared.data.dir.as_deref(), &prepared.texts)?;
     encode::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
 
     let mut seen = Summary::new(started);

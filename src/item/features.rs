@@ -54,6 +54,21 @@ impl Tokens {
         }
         out
     }
+    /// From all ids and the length of each text; nothing where these do not fit.
+    pub fn from_parts(ids: Vec<u32>, lengths: &[u32]) -> Option<Self> {
+        let mut at = 0;
+        let offsets: Vec<usize> = std::iter::once(0)
+            .chain(lengths.iter().map(|&l| {
+                at += l as usize;
+                at
+            }))
+            .collect();
+        (at == ids.len()).then_some(Self { offsets, ids })
+    }
+    /// Ids of all texts, one after the other.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
     /// Number of texts.
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)

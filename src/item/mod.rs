@@ -4,6 +4,7 @@ pub mod features;
 pub mod id;
 pub mod prefix;
 pub mod text;
+pub mod token_cache;
 
 pub use features::{Features, Tokens};
 pub use id::IdEncoder;

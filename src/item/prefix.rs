@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::nn::Segments;
-use crate::nn::weights::Precision;
+use crate::nn::weights::{Precision, header};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Write;
@@ -111,7 +111,7 @@ impl Recipe<'_> {
     pub fn in_file(&self, path: &Path, precision: Precision, cost: &dyn Fn(usize) -> usize) -> Result<Prefix> {
         let offsets = self.offsets();
         let total = offsets[self.count];
-        let header = self.header(total, precision);
+        let header = header(&[("prefix", precision.label(), &[total, self.width], precision.bytes())]);
         if let Some(values) = open(path, &header, total * self.width * precision.bytes(), precision) {
             (self.watch)(self.count, self.count);
             return Ok(self.finish(offsets, values));
@@ -135,15 +135,6 @@ impl Recipe<'_> {
         let values = open(path, &header, total * self.width * precision.bytes(), precision)
             .ok_or_else(|| Error::model(path, "just written, but not readable; is the disk full?"))?;
         Ok(self.finish(offsets, values))
-    }
-    fn header(&self, rows: usize, precision: Precision) -> Vec<u8> {
-        let bytes = rows * self.width * precision.bytes();
-        let mut text = serde_json::json!({
-            "prefix": {"dtype": precision.label(), "shape": [rows, self.width], "data_offsets": [0, bytes]}
-        })
-        .to_string();
-        text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
-        [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
     }
     fn finish(&self, offsets: Vec<usize>, values: Values) -> Prefix {
         Prefix { depth: self.depth, width: self.width, offsets: Arc::new(offsets), values: Arc::new(values) }

@@ -3,11 +3,12 @@
 use crate::config::{Config, ItemKind, UserKind};
 use crate::error::{Error, Result};
 use crate::item::text::TextFolder;
-use crate::item::{Features, IdEncoder, ItemEncoder, TextEncoder, Tokens};
+use crate::item::{Features, IdEncoder, ItemEncoder, TextEncoder, token_cache};
 use crate::nn::weights::Weights;
 use crate::nn::{Params, Resolved, Scope, Spec};
 use crate::user::{SasRec, UserEncoder};
 use candle_core::Device;
+use std::path::Path;
 
 /// Everything a model is built from, before any parameter exists.
 #[derive(Clone)]
@@ -48,14 +49,24 @@ impl Blueprint {
     }
     /// Content of the items with these texts, as this model reads it.
     pub fn features(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
-        features(&self.config, self.folder.as_ref(), texts)
+        self.features_of(None, texts)
+    }
+    /// The same; tokens are kept in the data set's folder, or read from there.
+    pub fn features_of(&self, data: Option<&Path>, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
+        features(&self.config, self.folder.as_ref(), data, texts)
     }
 }
 
-fn features(config: &Config, folder: Option<&TextFolder>, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
+fn features(
+    config: &Config,
+    folder: Option<&TextFolder>,
+    data: Option<&Path>,
+    texts: &[impl AsRef<str> + Sync],
+) -> Result<Features> {
     let tokens = match folder {
         Some(f) if config.item.kind == ItemKind::Text => {
-            Some(Tokens::new(&f.tokenizer, texts, config.item.max_tokens, config.item.lower_case)?)
+            let c = &config.item;
+            Some(token_cache::tokens(data, &f.tokenizer, &f.tokenizer_json, texts, c.max_tokens, c.lower_case)?)
         }
         _ => None,
     };
@@ -81,7 +92,11 @@ pub struct Recommender {
 impl Recommender {
     /// Content of the items with these texts, as this model reads it.
     pub fn features(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
-        features(&self.config, self.folder.as_ref(), texts)
+        self.features_of(None, texts)
+    }
+    /// The same; tokens are kept in the data set's folder, or read from there.
+    pub fn features_of(&self, data: Option<&Path>, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
+        features(&self.config, self.folder.as_ref(), data, texts)
     }
 }
 

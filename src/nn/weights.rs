@@ -147,6 +147,20 @@ impl Weights {
     }
 }
 
+/// The first bytes of a safetensors file with these tensors: name, type, shape, bytes of an element. Their elements
+/// follow in order.
+pub fn header(tensors: &[(&str, &str, &[usize], usize)]) -> Vec<u8> {
+    let (mut all, mut at) = (serde_json::Map::new(), 0);
+    for (name, dtype, shape, bytes) in tensors {
+        let end = at + bytes * shape.iter().product::<usize>();
+        all.insert((*name).into(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]}));
+        at = end;
+    }
+    let mut text = serde_json::Value::Object(all).to_string();
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
 /// Writes named f32 arrays as one safetensors file, atomically, with string metadata.
 pub fn save(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], meta: BTreeMap<String, String>) -> Result<()> {
     let entries: Vec<Named> = tensors.iter().map(|(n, s, _)| (n.clone(), s.clone())).collect();

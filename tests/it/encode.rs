@@ -99,6 +99,41 @@ fn an_export_resumes_and_knows_what_it_resumes() {
     }
 }
 
+/// Tokens are kept, found again, and made again where the file is damaged or the texts are others.
+#[test]
+fn tokens_are_kept_beside_the_data() {
+    use morec::item::{Tokens, text::TextFolder, token_cache::tokens};
+    let tmp = tempfile::tempdir().unwrap();
+    let f = TextFolder::open(&shared("models/bert-tiny-splade"), false).unwrap();
+    let texts = ["Guitar strap", "", "A Fender Stratocaster, used"];
+    let all = |t: &Tokens| (0..t.len()).map(|i| t.row(i).to_vec()).collect::<Vec<_>>();
+    let get = |texts: &[&str], max: usize| {
+        tokens(Some(tmp.path()), &f.tokenizer, &f.tokenizer_json, texts, max, true).unwrap()
+    };
+    let files = || {
+        let dir = std::fs::read_dir(tmp.path().join(".cache")).unwrap();
+        dir.map(|e| e.unwrap().path()).collect::<Vec<_>>()
+    };
+    let want = all(&Tokens::new(&f.tokenizer, &texts, 6, true).unwrap());
+    assert_eq!(all(&get(&texts, 6)), want);
+    // What is read is the file: ids changed in it are seen.
+    let file = files().remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    let mut other = whole.clone();
+    let at = other.len() - 4 * 3 - 4 * want.iter().map(Vec::len).sum::<usize>();
+    other[at] ^= 1;
+    std::fs::write(&file, &other).unwrap();
+    assert_eq!(get(&texts, 6).row(0)[0], want[0][0] ^ 1);
+    for bad in [&whole[..whole.len() - 4], b"", b"not a file"] {
+        std::fs::write(&file, bad).unwrap();
+        assert_eq!(all(&get(&texts, 6)), want);
+    }
+    assert_eq!(files().len(), 1);
+    assert_eq!(get(&texts[..2], 6).len(), 2);
+    assert!(get(&texts, 4).row(2).len() <= 4);
+    assert_eq!(files().len(), 3);
+}
+
 #[test]
 fn the_command_encodes_with_runs_and_encoders() {
     let tmp = tempfile::tempdir().unwrap();
