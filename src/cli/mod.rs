@@ -56,7 +56,9 @@ enum Command {
 /// Those of the verb.
 pub fn run() -> Result<()> {
     keep_memory();
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    crate::nn::blas::check()?;
+    match cli.command {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Data(args) => data::run(args),
         Command::Train(args) => train::run(args),

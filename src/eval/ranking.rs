@@ -43,6 +43,7 @@ pub struct Catalogue<'a> {
     last: Vec<f32>,
     count: usize,
     dim: usize,
+    largest: f32,
 }
 
 impl<'a> Catalogue<'a> {
@@ -51,11 +52,11 @@ impl<'a> Catalogue<'a> {
         if dim == 0 || !items.len().is_multiple_of(dim) {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
         }
-        finite(items, dim, "item")?;
+        let largest = finite(items, dim, "item")?;
         let count = items.len() / dim;
         let mut last = items[count / ITEMS * ITEMS * dim..].to_vec();
         last.resize(ITEMS * dim, 0.0);
-        Ok(Self { data: items, last, count, dim })
+        Ok(Self { data: items, last, count, dim, largest })
     }
     /// The tile that begins with item `from`.
     fn tile(&self, from: usize) -> &[f32] {
@@ -67,7 +68,10 @@ impl<'a> Catalogue<'a> {
         if states.len() != questions.len() * self.dim {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
         }
-        finite(states, self.dim, "user")?;
+        let largest = finite(states, self.dim, "user")?;
+        if f64::from(largest) * f64::from(self.largest) * self.dim as f64 >= f64::from(f32::MAX) {
+            return Err(Error::Numeric("ranking: products of the vectors overflow; the model is not usable".into()));
+        }
         if let Some(q) = questions.iter().find(|q| q.target as usize >= self.count) {
             return Err(Error::Numeric(format!("ranking: target {} of {} items", q.target, self.count)));
         }
@@ -75,15 +79,15 @@ impl<'a> Catalogue<'a> {
             .par_chunks(USERS)
             .zip(states.par_chunks(USERS * self.dim))
             .map(|(q, s)| rank_block(self, s, q))
-            .collect::<Result<_>>()?;
+            .collect();
         Ok(blocks.into_iter().flatten().collect())
     }
 }
 
-/// Refuses NaN and infinities, naming the row.
-fn finite(rows: &[f32], dim: usize, what: &str) -> Result<()> {
+/// The largest magnitude; NaN and infinities are refused, naming the row.
+fn finite(rows: &[f32], dim: usize, what: &str) -> Result<f32> {
     match rows.iter().position(|v| !v.is_finite()) {
-        None => Ok(()),
+        None => Ok(rows.iter().fold(0f32, |m, v| m.max(v.abs()))),
         Some(i) => Err(Error::Numeric(format!(
             "{what} vector {} holds {}: the model is not usable; train it again with a smaller learning rate or clipping",
             i / dim,
@@ -97,7 +101,7 @@ pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, questions: &[Questi
     Catalogue::new(items, dim)?.rank(states, questions)
 }
 
-fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<Vec<Rank>> {
+fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Vec<Rank> {
     let d = c.dim;
     let mut users = states.to_vec();
     users.resize(USERS * d, 0.0);
@@ -139,10 +143,7 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<V
             if own < n && row[own] != f32::NEG_INFINITY {
                 row[own] = at_target[i];
             }
-            let (above, equal, nan) = count_above(row, at_target[i]);
-            if nan > 0 || at_target[i].is_nan() {
-                return Err(Error::Numeric("ranking: a score is NaN (the vectors' products overflow)".into()));
-            }
+            let (above, equal) = count_above(row, at_target[i]);
             ranks[i].above += above;
             ranks[i].equal += equal;
             let before = (q.target as usize).saturating_sub(from).min(n);
@@ -158,7 +159,7 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Result<V
             r.equal = r.equal.saturating_sub(1); // the target itself
         }
     }
-    Ok(ranks)
+    ranks
 }
 
 /// Ranks one target by explicit scores (baselines without vectors).

@@ -1,5 +1,8 @@
-//! The one seam to matrix multiplication: pure-Rust `gemm` (AVX-512 where the machine has it).
+//! The one seam to matrix multiplication: pure-Rust `gemm` (AVX-512 where the machine has it), or the library that
+//! [`blas`] has opened.
 
+use super::blas;
+use super::host::Shared;
 use gemm::Parallelism;
 
 /// A row-major matrix operand: elements, row length in memory, and whether it is used transposed.
@@ -64,6 +67,11 @@ pub unsafe fn sgemm_at(
     threads: bool,
 ) {
     assert!(a.covers(m, k) && b.covers(k, n), "gemm: an operand is too small for ({m},{k})·({k},{n})");
+    if let Some(lib) = blas::library().filter(|_| m > 0 && n > 0 && k > 0) {
+        // SAFETY: operands cover their shapes (checked above); c by contract.
+        unsafe { through(lib, m, n, k, alpha, a, b, beta, c, ldc, threads) };
+        return;
+    }
     let (ars, acs) = a.strides();
     let (brs, bcs) = b.strides();
     let many = threads && m * n * k >= 48 * 48 * 48;
@@ -92,6 +100,94 @@ pub unsafe fn sgemm_at(
             par,
         );
     }
+}
+
+/// Through a library that works on one thread: rows or columns of c are dealt out to ours.
+unsafe fn through(
+    lib: &blas::Library,
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: f32,
+    a: Mat,
+    b: Mat,
+    beta: f32,
+    c: *mut f32,
+    ldc: usize,
+    threads: bool,
+) {
+    // Row-major c = a·b is column-major cᵀ = bᵀ·aᵀ: the operands change places, and what is stored as used is plain.
+    let call = |m: usize, n: usize, a: &[f32], b: &[f32], lda: usize, ldb: usize, ta: bool, tb: bool, c: *mut f32| {
+        let letter = |t: bool| if t { b'T' } else { b'N' };
+        let sizes = [m, n, k, lda.max(1), ldb.max(1), ldc].map(|v| v as i64);
+        // SAFETY: operands and c hold their shapes, by this function's contract.
+        unsafe {
+            (lib.sgemm)(
+                &letter(tb),
+                &letter(ta),
+                &sizes[1],
+                &sizes[0],
+                &sizes[2],
+                &alpha,
+                b.as_ptr(),
+                &sizes[4],
+                a.as_ptr(),
+                &sizes[3],
+                &beta,
+                c,
+                &sizes[5],
+            )
+        }
+    };
+    let pieces = if threads && m * n * k >= 64 * 64 * 64 { rayon::current_num_threads() } else { 1 };
+    let by_rows = m >= n;
+    let step = (if by_rows { m } else { n }).div_ceil(pieces).next_multiple_of(16);
+    let whole = if by_rows { m } else { n };
+    // SAFETY: the pieces of c are disjoint.
+    let out = unsafe { Shared::new(std::slice::from_raw_parts_mut(c, (m - 1) * ldc + n)) };
+    rayon::scope(|scope| {
+        for from in (0..whole).step_by(step) {
+            let size = step.min(whole - from);
+            let work = move || {
+                let (rows, cols) = if by_rows { (size, n) } else { (m, size) };
+                let of = |x: &Mat<'_>, along: bool, transposed: bool| match (along, transposed) {
+                    (false, _) => 0,
+                    (true, true) => from,
+                    (true, false) => from * x.ld,
+                };
+                let at = &a.data[of(&a, by_rows, a.transposed)..];
+                let bt = &b.data[of(&b, !by_rows, !b.transposed)..];
+                // SAFETY: within c.
+                let c = unsafe { out.at(if by_rows { from * ldc } else { from }) };
+                call(rows, cols, at, bt, a.ld, b.ld, a.transposed, b.transposed, c);
+            };
+            if pieces == 1 { work() } else { scope.spawn(move |_| work()) }
+        }
+    });
+}
+
+/// What does the products, and how: for people.
+pub fn describe() -> String {
+    match blas::name() {
+        Some(name) => name.to_string(),
+        None => format!("gemm (pure Rust), {}", kernels()),
+    }
+}
+
+fn kernels() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! has {
+            ($($name:tt)*) => { [$(std::arch::is_x86_feature_detected!($name)),*].iter().all(|x| *x) };
+        }
+        if has!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl") {
+            return "AVX-512 kernels (x86-v4)";
+        }
+        if has!("avx2" "fma") {
+            return "AVX2 + FMA kernels (x86-v4 is compiled in, this processor lacks AVX-512)";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "NEON kernels" } else { "portable kernels" }
 }
 
 #[cfg(test)]

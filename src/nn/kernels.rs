@@ -324,11 +324,11 @@ simd! {
 }
 
 simd! {
-    /// How many scores are greater than `target`, how many equal it, how many are no number.
-    pub fn count_above(scores: &[f32], target: f32) -> (u32, u32, u32) {
-        let (mut above, mut equal, mut nan) = (0u32, 0u32, 0u32);
-        for &s in scores { above += u32::from(s > target); equal += u32::from(s == target); nan += u32::from(s.is_nan()); }
-        (above, equal, nan)
+    /// How many scores are greater than `target`, and how many equal it.
+    pub fn count_above(scores: &[f32], target: f32) -> (u32, u32) {
+        let (mut above, mut equal) = (0u32, 0u32);
+        for &s in scores { above += u32::from(s > target); equal += u32::from(s == target); }
+        (above, equal)
     }
 }
 

@@ -56,6 +56,13 @@ fn import(args: &[&str], files: &[(&str, PathBuf)], out: &Path) {
     ok(c.arg("--out").arg(out));
 }
 
+#[test]
+fn a_matrix_library_that_cannot_be_had_is_an_error_and_ours_can_be_asked_for() {
+    let told = fails(morec().env("MOREC_BLAS", "/nonexistent/libblas.so").arg("settings"), 2);
+    assert!(told.contains("MOREC_BLAS") && told.contains("/nonexistent/libblas.so"), "{told}");
+    assert!(ok(morec().env("MOREC_BLAS", "rust").arg("doctor")).contains("pure Rust"));
+}
+
 /// REFERENCE: exact answers on ML-100K, leave-one-out, full ranking.
 #[test]
 fn most_popular_and_markov_on_ml100k_are_exact() {
