@@ -12,10 +12,10 @@ use crate::hub::{self, HubOptions};
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::item::{Features, ItemTable, Tokens, features};
 use crate::model::{ModelFolder, pick_device};
-use crate::nn::Pass;
 use crate::nn::host::to_vec;
 use crate::nn::ops::Pooling;
 use crate::nn::weights::Precision;
+use crate::nn::{Pass, lanes};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ enum Pool {
     Cls,
 }
 
-type Compute<'a> = Box<dyn Fn(&[u32]) -> Result<Vec<f32>> + 'a>;
+type Compute<'a> = Box<dyn Fn(&[u32]) -> Result<Vec<f32>> + Sync + 'a>;
 
 /// Runs the verb.
 ///
@@ -157,12 +157,14 @@ fn write(
     // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
     let in_batches = |part: &[u32]| -> Result<Vec<f32>> {
         let mut out = vec![0f32; part.len() * width];
-        for batch in features::batches(part.len(), |i| cost(part[i] as usize)) {
-            let ids: Vec<u32> = batch.iter().map(|&i| part[i as usize]).collect();
-            for (row, &i) in compute(&ids)?.chunks_exact(width).zip(&batch) {
+        let batches = features::batches(part.len(), |i| cost(part[i] as usize));
+        let one = |batch: &Vec<u32>| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
+        lanes::each(&batches, one, |k, rows| {
+            for (row, &i) in rows.chunks_exact(width).zip(&batches[k]) {
                 out[i as usize * width..][..width].copy_from_slice(row);
             }
-        }
+            Ok(())
+        })?;
         Ok(out)
     };
     let identity = format!("morec vectors 1 {width} {:?} {} {identity} {}", precision, args.normalize, digest(ids));

@@ -11,7 +11,7 @@ use crate::item::{Depth, ItemTable, Tokens};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::weights::Precision;
-use crate::nn::{Act, Pass};
+use crate::nn::{Act, Pass, lanes};
 use crate::user::Histories;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,30 +34,33 @@ fn item_batches(features: &Features) -> Vec<Vec<u32>> {
     })
 }
 
-fn fill(features: &Features, watch: Watch, each: impl Fn(&ItemTable) -> Result<Act>) -> Result<(usize, Vec<f32>)> {
-    let (mut out, mut dim, mut done) = (vec![], 0, 0);
-    if features.count == 0 {
-        return Ok((0, out));
-    }
-    for batch in item_batches(features) {
-        let ids = Arc::new(batch);
-        let rows = each(&ItemTable { ids: &ids, features })?;
-        let (_, d) = rows.dims2()?;
-        let rows = to_vec(rows.value())?;
-        dim = d;
-        out.resize(features.count * d, 0f32);
-        for (row, &i) in rows.chunks_exact(d).zip(ids.iter()) {
-            out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
-        }
-        done += ids.len();
-        watch(done, features.count);
-    }
-    Ok((dim, out))
-}
-
 /// (count × d) vectors of all items.
 pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Result<Vec<f32>> {
-    Ok(fill(features, watch, |items| model.item.encode(items, &Pass::eval()))?.1)
+    let d = model.item.dim();
+    let (mut out, mut done) = (vec![0f32; features.count * d], 0);
+    if features.count == 0 {
+        return Ok(out);
+    }
+    let batches = item_batches(features);
+    let one = |ids: &Vec<u32>| {
+        let ids = Arc::new(ids.clone());
+        to_vec(model.item.encode(&ItemTable { ids: &ids, features }, &Pass::eval())?.value())
+    };
+    let take = |k: usize, rows: Vec<f32>| {
+        for (row, &i) in rows.chunks_exact(d).zip(&batches[k]) {
+            out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
+        }
+        done += batches[k].len();
+        watch(done, features.count);
+        Ok(())
+    };
+    if model.device.is_cpu() {
+        lanes::each(&batches, one, take)?;
+    } else {
+        let mut take = take;
+        batches.iter().enumerate().try_for_each(|(k, b)| take(k, one(b)?))?;
+    }
+    Ok(out)
 }
 
 /// Computes what the frozen part of the item encoder makes of each item, once; later passes read it. With a data set's

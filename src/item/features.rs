@@ -100,8 +100,8 @@ impl Tokens {
     }
 }
 
-/// Tokens a batch holds at most (one text may hold more).
-pub const BATCH_TOKENS: usize = 4 * 1024;
+/// Tokens a batch holds at most (one text may hold more); each thread works on a batch of its own.
+pub const BATCH_TOKENS: usize = 2 * 1024;
 /// Items a batch holds at most.
 const BATCH_ITEMS: usize = 4096;
 

@@ -25,7 +25,7 @@ pub struct ItemTable<'a> {
 }
 
 /// Turns items into vectors.
-pub trait ItemEncoder {
+pub trait ItemEncoder: Send + Sync {
     /// Width of the vectors.
     fn dim(&self) -> usize;
     /// (n, d), one row an item of the table.

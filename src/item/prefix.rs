@@ -7,8 +7,9 @@
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::nn::Segments;
+use crate::item::features::BATCH_TOKENS;
 use crate::nn::weights::{Precision, header};
+use crate::nn::{Segments, lanes};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Write;
@@ -56,13 +57,10 @@ pub struct Recipe<'a> {
     /// Number of items.
     pub count: usize,
     /// Rows of some items, one item after the other.
-    pub compute: &'a dyn Fn(&[u32]) -> Result<Vec<f32>>,
+    pub compute: &'a (dyn Fn(&[u32]) -> Result<Vec<f32>> + Sync),
     /// Told (items done, items in all).
     pub watch: &'a dyn Fn(usize, usize),
 }
-
-/// Rows computed at a time.
-const BATCH_ROWS: usize = 4 * 1024;
 
 impl Recipe<'_> {
     fn offsets(&self) -> Vec<usize> {
@@ -76,26 +74,34 @@ impl Recipe<'_> {
     }
     /// Items in order, in batches by what `cost` (tokens) says of each.
     fn each(&self, cost: &dyn Fn(usize) -> usize, mut each: impl FnMut(Vec<f32>) -> Result<()>) -> Result<()> {
-        let mut from = 0;
-        while from < self.count {
-            let (mut to, mut sum) = (from, 0);
-            while to < self.count && (to == from || sum + cost(to) <= BATCH_ROWS) {
-                sum += cost(to);
-                to += 1;
+        let (mut batches, mut batch, mut sum) = (vec![], vec![], 0);
+        for i in 0..self.count {
+            if !batch.is_empty() && sum + cost(i) > BATCH_TOKENS {
+                batches.push(std::mem::take(&mut batch));
+                sum = 0;
             }
-            let ids: Vec<u32> = (from as u32..to as u32).collect();
-            let rows = (self.compute)(&ids)?;
-            if let Some(i) = rows.iter().position(|v| !v.is_finite()) {
-                return Err(Error::Numeric(format!(
-                    "the encoder's output for items {from} to {to} holds {}: its weights are not usable",
-                    rows[i]
-                )));
-            }
-            each(rows)?;
-            from = to;
-            (self.watch)(from, self.count);
+            sum += cost(i);
+            batch.push(i as u32);
         }
-        Ok(())
+        batches.push(batch);
+        let compute = self.compute;
+        lanes::each(
+            &batches,
+            |ids| compute(ids),
+            |k, rows| {
+                let last = batches[k].last().map_or(0, |&i| i as usize + 1);
+                if let Some(i) = rows.iter().position(|v| !v.is_finite()) {
+                    return Err(Error::Numeric(format!(
+                        "the encoder's output for the {} items up to number {last} holds {}: its weights are not usable",
+                        batches[k].len(),
+                        rows[i]
+                    )));
+                }
+                each(rows)?;
+                (self.watch)(last, self.count);
+                Ok(())
+            },
+        )
     }
     /// Computes it into memory. `cost` of an item: its tokens.
     pub fn in_memory(&self, cost: &dyn Fn(usize) -> usize) -> Result<Prefix> {

@@ -10,6 +10,7 @@ pub mod grad_buf;
 pub mod host;
 pub mod init;
 pub mod kernels;
+pub mod lanes;
 pub mod layers;
 pub mod ops;
 pub mod params;

@@ -4,6 +4,7 @@ use super::{Bert, TextFolder, bert};
 use crate::error::Result;
 use crate::item::Tokens;
 use crate::nn::host::to_vec;
+use crate::nn::lanes;
 use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Action, Origin, Params, Pass, Scope, Segments};
 use candle_core::Device;
@@ -52,13 +53,19 @@ impl SentenceEncoder {
         let d = self.width;
         let mut out = vec![0f32; tokens.len() * d];
         let mut done = 0;
-        for batch in crate::item::features::batches(tokens.len(), |i| tokens.row(i).len()) {
-            for (row, &i) in self.some(tokens, &batch)?.chunks_exact(d).zip(&batch) {
-                out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
-            }
-            done += batch.len();
-            watch(done, tokens.len());
-        }
+        let batches = crate::item::features::batches(tokens.len(), |i| tokens.row(i).len());
+        lanes::each(
+            &batches,
+            |batch| self.some(tokens, batch),
+            |k, rows| {
+                for (row, &i) in rows.chunks_exact(d).zip(&batches[k]) {
+                    out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
+                }
+                done += batches[k].len();
+                watch(done, tokens.len());
+                Ok(())
+            },
+        )?;
         Ok(out)
     }
 }
