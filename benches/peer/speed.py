@@ -12,6 +12,8 @@ import resource
 import sys
 import time
 
+from importlib.metadata import version
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -311,7 +313,9 @@ def main():
         out.write(json.dumps(value) + "\n")
         out.flush()
 
-    say({"ready": True})
+    names = ["torch", "transformers"]
+    names += {"encode": ["sentence-transformers"], "encode-onnx": ["onnxruntime"]}.get(spec["kind"], [])
+    say({"ready": True, "versions": {n: version(n) for n in names}})
     for line in sys.stdin:
         if not line.startswith("run "):
             break

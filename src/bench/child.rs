@@ -7,7 +7,7 @@ use serde_json::json;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-/// Speaks JSON lines: a [`Spec`] comes in, `{"ready"}` goes out; `run N` comes in, times and values go out; `end` comes
+/// Speaks JSON lines: a [`Spec`] comes in, `{"ready", "versions"}` goes out; `run N` comes in, times and values go out; `end` comes
 /// in, the peak memory goes out.
 pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
     let mut lines = input.lines();
@@ -17,7 +17,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
     let first = lines.next().transpose().map_err(Error::io("stdin"))?.unwrap_or_default();
     let spec: Spec = serde_json::from_str(&first).map_err(|e| Error::Usage(format!("not a case: {e}")))?;
     let mut case = open(&spec)?;
-    say(json!({"ready": true}))?;
+    say(json!({"ready": true, "versions": {"morec": env!("CARGO_PKG_VERSION")}}))?;
     for line in lines {
         let line = line.map_err(Error::io("stdin"))?;
         let Some(n) = line.strip_prefix("run ").and_then(|n| n.parse::<usize>().ok()) else { break };

@@ -3,6 +3,7 @@
 use super::{Named, Spec};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -49,8 +50,15 @@ pub struct Comparison {
     pub memory_ratio: Option<f64>,
     /// Aims for time and memory.
     pub aim: (f64, Option<f64>),
+    /// Versions of the peer's libraries.
+    pub peer_versions: BTreeMap<String, String>,
     /// Largest relative difference of the values both sides computed in the steps they share.
     pub value_difference: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Hello {
+    versions: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +69,7 @@ struct Answer {
 
 struct Worker {
     name: &'static str,
+    versions: BTreeMap<String, String>,
     child: Child,
     input: ChildStdin,
     output: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -80,9 +89,10 @@ impl Worker {
             return Err(Error::Usage(format!("{name}: no pipe to it")));
         };
         let output = BufReader::new(output).lines();
-        let mut this = Self { name, child, input, output, turns: vec![], seconds: vec![], values: vec![] };
+        let (versions, turns, seconds, values) = Default::default();
+        let mut this = Self { name, versions, child, input, output, turns, seconds, values };
         let spec = serde_json::to_string(spec).map_err(|e| Error::Usage(e.to_string()))?;
-        this.ask::<serde_json::Value>(&spec)?;
+        this.versions = this.ask::<Hello>(&spec)?.versions;
         Ok(this)
     }
     fn ask<T: serde::de::DeserializeOwned>(&mut self, line: &str) -> Result<T> {
@@ -153,6 +163,7 @@ pub fn compare(named: &Named, spec: &Spec, options: &Options, tell: &dyn Fn(usiz
         let both = ours.values.iter().zip(&t.values).filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)));
         both.map(|(a, b)| (a - b).abs() / b.abs().max(1e-9)).reduce(f64::max)
     });
+    let peer_versions = theirs.as_ref().map(|t| t.versions.clone()).unwrap_or_default();
     let morec = ours.end()?;
     let peer = theirs.map(Worker::end).transpose()?;
     let share = |f: &dyn Fn(&Side) -> Option<f64>| Some(f(&morec)? / f(peer.as_ref()?)?);
@@ -163,6 +174,7 @@ pub fn compare(named: &Named, spec: &Spec, options: &Options, tell: &dyn Fn(usiz
         ratio_spread: pairs,
         aim: named.aim,
         value_difference,
+        peer_versions,
         morec,
         peer,
     })

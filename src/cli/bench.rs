@@ -6,6 +6,7 @@ use crate::bench::{self, CASES, Comparison, Named, Options};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -120,6 +121,23 @@ fn speed(args: &SpeedArgs) -> Result<()> {
         program: std::env::current_exe().map_err(Error::io("this program"))?,
         peer: python(args)?.map(|p| (p, script)),
     };
+    let machine = Machine {
+        morec: env!("CARGO_PKG_VERSION"),
+        processor: processor(),
+        threads: options.threads,
+        blas: crate::nn::gemm::describe(),
+        seconds_since_1970: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
+        rounds: options.rounds,
+        dropout: args.dropout,
+    };
+    if !args.json {
+        let Machine { processor, threads, blas, rounds, dropout, .. } = &machine;
+        let text =
+            format!("{processor}, {threads} threads a side, {rounds} turns, dropout {dropout}; products: {blas}\n");
+        output::print(&text)?;
+    }
     let mut results = vec![];
     for case in cases {
         let mut spec = case.spec();
@@ -136,7 +154,33 @@ fn speed(args: &SpeedArgs) -> Result<()> {
         }
         results.push(result);
     }
-    if args.json { output::print_json(&results) } else { Ok(()) }
+    if args.json {
+        return output::print_json(&serde_json::json!({"machine": machine, "cases": results}));
+    }
+    let mut versions = std::collections::BTreeMap::new();
+    results.iter().for_each(|r| versions.extend(r.peer_versions.clone()));
+    let text: Vec<String> = versions.iter().map(|(name, v)| format!("{name} {v}")).collect();
+    if text.is_empty() { Ok(()) } else { output::print(&format!("peer: {}\n", text.join(", "))) }
+}
+
+/// Where and how it was measured.
+#[derive(Debug, Serialize)]
+struct Machine {
+    morec: &'static str,
+    processor: String,
+    threads: usize,
+    blas: String,
+    seconds_since_1970: u64,
+    rounds: usize,
+    dropout: f64,
+}
+
+/// The processor's name, where the system says it.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name =
+        text.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, n)| n.trim().to_string()));
+    name.unwrap_or_else(|| std::env::consts::ARCH.into())
 }
 
 /// A Python that can import torch.

@@ -172,10 +172,46 @@ fn the_bench_runs_alone_and_says_what_is_missing() {
     assert!(text.contains("minilm") && text.contains("rank"));
     let json = ok(morec().args(["bench", "speed", "sasrec-d64-l20", "--no-peer", "--rounds", "1", "--json"]));
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert!(rows[0]["morec"]["seconds"].as_f64().unwrap() > 0.0);
-    assert!(rows[0]["peer"].is_null() && rows[0]["ratio"].is_null());
+    assert!(rows["cases"][0]["morec"]["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(rows["machine"]["rounds"], 1);
+    assert!(rows["cases"][0]["peer"].is_null() && rows["cases"][0]["ratio"].is_null());
     assert!(fails(morec().args(["bench", "speed", "sasrec"]), 2).contains("sasrec-d64-l20"));
     assert!(fails(morec().args(["bench", "speed", "rank", "--python", "/nonexistent"]), 2).contains("torch"));
     let real = ["bench", "speed", "encode", "--no-peer", "--model", "no-such-model"];
     assert!(fails(morec().args(real), 6).contains("no-such-model"));
+}
+
+/// A peer that answers as the script does: turns, ratios, memory and versions are put together; one that dies is named.
+#[cfg(unix)]
+#[test]
+fn the_bench_compares_with_a_peer() {
+    use std::os::unix::fs::PermissionsExt;
+    let tmp = tempfile::tempdir().unwrap();
+    let peer = |name: &str, answer: &str| {
+        let path = tmp.path().join(name);
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = -c ] && exit 0\nread spec\n\
+             echo '{{\"ready\":true,\"versions\":{{\"torch\":\"9.9\"}}}}'\n\
+             while read cmd n; do [ \"$cmd\" = run ] || break; {answer}; done\necho '{{\"peak_memory\":1000000000000}}'\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let bench = |python: &Path| {
+        let mut c = morec();
+        c.args(["bench", "speed", "sasrec-d64-l20", "--rounds", "2", "--threads", "1", "--python"]).arg(python);
+        c
+    };
+    let works = peer("works", "echo '{\"seconds\":[1000.0, 1000.0],\"values\":[null, null]}'");
+    let said: serde_json::Value = serde_json::from_str(&ok(bench(&works).arg("--json"))).unwrap();
+    let case = &said["cases"][0];
+    assert_eq!(case["peer"]["seconds"], 1000.0);
+    let (ratio, ours) = (case["ratio"].as_f64().unwrap(), case["morec"]["seconds"].as_f64().unwrap());
+    assert!((ratio - ours / 1000.0).abs() < 1e-12);
+    let memory = case["memory_ratio"].as_f64().unwrap();
+    assert!(memory > 0.0 && memory < 1e-2, "{memory}");
+    assert_eq!(case["peer_versions"]["torch"], "9.9");
+    assert!(ok(&mut bench(&works)).contains("torch 9.9"));
+    assert!(fails(&mut bench(&peer("dies", "exit 3")), 2).contains("ended early"));
 }
