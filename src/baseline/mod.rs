@@ -1,5 +1,9 @@
 //! Baselines without gradients.
 
+mod neighbours;
+
+pub use neighbours::ItemNeighbours;
+
 use crate::config::EvalConfig;
 use crate::data::{Case, Split};
 use crate::error::Result;

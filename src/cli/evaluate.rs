@@ -23,7 +23,7 @@ pub struct EvaluateArgs {
     /// Which questions
     #[arg(long, value_enum, default_value_t = Part::Test)]
     part: Part,
-    /// Add the rows of most popular and Markov (always, when no run is given)
+    /// Add the rows of most popular, Markov and item-kNN (always, when no run is given)
     #[arg(long)]
     baselines: bool,
     /// Write the ranks of every user to this Parquet file (one run only)

@@ -4,6 +4,7 @@ use crate::error::Result;
 use clap::{Parser, Subcommand};
 
 pub mod bench;
+pub mod compare;
 mod console;
 pub mod data;
 pub mod distill;
@@ -40,6 +41,7 @@ enum Command {
     Train(train::TrainArgs),
     Transfer(transfer::TransferArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Compare(compare::CompareArgs),
     Recommend(recommend::RecommendArgs),
     Encode(encode::EncodeArgs),
     /// Print every setting, its default and its meaning
@@ -64,6 +66,7 @@ pub fn run() -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Transfer(args) => transfer::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Compare(args) => compare::run(&args),
         Command::Recommend(args) => recommend::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Settings => output::print(include_str!("../../configs/reference.toml")),

@@ -29,7 +29,7 @@ pub struct TransferArgs {
     settings: Settings,
     #[command(flatten)]
     run: RunArgs,
-    /// Add the rows of most popular and Markov
+    /// Add the rows of most popular, Markov and item-kNN
     #[arg(long)]
     baselines: bool,
 }

@@ -4,6 +4,7 @@ pub mod encode;
 pub mod metrics;
 pub mod ranking;
 pub mod ranks_file;
+pub mod significance;
 pub mod top_k;
 pub mod vectors;
 

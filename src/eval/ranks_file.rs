@@ -3,22 +3,25 @@
 use super::Rank;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::datatypes::UInt32Type;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Writes one row a question: user, target item, candidates above and tied, whether the target was masked, history
-/// length, training events of the target.
+/// Writes one row a question: user, target item, candidates above and tied (and tied with a smaller index), whether the
+/// target was masked, history length, training events of the target.
 pub fn write(path: &Path, data: &Dataset, split: &Split, cases: &[crate::data::Case], ranks: &[Rank]) -> Result<()> {
     let user = |c: &crate::data::Case| data.users[split.users[c.user as usize] as usize].as_str();
     let item = |c: &crate::data::Case| data.items.ids[split.items[c.target as usize] as usize].as_str();
     let u32s = |f: &dyn Fn(usize) -> u32| Arc::new(UInt32Array::from_iter_values((0..cases.len()).map(f))) as ArrayRef;
-    let columns: [(&str, ArrayRef); 7] = [
+    let columns: [(&str, ArrayRef); 8] = [
         ("user", Arc::new(StringArray::from_iter_values(cases.iter().map(user)))),
         ("item", Arc::new(StringArray::from_iter_values(cases.iter().map(item)))),
         ("above", u32s(&|i| ranks[i].above)),
         ("tied", u32s(&|i| ranks[i].equal)),
+        ("tied_before", u32s(&|i| ranks[i].equal_before)),
         ("masked", Arc::new(BooleanArray::from(ranks.iter().map(|r| r.masked).collect::<Vec<_>>()))),
         ("history", u32s(&|i| cases[i].until)),
         ("train_events", u32s(&|i| split.counts[cases[i].target as usize])),
@@ -31,4 +34,58 @@ pub fn write(path: &Path, data: &Dataset, split: &Split, cases: &[crate::data::C
         out.close().map_err(bad)?;
         Ok(())
     })
+}
+
+/// What [`write`] wrote.
+#[derive(Debug, Clone, Default)]
+pub struct Ranks {
+    /// Raw id of each question's user.
+    pub users: Vec<String>,
+    /// Raw id of the wanted item.
+    pub items: Vec<String>,
+    /// Where it stands.
+    pub ranks: Vec<Rank>,
+    /// Events before it.
+    pub history: Vec<u32>,
+    /// Its training events.
+    pub train_events: Vec<u32>,
+}
+
+/// Reads a file of ranks.
+pub fn read(path: &Path) -> Result<Ranks> {
+    let bad = |m: String| {
+        Error::model(path, format!("{m}; rank again: `morec train … --force`, or `morec evaluate --ranks`"))
+    };
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|b| b.build())
+        .map_err(|e| bad(format!("not a file of ranks: {e}")))?;
+    let mut out = Ranks::default();
+    for batch in reader {
+        let batch = batch.map_err(|e| bad(format!("damaged: {e}")))?;
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| bad(format!("no column `{name}`")));
+        let text = |name: &str, to: &mut Vec<String>| -> Result<()> {
+            let c = column(name)?.as_string_opt::<i32>().ok_or_else(|| bad(format!("`{name}` is not text")))?;
+            to.extend(c.iter().map(|v| v.unwrap_or_default().to_string()));
+            Ok(())
+        };
+        let number = |name: &str| -> Result<Vec<u32>> {
+            let c =
+                column(name)?.as_primitive_opt::<UInt32Type>().ok_or_else(|| bad(format!("`{name}` is no number")))?;
+            Ok(c.values().to_vec())
+        };
+        text("user", &mut out.users)?;
+        text("item", &mut out.items)?;
+        let (above, equal, before) = (number("above")?, number("tied")?, number("tied_before")?);
+        let masked = column("masked")?.as_boolean_opt().ok_or_else(|| bad("`masked` is not yes or no".into()))?;
+        out.ranks.extend((0..batch.num_rows()).map(|i| Rank {
+            above: above[i],
+            equal: equal[i],
+            equal_before: before[i],
+            masked: masked.value(i),
+        }));
+        out.history.extend(number("history")?);
+        out.train_events.extend(number("train_events")?);
+    }
+    Ok(out)
 }

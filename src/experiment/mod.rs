@@ -1,5 +1,6 @@
 //! One run from settings to results: prepare data, resolve the plan, train, evaluate, write it all down.
 
+pub mod compare;
 mod prepare;
 mod run;
 mod run_folder;

@@ -3,7 +3,7 @@
 use super::prepare::{Prepared, text_folder};
 use super::run_folder;
 use super::usage;
-use crate::baseline::{self, Baseline, Markov, MostPopular};
+use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
@@ -221,7 +221,8 @@ pub fn protocol(config: &Config, part: &str) -> String {
 /// Test rows of the baselines that need no training.
 pub fn baseline_rows(config: &Config, prepared: &Prepared) -> Result<Vec<(String, Report)>> {
     let split = &prepared.split;
-    let all: [Box<dyn Baseline>; 2] = [Box::new(MostPopular::new(split)), Box::new(Markov::new(split))];
+    let all: [Box<dyn Baseline>; 3] =
+        [Box::new(MostPopular::new(split)), Box::new(Markov::new(split)), Box::new(ItemNeighbours::new(split))];
     all.iter()
         .map(|b| {
             let ranks = baseline::rank(b.as_ref(), split, &split.test, &config.eval)?;

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod compare;
 mod data_describe;
 mod data_import;
 mod data_import_bad;

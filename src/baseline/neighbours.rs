@@ -1,0 +1,118 @@
+//! Item-kNN: items that the same users had (Sarwar et al. 2001; Deshpande & Karypis 2004).
+
+use super::Baseline;
+use crate::data::Split;
+use rayon::prelude::*;
+
+/// Neighbours kept of an item.
+const NEIGHBOURS: usize = 100;
+/// A user's last training events that count: bounds the work of users with very long histories.
+const EVENTS: usize = 200;
+
+/// Score of an item: the sum over the history's distinct items of the cosine of their sets of users, where the item is
+/// among their 100 nearest; among equals, popularity.
+pub struct ItemNeighbours {
+    near: Vec<Vec<(u32, f64)>>,
+    counts: Vec<u32>,
+    most: f64,
+}
+
+impl ItemNeighbours {
+    /// From the training part.
+    pub fn new(split: &Split) -> Self {
+        let n = split.items.len();
+        let rows: Vec<Vec<u32>> = (0..split.users.len())
+            .map(|u| {
+                let row = split.train_row(u);
+                let mut row = row[row.len().saturating_sub(EVENTS)..].to_vec();
+                row.sort_unstable();
+                row.dedup();
+                row
+            })
+            .collect();
+        let mut users = vec![vec![]; n];
+        for (u, row) in rows.iter().enumerate() {
+            row.iter().for_each(|&i| users[i as usize].push(u as u32));
+        }
+        let near = (0..n)
+            .into_par_iter()
+            .map_init(
+                || (vec![0u32; n], vec![]),
+                |(shared, seen): &mut (Vec<u32>, Vec<u32>), i| {
+                    for &u in &users[i] {
+                        for &j in &rows[u as usize] {
+                            if shared[j as usize] == 0 {
+                                seen.push(j);
+                            }
+                            shared[j as usize] += 1;
+                        }
+                    }
+                    let own = users[i].len() as f64;
+                    let mut near: Vec<(u32, f64)> = seen
+                        .drain(..)
+                        .filter_map(|j| {
+                            let both = f64::from(std::mem::take(&mut shared[j as usize]));
+                            (j as usize != i).then(|| (j, both / (own * users[j as usize].len() as f64).sqrt()))
+                        })
+                        .collect();
+                    near.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                    near.truncate(NEIGHBOURS);
+                    near
+                },
+            )
+            .collect();
+        let most = f64::from(split.counts.iter().copied().max().unwrap_or(0)) + 1.0;
+        Self { near, counts: split.counts.clone(), most }
+    }
+}
+
+impl Baseline for ItemNeighbours {
+    fn score(&self, history: &[u32], out: &mut [f64]) {
+        // Similarities are far coarser than 1e-9; popularity only decides among equals.
+        out.iter_mut().zip(&self.counts).for_each(|(o, &c)| *o = 1e-9 * f64::from(c) / self.most);
+        let mut distinct = history.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        for &h in &distinct {
+            self.near[h as usize].iter().for_each(|&(j, s)| out[j as usize] += s);
+        }
+    }
+    fn name(&self) -> &'static str {
+        "item-kNN"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SplitKind;
+    use crate::data::Csr;
+
+    #[test]
+    fn cosine_of_the_sets_of_users() {
+        let mut seqs = Csr::default();
+        // Training parts: {0,1}, {0,1,2} with 0 twice, {2}, {3}; the rest does not count.
+        for row in [&[0, 1, 3][..], &[0, 1, 0, 2, 3], &[2, 0], &[3, 0]] {
+            seqs.push(row);
+        }
+        let split = Split {
+            kind: SplitKind::LeaveOneOut,
+            items: (0..4).collect(),
+            users: (0..4).collect(),
+            seqs,
+            train_len: vec![2, 4, 1, 1],
+            valid: vec![],
+            test: vec![],
+            counts: vec![3, 2, 2, 1],
+        };
+        let knn = ItemNeighbours::new(&split);
+        let mut out = vec![0f64; 4];
+        knn.score(&[0, 0], &mut out);
+        // Item 0 is of users 0, 1; item 1 of 0, 1; item 2 of 1, 2; item 3 of user 3 alone.
+        let want = [0.0, 1.0, 0.5, 0.0];
+        assert!(out.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-8), "{out:?}");
+        assert!(out[0] > out[3] && out[3] > 0.0, "popularity among equals");
+        knn.score(&[1, 2], &mut out);
+        assert!((out[0] - 1.5).abs() < 1e-8 && (out[1] - 0.5).abs() < 1e-8, "{out:?}");
+    }
+}
