@@ -1,5 +1,6 @@
 //! What is measured.
 
+use crate::config::UserConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -54,6 +55,20 @@ pub struct Spec {
     /// Folder through which this program hands data to the peer.
     #[serde(default)]
     pub exchange: PathBuf,
+}
+
+impl Spec {
+    /// The user encoder of this shape.
+    pub(super) fn user(&self) -> UserConfig {
+        UserConfig {
+            dim: self.dim,
+            layers: self.layers,
+            heads: self.heads,
+            dropout: self.dropout,
+            max_len: self.len,
+            ..Default::default()
+        }
+    }
 }
 
 /// A case with its name and the ratio of time and of memory it is held to.

@@ -7,8 +7,8 @@ use serde_json::json;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-/// Speaks JSON lines: a [`Spec`] comes in, `{"ready", "versions"}` goes out; `run N` comes in, times and values go out; `end` comes
-/// in, the peak memory goes out.
+/// Speaks JSON lines: a [`Spec`] comes in, `{"ready", "versions"}` goes out; `run N` comes in, times and values go out;
+/// `end` comes in, the peak memory goes out.
 pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
     let mut lines = input.lines();
     let mut say = |v: serde_json::Value| -> Result<()> {

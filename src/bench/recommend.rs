@@ -2,8 +2,8 @@
 
 use super::{Case, Kind, Spec, stepping};
 use crate::batch::Epoch;
-use crate::config::{Config, UserConfig};
-use crate::error::Result;
+use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::eval::encode;
 use crate::experiment::Prepared;
 use crate::fsio;
@@ -32,17 +32,7 @@ pub struct Training {
 impl Training {
     /// Builds the model and writes `model.safetensors` and `batches.json` into the exchange folder.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let mut config = Config {
-            user: UserConfig {
-                dim: spec.dim,
-                layers: spec.layers,
-                heads: spec.heads,
-                dropout: spec.dropout,
-                max_len: spec.len,
-                ..Default::default()
-            },
-            ..Default::default()
-        };
+        let mut config = Config { user: spec.user(), ..Default::default() };
         config.data.path = spec.data.display().to_string();
         config.item.model = spec.model.display().to_string();
         config.item.dropout = spec.dropout;
@@ -69,13 +59,15 @@ impl Training {
         let windows: Vec<Vec<Vec<u32>>> =
             (0..epoch.len().min(BATCHES)).map(|i| epoch.windows(i).map(<[u32]>::to_vec).collect()).collect();
         let rows = |t: &crate::item::Tokens| (0..t.len()).map(|i| t.row(i).to_vec()).collect::<Vec<_>>();
+        let encoder: serde_json::Value = serde_json::from_str(&folder.config_json)
+            .map_err(|e| Error::model(spec.model.join("config.json"), e.to_string()))?;
         let given = json!({
             "windows": windows,
             "steps_an_epoch": epoch.len(),
             "tokens": this.features.tokens.as_ref().map(rows),
             "max_tokens": this.config.item.max_tokens,
             "log_share": this.prepared.split.log_share(),
-            "encoder_config": serde_json::from_str::<serde_json::Value>(&folder.config_json).unwrap_or_default(),
+            "encoder_config": encoder,
         });
         fsio::write_json(&spec.exchange.join("batches.json"), &given)?;
         Ok(this)

@@ -2,7 +2,7 @@
 
 use super::{Case, Spec, stepping};
 use crate::batch::Batch;
-use crate::config::{Multiplicity, UserConfig};
+use crate::config::Multiplicity;
 use crate::error::Result;
 use crate::item::{Features, IdEncoder, ItemEncoder, ItemTable};
 use crate::nn::{Params, Pass, Tape, Train, ops};
@@ -27,14 +27,7 @@ pub struct Training {
 impl Training {
     /// A fresh model.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let config = UserConfig {
-            dim: spec.dim,
-            layers: spec.layers,
-            heads: spec.heads,
-            dropout: spec.dropout,
-            max_len: spec.len,
-            ..Default::default()
-        };
+        let config = spec.user();
         let (params, (item, user)) = Params::fresh(1, &Device::Cpu, |s| {
             Ok((IdEncoder::new(&s.pp("item"), spec.rows, spec.dim)?, SasRec::new(&s.pp("user"), &config)?))
         })?;

@@ -83,14 +83,14 @@ fn method(text: &str) -> Result<Method> {
     Ok(Method { label, runs })
 }
 
-fn cells(c: &Comparison, l: &Line, plus_minus: &str) -> Vec<String> {
+fn cells(c: &Comparison, l: &Line) -> Vec<String> {
     let mut row = vec![l.method.clone(), l.runs.to_string()];
     for k in &c.ks {
         for m in ["hr", "ndcg"] {
             let key = format!("{m}@{k}");
             let mean = format!("{:.2}", 100.0 * l.metrics[&key]);
             row.push(match &l.deviation {
-                Some(d) => format!("{mean} {plus_minus} {:.2}", 100.0 * d[&key]),
+                Some(d) => format!("{mean} ± {:.2}", 100.0 * d[&key]),
                 None => mean,
             });
         }
@@ -119,14 +119,11 @@ fn write(c: &Comparison, format: Format) -> String {
         "metrics in %; {} users; {}; Δ and p of {} against `{}`, paired over users, p after Holm",
         c.users, c.protocol, c.metric, c.reference
     );
-    let rows = |pm: &str| -> Vec<Vec<String>> {
-        std::iter::once(head(c)).chain(c.lines.iter().map(|l| cells(c, l, pm))).collect()
-    };
+    let rows: Vec<Vec<String>> = std::iter::once(head(c)).chain(c.lines.iter().map(|l| cells(c, l))).collect();
     match format {
-        Format::Terminal => output::table(&rows("±")) + &note + "\n",
+        Format::Terminal => output::table(&rows) + &note + "\n",
         Format::Markdown => {
             let line = |r: &Vec<String>| format!("| {} |\n", r.join(" | ").replace('\n', " "));
-            let rows = rows("±");
             let rule = format!("|{}\n", "---|".repeat(rows[0].len()));
             line(&rows[0]) + &rule + &rows[1..].iter().map(line).collect::<String>() + "\n" + &note + "\n"
         }
@@ -135,7 +132,7 @@ fn write(c: &Comparison, format: Format) -> String {
                 if v.contains([',', '"', '\n']) { format!("\"{}\"", v.replace('"', "\"\"")) } else { v.clone() }
             };
             let line = |r: &Vec<String>| r.iter().map(quote).collect::<Vec<_>>().join(",") + "\n";
-            format!("# {note}\n") + &rows("±").iter().map(line).collect::<String>()
+            format!("# {note}\n") + &rows.iter().map(line).collect::<String>()
         }
         Format::Latex => {
             let escape = |v: &String| {
@@ -155,7 +152,6 @@ fn write(c: &Comparison, format: Format) -> String {
                 out
             };
             let line = |r: &Vec<String>| r.iter().map(escape).collect::<Vec<_>>().join(" & ") + " \\\\\n";
-            let rows = rows("±");
             format!(
                 "% {note}\n\\begin{{tabular}}{{l{}}}\n\\hline\n{}\\hline\n{}\\hline\n\\end{{tabular}}\n",
                 "r".repeat(rows[0].len() - 1),

@@ -19,6 +19,7 @@ pub struct Console {
     epoch_steps: u64,
     items: f64,
     seconds: f64,
+    steps: f64,
     loss: f64,
     last_line: Instant,
 }
@@ -41,6 +42,7 @@ impl Console {
             epoch_steps: 1,
             items: 0.0,
             seconds: 0.0,
+            steps: 0.0,
             loss: f64::NAN,
             last_line: Instant::now(),
         }
@@ -91,6 +93,7 @@ impl Observer for Console {
                 // Averages over about the last hundred steps.
                 self.items = 0.99 * self.items + *items as f64;
                 self.seconds = 0.99 * self.seconds + seconds;
+                self.steps = 0.99 * self.steps + 1.0;
                 self.loss = if self.loss.is_nan() { *loss } else { 0.95 * self.loss + 0.05 * loss };
                 let rate = self.items / self.seconds.max(1e-9);
                 if let Some(b) = &self.bar {
@@ -98,8 +101,8 @@ impl Observer for Console {
                     b.set_message(format!("epoch {} loss {:.3} {rate:.0} items/s", epoch + 1, self.loss));
                 } else if self.last_line.elapsed() >= LINE_EVERY {
                     self.last_line = Instant::now();
-                    let steps: f64 = self.seconds * (1.0 - 0.99f64).max(1e-9);
-                    let left = (self.epoch_steps - (step - 1) % self.epoch_steps - 1) as f64 * steps;
+                    let left =
+                        (self.epoch_steps - (step - 1) % self.epoch_steps - 1) as f64 * self.seconds / self.steps;
                     self.say(&format!(
                         "epoch {} step {step}/{} loss {:.3} {rate:.0} items/s, epoch ends in {}",
                         epoch + 1,

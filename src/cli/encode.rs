@@ -12,10 +12,11 @@ use crate::hub::{self, HubOptions};
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::item::{Features, ItemTable, Tokens, features};
 use crate::model::{ModelFolder, pick_device};
+use crate::nn::Pass;
 use crate::nn::host::to_vec;
 use crate::nn::ops::Pooling;
 use crate::nn::weights::Precision;
-use crate::nn::{Pass, lanes};
+use candle_core::Device;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,10 +85,7 @@ pub fn run(args: EncodeArgs) -> Result<()> {
         return Err(Error::Usage(format!("{} is there; --force replaces it", args.out.display())));
     }
     let path = Path::new(&args.model);
-    let is_run = [path.to_path_buf(), path.join("best"), path.join("last/model")]
-        .iter()
-        .any(|d| d.join(fsio::MANIFEST).exists() && d.join("model.safetensors").exists());
-    if is_run { of_model(&args, format, path) } else { of_encoder(&args, format) }
+    if ModelFolder::find(path).is_some() { of_model(&args, format, path) } else { of_encoder(&args, format) }
 }
 
 fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
@@ -155,17 +153,9 @@ fn write(
         Dtype::F16 => Precision::F16,
     };
     // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
-    let in_batches = |part: &[u32]| -> Result<Vec<f32>> {
-        let mut out = vec![0f32; part.len() * width];
-        let batches = features::batches(part.len(), |i| cost(part[i] as usize));
-        let one = |batch: &Vec<u32>| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
-        lanes::each(&batches, one, |k, rows| {
-            for (row, &i) in rows.chunks_exact(width).zip(&batches[k]) {
-                out[i as usize * width..][..width].copy_from_slice(row);
-            }
-            Ok(())
-        })?;
-        Ok(out)
+    let in_batches = |part: &[u32]| {
+        let one = |batch: &[u32]| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
+        features::rows(part.len(), width, |i| cost(part[i] as usize), &Device::Cpu, one, &|_, _| {})
     };
     let identity = format!("morec vectors 1 {width} {:?} {} {identity} {}", precision, args.normalize, digest(ids));
     let found = vectors::export(&Export {

@@ -11,7 +11,7 @@ use crate::item::{Depth, ItemTable, Tokens};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::weights::Precision;
-use crate::nn::{Act, Pass, lanes};
+use crate::nn::{Act, Pass};
 use crate::user::Histories;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,42 +25,18 @@ pub type Watch<'a> = &'a dyn Fn(usize, usize);
 /// Nobody watches.
 pub fn silent(_: usize, _: usize) {}
 
-/// Splits a catalogue into batches.
-fn item_batches(features: &Features) -> Vec<Vec<u32>> {
-    features::batches(features.count, |i| match (&features.prefix, &features.tokens) {
+/// (count × d) vectors of all items.
+pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Result<Vec<f32>> {
+    let len = |i: usize| match (&features.prefix, &features.tokens) {
         (Some(p), _) => p.rows_of(i),
         (None, Some(t)) => t.row(i).len(),
         _ => 1,
-    })
-}
-
-/// (count × d) vectors of all items.
-pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Result<Vec<f32>> {
-    let d = model.item.dim();
-    let (mut out, mut done) = (vec![0f32; features.count * d], 0);
-    if features.count == 0 {
-        return Ok(out);
-    }
-    let batches = item_batches(features);
-    let one = |ids: &Vec<u32>| {
-        let ids = Arc::new(ids.clone());
+    };
+    let one = |batch: &[u32]| {
+        let ids = Arc::new(batch.to_vec());
         to_vec(model.item.encode(&ItemTable { ids: &ids, features }, &Pass::eval())?.value())
     };
-    let take = |k: usize, rows: Vec<f32>| {
-        for (row, &i) in rows.chunks_exact(d).zip(&batches[k]) {
-            out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
-        }
-        done += batches[k].len();
-        watch(done, features.count);
-        Ok(())
-    };
-    if model.device.is_cpu() {
-        lanes::each(&batches, one, take)?;
-    } else {
-        let mut take = take;
-        batches.iter().enumerate().try_for_each(|(k, b)| take(k, one(b)?))?;
-    }
-    Ok(out)
+    features::rows(features.count, model.item.dim(), len, &model.device, one, watch)
 }
 
 /// Computes what the frozen part of the item encoder makes of each item, once; later passes read it. With a data set's
@@ -84,6 +60,7 @@ pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&P
         rows: &|i| if depth == Depth::Pooled { 1 } else { cost(i) },
         count: features.count,
         compute: &|ids| Ok(model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, depth)?.0),
+        device: &model.device,
         watch,
     };
     let room = |dir: &Path| {

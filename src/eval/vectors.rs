@@ -152,7 +152,8 @@ impl Export<'_> {
     }
     fn safetensors(&self, parts: &Path) -> Result<()> {
         let shape = [self.ids.len(), self.width];
-        let header = header(&[("vectors", self.precision.label(), &shape, self.precision.bytes())]);
+        let header =
+            header(&Default::default(), &[("vectors", self.precision.label(), &shape, self.precision.bytes())]);
         fsio::write_json(&ids_file(self.out), &self.ids)?;
         fsio::write_atomic(self.out, |w| {
             let io = |e| Error::io(self.out)(e);

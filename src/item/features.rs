@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::item::Prefix;
-use crate::nn::Segments;
+use crate::nn::{Segments, lanes};
+use candle_core::Device;
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
@@ -123,6 +124,30 @@ pub fn batches(count: usize, len: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
         batches.push(batch);
     }
     batches
+}
+
+/// (count, width) rows of all items, computed in batches: on a CPU a batch a thread. `len` of an item: its tokens;
+/// `watch(done, all)` is told after each batch.
+pub fn rows(
+    count: usize,
+    width: usize,
+    len: impl Fn(usize) -> usize,
+    device: &Device,
+    compute: impl Fn(&[u32]) -> Result<Vec<f32>> + Sync,
+    watch: &dyn Fn(usize, usize),
+) -> Result<Vec<f32>> {
+    let (mut out, mut done) = (vec![0f32; count * width], 0);
+    let batches = batches(count, len);
+    let one = |batch: &Vec<u32>| compute(batch);
+    lanes::each(&batches, device, one, |k, rows| {
+        for (row, &i) in rows.chunks_exact(width).zip(&batches[k]) {
+            out[i as usize * width..][..width].copy_from_slice(row);
+        }
+        done += batches[k].len();
+        watch(done, count);
+        Ok(())
+    })?;
+    Ok(out)
 }
 
 /// What is known of each item of a catalogue, by candidate index.

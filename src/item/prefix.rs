@@ -10,6 +10,7 @@ use crate::fsio;
 use crate::item::features::BATCH_TOKENS;
 use crate::nn::weights::{Precision, header};
 use crate::nn::{Segments, lanes};
+use candle_core::Device;
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Write;
@@ -58,6 +59,8 @@ pub struct Recipe<'a> {
     pub count: usize,
     /// Rows of some items, one item after the other.
     pub compute: &'a (dyn Fn(&[u32]) -> Result<Vec<f32>> + Sync),
+    /// Where it is computed.
+    pub device: &'a Device,
     /// Told (items done, items in all).
     pub watch: &'a dyn Fn(usize, usize),
 }
@@ -87,6 +90,7 @@ impl Recipe<'_> {
         let compute = self.compute;
         lanes::each(
             &batches,
+            self.device,
             |ids| compute(ids),
             |k, rows| {
                 let last = batches[k].last().map_or(0, |&i| i as usize + 1);
@@ -117,7 +121,8 @@ impl Recipe<'_> {
     pub fn in_file(&self, path: &Path, precision: Precision, cost: &dyn Fn(usize) -> usize) -> Result<Prefix> {
         let offsets = self.offsets();
         let total = offsets[self.count];
-        let header = header(&[("prefix", precision.label(), &[total, self.width], precision.bytes())]);
+        let header =
+            header(&Default::default(), &[("prefix", precision.label(), &[total, self.width], precision.bytes())]);
         if let Some(values) = open(path, &header, total * self.width * precision.bytes(), precision) {
             (self.watch)(self.count, self.count);
             return Ok(self.finish(offsets, values));

@@ -59,8 +59,10 @@ fn read(path: &Path, texts: usize, max_tokens: usize) -> Option<Tokens> {
 fn write(path: &Path, tokens: &Tokens) -> Result<()> {
     let lengths: Vec<u32> = (0..tokens.len()).map(|i| tokens.row(i).len() as u32).collect();
     let ids = tokens.ids();
-    let header =
-        crate::nn::weights::header(&[("ids", "U32", &[ids.len()], 4), ("lengths", "U32", &[lengths.len()], 4)]);
+    let header = crate::nn::weights::header(
+        &Default::default(),
+        &[("ids", "U32", &[ids.len()], 4), ("lengths", "U32", &[lengths.len()], 4)],
+    );
     fsio::write_atomic(path, |w| {
         let io = |e| Error::io(path)(e);
         w.write_all(&header).map_err(io)?;

@@ -65,11 +65,14 @@ pub fn check(dir: &Path) -> Result<()> {
 }
 
 impl ModelFolder {
+    /// The model folder that a path names: itself, or the best (else the last) model of a run.
+    pub fn find(path: &Path) -> Option<PathBuf> {
+        let candidates = [path.to_path_buf(), path.join("best"), path.join("last/model")];
+        candidates.into_iter().find(|d| d.join("model.safetensors").exists() && d.join(fsio::MANIFEST).exists())
+    }
     /// Opens a model folder, or the best (else the last) model of a run folder.
     pub fn open(path: &Path) -> Result<Self> {
-        let candidates = [path.to_path_buf(), path.join("best"), path.join("last/model")];
-        let is_model = |d: &PathBuf| d.join("model.safetensors").exists() && d.join(fsio::MANIFEST).exists();
-        let Some(dir) = candidates.into_iter().find(is_model) else {
+        let Some(dir) = Self::find(path) else {
             let m = "neither a run nor a model folder; `morec train` makes runs/<name> with best/ and last/ in it";
             return Err(Error::model(path, m));
         };

@@ -36,7 +36,10 @@ static LIBRARY: OnceLock<std::result::Result<Option<Library>, String>> = OnceLoc
 
 fn opened() -> &'static std::result::Result<Option<Library>, String> {
     LIBRARY.get_or_init(|| {
-        let wanted = std::env::var(VARIABLE).unwrap_or_default();
+        let wanted = match std::env::var(VARIABLE) {
+            Err(std::env::VarError::NotUnicode(v)) => return Err(format!("{v:?} is not Unicode")),
+            v => v.unwrap_or_default(),
+        };
         match wanted.as_str() {
             "rust" => Ok(None),
             "" => Ok(linked()),

@@ -2,6 +2,7 @@
 //! operation dealt out to all of them has.
 
 use crate::error::{Error, Result};
+use candle_core::Device;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -10,10 +11,12 @@ use std::sync::mpsc::sync_channel;
 /// jobs. The first error ends it.
 pub fn each<J: Sync, R: Send>(
     jobs: &[J],
+    device: &Device,
     work: impl Fn(&J) -> Result<R> + Sync,
     mut take: impl FnMut(usize, R) -> Result<()>,
 ) -> Result<()> {
-    let threads = rayon::current_num_threads().min(jobs.len());
+    // An accelerator is parallel in itself.
+    let threads = if device.is_cpu() { rayon::current_num_threads().min(jobs.len()) } else { 1 };
     let pools = (0..threads).map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build());
     let pools = match pools.collect::<std::result::Result<Vec<_>, _>>() {
         Ok(p) if threads > 1 => p,
@@ -66,7 +69,7 @@ mod tests {
                     std::thread::sleep(std::time::Duration::from_micros(500 * (j % 3)));
                     Ok(j * j)
                 };
-                each(&jobs, work, |i, r| {
+                each(&jobs, &Device::Cpu, work, |i, r| {
                     got.push((i as u64, r));
                     Ok(())
                 })
@@ -74,12 +77,12 @@ mod tests {
                 assert_eq!(got, jobs.iter().map(|j| (*j, j * j)).collect::<Vec<_>>());
                 let failing = |j: &u64| if *j == 7 { Err(Error::Numeric("seven".into())) } else { Ok(*j) };
                 let mut taken = 0;
-                let e = each(&jobs, failing, |_, _| {
+                let e = each(&jobs, &Device::Cpu, failing, |_, _| {
                     taken += 1;
                     Ok(())
                 });
                 assert!(e.unwrap_err().to_string().contains("seven") && taken <= 7);
-                assert!(each(&jobs, |j| Ok(*j), |_, _| Err(Error::Numeric("no".into()))).is_err());
+                assert!(each(&jobs, &Device::Cpu, |j| Ok(*j), |_, _| Err(Error::Numeric("no".into()))).is_err());
             });
         }
     }

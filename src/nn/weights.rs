@@ -149,8 +149,11 @@ impl Weights {
 
 /// The first bytes of a safetensors file with these tensors: name, type, shape, bytes of an element. Their elements
 /// follow in order.
-pub fn header(tensors: &[(&str, &str, &[usize], usize)]) -> Vec<u8> {
+pub fn header(meta: &BTreeMap<String, String>, tensors: &[(&str, &str, &[usize], usize)]) -> Vec<u8> {
     let (mut all, mut at) = (serde_json::Map::new(), 0);
+    if !meta.is_empty() {
+        all.insert("__metadata__".into(), serde_json::json!(meta));
+    }
     for (name, dtype, shape, bytes) in tensors {
         let end = at + bytes * shape.iter().product::<usize>();
         all.insert((*name).into(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]}));
@@ -208,26 +211,16 @@ pub fn save_each_as<'a>(
     precision: Precision,
     mut data: impl FnMut(usize) -> Result<Cow<'a, [f32]>>,
 ) -> Result<()> {
-    let (label, width) = (precision.label(), precision.bytes());
-    let mut header = serde_json::Map::new();
-    if !meta.is_empty() {
-        header.insert("__metadata__".into(), serde_json::json!(meta));
+    let mut seen = std::collections::HashSet::new();
+    if let Some((name, _)) = entries.iter().find(|(name, _)| !seen.insert(name)) {
+        return Err(Error::model(path, format!("two tensors are called `{name}`")));
     }
-    let mut at = 0usize;
-    for (name, shape) in entries {
-        let end = at + width * shape.iter().product::<usize>();
-        let entry = serde_json::json!({"dtype": label, "shape": shape, "data_offsets": [at, end]});
-        if header.insert(name.clone(), entry).is_some() {
-            return Err(Error::model(path, format!("two tensors are called `{name}`")));
-        }
-        at = end;
-    }
-    let mut header = serde_json::Value::Object(header).to_string();
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let (label, bytes) = (precision.label(), precision.bytes());
+    let tensors: Vec<_> = entries.iter().map(|(n, shape)| (n.as_str(), label, shape.as_slice(), bytes)).collect();
+    let header = header(&meta, &tensors);
     crate::fsio::write_atomic(path, |w| {
         let io = |e| Error::io(path)(e);
-        w.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-        w.write_all(header.as_bytes()).map_err(io)?;
+        w.write_all(&header).map_err(io)?;
         let mut bytes = Vec::new();
         for (i, (name, shape)) in entries.iter().enumerate() {
             let values = data(i)?;

@@ -252,9 +252,20 @@ pub fn forward(
     pass: &Pass,
 ) -> Result<Act> {
     let items = model.item.encode(&ItemTable { ids: &batch.items, features }, pass)?;
-    let inputs = ops::gather(pass, &items, batch.inputs.clone())?;
+    from_items(model, objective, batch, &items, pass)
+}
+
+/// The loss of a batch, given the vectors of its items.
+pub(super) fn from_items(
+    model: &Recommender,
+    objective: &dyn Objective,
+    batch: &Batch,
+    items: &Act,
+    pass: &Pass,
+) -> Result<Act> {
+    let inputs = ops::gather(pass, items, batch.inputs.clone())?;
     let users = model.user.encode(&inputs, &batch.histories, pass)?;
-    objective.loss(&users, &items, batch, pass)
+    objective.loss(&users, items, batch, pass)
 }
 
 /// After the first backward every trainable parameter has a gradient, or the run stops and names those without.

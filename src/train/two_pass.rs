@@ -4,14 +4,14 @@
 //! The items are encoded in parts whose activations are thrown away; the loss is differentiated with respect to the
 //! items' vectors; then each part is encoded again, with the same dropout masks, and differentiated.
 
-use super::trainer::check_loss;
+use super::trainer::{check_loss, from_items};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::item::{Features, ItemTable};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::tape::Ready;
-use crate::nn::{Pass, Tape, Train, ops};
+use crate::nn::{Pass, Tape, Train};
 use crate::objective::Objective;
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -44,10 +44,7 @@ pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Opt
     let tape = Tape::new();
     let items = tape.leaf(Tensor::from_vec(rows, (batch.items.len(), d), &s.model.device)?);
     let train = Train::new(&tape, s.seed, s.pass);
-    let pass = Pass::train(&train);
-    let inputs = ops::gather(&pass, &items, batch.inputs.clone())?;
-    let users = s.model.user.encode(&inputs, &batch.histories, &pass)?;
-    let loss = s.objective.loss(&users, &items, batch, &pass)?;
+    let loss = from_items(s.model, s.objective, batch, &items, &Pass::train(&train))?;
     let value = check_loss(&loss)?;
     let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
     let grad = {

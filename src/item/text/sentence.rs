@@ -2,9 +2,8 @@
 
 use super::{Bert, TextFolder, bert};
 use crate::error::Result;
-use crate::item::Tokens;
+use crate::item::{Tokens, features};
 use crate::nn::host::to_vec;
-use crate::nn::lanes;
 use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Action, Origin, Params, Pass, Scope, Segments};
 use candle_core::Device;
@@ -50,22 +49,7 @@ impl SentenceEncoder {
     }
     /// (texts, width), row by row; `watch(done, all)` is told after each batch.
     pub fn encode(&self, tokens: &Tokens, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
-        let d = self.width;
-        let mut out = vec![0f32; tokens.len() * d];
-        let mut done = 0;
-        let batches = crate::item::features::batches(tokens.len(), |i| tokens.row(i).len());
-        lanes::each(
-            &batches,
-            |batch| self.some(tokens, batch),
-            |k, rows| {
-                for (row, &i) in rows.chunks_exact(d).zip(&batches[k]) {
-                    out[i as usize * d..(i as usize + 1) * d].copy_from_slice(row);
-                }
-                done += batches[k].len();
-                watch(done, tokens.len());
-                Ok(())
-            },
-        )?;
-        Ok(out)
+        let len = |i: usize| tokens.row(i).len();
+        features::rows(tokens.len(), self.width, len, &Device::Cpu, |batch| self.some(tokens, batch), watch)
     }
 }
