@@ -18,7 +18,7 @@ fn main() -> morec::Result<()> {
     // Every title once through the text encoder: (items × d).
     let items = encode::catalogue(&model, &model.features(&data.items.text)?, &encode::silent)?;
     let histories: Vec<&[u32]> = data.seqs.rows().take(3).collect();
-    let states = encode::states(&model, &items, &histories)?;
+    let states = encode::states(&model, &items, &histories, None)?;
     for ((state, history), user) in states.chunks(model.item.dim()).zip(&histories).zip(&data.users) {
         println!("{user}, last: {}", history.last().map_or("", |&i| &data.items.text[i as usize]));
         for (item, score) in top_k(state, &items, 5, history) {

@@ -1,14 +1,16 @@
 //! Baselines without gradients.
 
 mod neighbours;
+mod popular;
 
-pub use neighbours::ItemNeighbours;
+pub use neighbours::{ItemNeighbours, TextNeighbours};
+pub use popular::{MostPopular, RecentPopular};
 
-use crate::config::EvalConfig;
-use crate::data::{Case, Split};
+use crate::data::Split;
 use crate::error::Result;
-use crate::eval::encode::questions;
-use crate::eval::{Rank, rank_scores};
+use crate::eval::evaluate::diversity;
+use crate::eval::ranking::{Rank, list_scores, rank_scores};
+use crate::eval::{Asked, Ranked};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
@@ -18,26 +20,9 @@ pub trait Baseline: Sync {
     fn score(&self, history: &[u32], out: &mut [f64]);
     /// Name in tables.
     fn name(&self) -> &'static str;
-}
-
-/// By number of training events.
-pub struct MostPopular {
-    counts: Vec<u32>,
-}
-
-impl MostPopular {
-    /// Counts the training part.
-    pub fn new(split: &Split) -> Self {
-        Self { counts: split.counts.clone() }
-    }
-}
-
-impl Baseline for MostPopular {
-    fn score(&self, _: &[u32], out: &mut [f64]) {
-        out.iter_mut().zip(&self.counts).for_each(|(o, &c)| *o = f64::from(c));
-    }
-    fn name(&self) -> &'static str {
-        "most popular"
+    /// Its item vectors (items × d) and d, if it has such.
+    fn vectors(&self) -> Option<(&[f32], usize)> {
+        None
     }
 }
 
@@ -83,18 +68,32 @@ impl Baseline for Markov {
     }
 }
 
-/// Ranks the targets of `cases`.
-pub fn rank(baseline: &dyn Baseline, split: &Split, cases: &[Case], config: &EvalConfig) -> Result<Vec<Rank>> {
-    let questions = questions(split, cases, config);
-    cases
+/// One question's rank, list of offers, and ranks among drawn candidates.
+type Answer = (Rank, Vec<u32>, Vec<Rank>);
+
+/// Ranks what is asked.
+pub fn rank(baseline: &dyn Baseline, asked: &Asked) -> Result<Ranked> {
+    let (split, k) = (asked.split, asked.config.lists);
+    let questions = asked.questions();
+    let answers: Vec<Answer> = asked
+        .cases
         .par_iter()
         .zip(&questions)
+        .enumerate()
         .map_init(
             || vec![0f64; split.items.len()],
-            |scores, (case, q)| {
+            |scores, (i, (case, q))| {
                 baseline.score(split.history(case), scores);
-                rank_scores(scores, q)
+                let list = if k > 0 { list_scores(scores, q.masked, k) } else { vec![] };
+                let among = asked.candidates.iter().map(|c| asked.among(c, i, |item| scores[item as usize])).collect();
+                Ok((rank_scores(scores, q)?, list, among))
             },
         )
-        .collect()
+        .collect::<Result<_>>()?;
+    let of = |j: usize| answers.iter().map(|a| a.2[j]).collect();
+    let sampled = asked.candidates.iter().enumerate().map(|(j, c)| (c.name.clone(), of(j))).collect();
+    let ranks = answers.iter().map(|a| a.0).collect();
+    let lists: Vec<Vec<u32>> = answers.into_iter().map(|a| a.1).collect();
+    let diversity = baseline.vectors().filter(|_| k > 0).map(|(v, d)| diversity(&lists, v, d));
+    Ok(Ranked { ranks, lists, sampled, diversity })
 }

@@ -2,6 +2,8 @@
 
 use super::Baseline;
 use crate::data::Split;
+use crate::nn::kernels::{add_assign, dot};
+use crate::nn::ops::unit_rows;
 use rayon::prelude::*;
 
 /// Neighbours kept of an item.
@@ -82,6 +84,41 @@ impl Baseline for ItemNeighbours {
     }
 }
 
+/// Text-kNN: score of an item = the sum over the history's distinct items of the cosine of their texts' frozen embeddings.
+/// Nothing is trained; items that nobody has taken yet are ranked like all others.
+pub struct TextNeighbours {
+    /// Unit rows (items, d).
+    vectors: Vec<f32>,
+    d: usize,
+}
+
+impl TextNeighbours {
+    /// From one embedding (d) an item.
+    pub fn new(mut vectors: Vec<f32>, d: usize) -> Self {
+        unit_rows(&mut vectors, d, 1.0);
+        Self { vectors, d }
+    }
+}
+
+impl Baseline for TextNeighbours {
+    fn score(&self, history: &[u32], out: &mut [f64]) {
+        let mut distinct = history.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let mut sum = vec![0f32; self.d];
+        for &h in &distinct {
+            add_assign(&mut sum, &self.vectors[h as usize * self.d..(h as usize + 1) * self.d]);
+        }
+        out.iter_mut().zip(self.vectors.chunks_exact(self.d)).for_each(|(o, v)| *o = f64::from(dot(&sum, v)));
+    }
+    fn name(&self) -> &'static str {
+        "text-kNN"
+    }
+    fn vectors(&self) -> Option<(&[f32], usize)> {
+        Some((&self.vectors, self.d))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,9 +138,8 @@ mod tests {
             users: (0..4).collect(),
             seqs,
             train_len: vec![2, 4, 1, 1],
-            valid: vec![],
-            test: vec![],
             counts: vec![3, 2, 2, 1],
+            ..Split::default()
         };
         let knn = ItemNeighbours::new(&split);
         let mut out = vec![0f64; 4];
@@ -114,5 +150,14 @@ mod tests {
         assert!(out[0] > out[3] && out[3] > 0.0, "popularity among equals");
         knn.score(&[1, 2], &mut out);
         assert!((out[0] - 1.5).abs() < 1e-8 && (out[1] - 0.5).abs() < 1e-8, "{out:?}");
+    }
+
+    #[test]
+    fn texts_that_are_alike_come_first() {
+        let knn = TextNeighbours::new(vec![2.0, 0.0, 0.0, 3.0, 1.0, 1.0, -1.0, 0.0], 2);
+        let mut out = vec![0f64; 4];
+        knn.score(&[0, 0], &mut out);
+        let want = [1.0, 0.0, 0.5f64.sqrt(), -1.0];
+        assert!(out.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?}");
     }
 }

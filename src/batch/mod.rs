@@ -1,8 +1,13 @@
 //! Batches: each distinct item once, and positions into that small table.
 
-use crate::config::Multiplicity;
-use crate::data::Split;
-use crate::nn::ops::InBatch;
+mod epoch;
+mod negatives;
+
+pub use epoch::Epoch;
+pub use negatives::Drawer;
+
+use crate::config::{Config, Multiplicity, ObjectiveKind, Positions};
+use crate::nn::ops::{HIDDEN, InBatch};
 use crate::rng::Stream;
 use crate::user::Histories;
 use std::collections::HashMap;
@@ -11,59 +16,137 @@ use std::sync::Arc;
 /// What one training step sees.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The n distinct items (candidate indices), in order of first appearance.
+    /// The n distinct items (candidate indices), in order of first appearance; or the whole catalogue in its order.
     pub items: Arc<Vec<u32>>,
-    /// Position in `items` of each of the t input events, packed.
+    /// Position in `items` of each of the t input events, packed; [`HIDDEN`] where it has to be guessed.
     pub inputs: Arc<Vec<u32>>,
     /// How the t events are packed.
     pub histories: Histories,
-    /// Position in `items` of the next item, for each of the t events.
+    /// The events after which (or in place of which) an item is predicted; `None`: after each.
+    pub rows: Option<Arc<Vec<u32>>>,
+    /// Position in `items` of what is predicted, for each of the p predictions.
     pub targets: Vec<u32>,
-    /// Which history (row) each of the t events belongs to.
+    /// Which history (row) each prediction belongs to.
     pub owner: Vec<u32>,
     /// Positions of each history's own items, each once.
     pub own: Vec<Vec<u32>>,
     /// In how many slots (inputs and last targets) each of the n items stands.
     pub slots: Vec<u32>,
+    /// Positions of the negatives drawn for each prediction, k of them, one prediction after the other.
+    pub negatives: Arc<Vec<u32>>,
+}
+
+/// How windows of events become a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe {
+    positions: Positions,
+    mask_share: f64,
+    hides: bool,
+    slots: usize,
+    /// Size of the catalogue, where the batch's table is all of it.
+    whole: Option<usize>,
+}
+
+impl Recipe {
+    /// Of these settings, for a catalogue of `items` candidates.
+    pub fn new(c: &Config, items: usize) -> Self {
+        Self {
+            positions: c.objective.positions(c.user.kind),
+            mask_share: c.objective.mask_share,
+            hides: c.user.hides(),
+            slots: c.user.slots(),
+            whole: (c.objective.kind == ObjectiveKind::Full).then_some(items),
+        }
+    }
+    /// The next item after every event; histories of at most `slots` events.
+    fn next_item(slots: usize) -> Self {
+        Self { positions: Positions::All, mask_share: 0.0, hides: false, slots, whole: None }
+    }
+}
+
+/// A batch's table of distinct items while it grows.
+struct Table {
+    place: HashMap<u32, u32>,
+    items: Vec<u32>,
+    slots: Vec<u32>,
+    whole: bool,
+}
+
+impl Table {
+    fn new(whole: Option<usize>) -> Self {
+        let n = whole.unwrap_or(0);
+        Self { place: HashMap::new(), items: (0..n as u32).collect(), slots: vec![0; n], whole: whole.is_some() }
+    }
+    fn place(&mut self, item: u32) -> u32 {
+        if self.whole {
+            return item;
+        }
+        *self.place.entry(item).or_insert_with(|| {
+            self.items.push(item);
+            self.slots.push(0);
+            self.items.len() as u32 - 1
+        })
+    }
 }
 
 impl Batch {
     /// From windows of at least two items: inputs are all but the last, targets all but the first.
     pub fn new<'a>(windows: impl IntoIterator<Item = &'a [u32]>, max_len: usize) -> Self {
-        let mut place: HashMap<u32, u32> = HashMap::new();
-        let (mut items, mut slots) = (vec![], vec![]);
-        let (mut inputs, mut targets, mut owner, mut own, mut lengths) = (vec![], vec![], vec![], vec![], vec![]);
-        for (row, window) in windows.into_iter().enumerate() {
-            let at: Vec<u32> = window
-                .iter()
-                .map(|&item| {
-                    let p = *place.entry(item).or_insert_with(|| {
-                        items.push(item);
-                        slots.push(0);
-                        items.len() as u32 - 1
-                    });
-                    slots[p as usize] += 1;
-                    p
-                })
-                .collect();
-            let l = at.len() - 1;
-            inputs.extend_from_slice(&at[..l]);
-            targets.extend_from_slice(&at[1..]);
-            owner.extend(std::iter::repeat_n(row as u32, l));
-            lengths.push(l);
+        let windows: Vec<(u32, &[u32])> = windows.into_iter().map(|w| (0, w)).collect();
+        Self::make(&windows, &Recipe::next_item(max_len), None, &mut Stream::new(0, ""))
+    }
+
+    /// From (user, window of at least two items); `stream` decides what is hidden and drawn.
+    pub fn make(windows: &[(u32, &[u32])], recipe: &Recipe, drawer: Option<&Drawer>, stream: &mut Stream) -> Self {
+        let mut table = Table::new(recipe.whole);
+        let (mut inputs, mut rows, mut targets, mut owner) = (vec![], vec![], vec![], vec![]);
+        let (mut own, mut lengths) = (vec![], vec![]);
+        for (row, (_, window)) in windows.iter().enumerate() {
+            let at: Vec<u32> = window.iter().map(|&i| table.place(i)).collect();
+            at.iter().for_each(|&p| table.slots[p as usize] += 1);
+            let (first, last) = (inputs.len(), at.len() - 1);
+            if recipe.hides {
+                let mut hidden: Vec<usize> = match recipe.positions {
+                    Positions::Masked => (0..=last).filter(|_| stream.uniform() < recipe.mask_share).collect(),
+                    _ => vec![last],
+                };
+                if hidden.is_empty() {
+                    hidden.push(stream.below(at.len() as u64) as usize);
+                }
+                inputs.extend_from_slice(&at);
+                for i in hidden {
+                    inputs[first + i] = HIDDEN;
+                    rows.push((first + i) as u32);
+                    targets.push(at[i]);
+                }
+            } else {
+                inputs.extend_from_slice(&at[..last]);
+                let from = if recipe.positions == Positions::Last { last - 1 } else { 0 };
+                rows.extend((from..last).map(|i| (first + i) as u32));
+                targets.extend_from_slice(&at[from + 1..]);
+            }
+            owner.resize(targets.len(), row as u32);
+            lengths.push(inputs.len() - first);
             let mut mine = at;
             mine.sort_unstable();
             mine.dedup();
             own.push(mine);
         }
+        let negatives = match drawer {
+            None => vec![],
+            Some(d) => d.draw(windows, &owner, stream).into_iter().map(|i| table.place(i)).collect(),
+        };
+        let every = rows.len() == inputs.len();
         Self {
-            items: Arc::new(items),
+            items: Arc::new(table.items),
             inputs: Arc::new(inputs),
-            histories: Histories::new(lengths, max_len),
+            histories: Histories::new(lengths, recipe.slots).of(windows.iter().map(|w| w.0).collect()),
+            rows: (!every).then(|| Arc::new(rows)),
             targets,
             owner,
             own,
-            slots,
+            slots: table.slots,
+            negatives: Arc::new(negatives),
         }
     }
     /// The in-batch softmax of this batch (REFERENCE §4.1): `log_share[c]` = log p of candidate c, or `None` for no
@@ -74,7 +157,7 @@ impl Batch {
             .iter()
             .zip(&self.slots)
             .map(|(&b, &m)| match multiplicity {
-                Multiplicity::Slots => b + (m as f32).ln(),
+                Multiplicity::Slots => b + (m.max(1) as f32).ln(),
                 Multiplicity::Once => b,
             })
             .collect();
@@ -88,85 +171,9 @@ impl Batch {
     }
 }
 
-/// The order of training windows in one epoch; a cursor into it is all a resumed run needs.
-pub struct Epoch<'a> {
-    split: &'a Split,
-    windows: Vec<(u32, u32, u32)>,
-    batch_size: usize,
-    max_len: usize,
-}
-
-impl<'a> Epoch<'a> {
-    /// Epoch number `epoch`, shuffled under `seed`.
-    pub fn new(split: &'a Split, seed: u64, epoch: usize, batch_size: usize, max_len: usize) -> Self {
-        let mut windows = split.windows(max_len);
-        Stream::new(seed, &format!("shuffle/{epoch}")).shuffle(&mut windows);
-        Self { split, windows, batch_size, max_len }
-    }
-    /// Number of batches.
-    pub fn len(&self) -> usize {
-        self.windows.len().div_ceil(self.batch_size)
-    }
-    /// Whether there is nothing to train on.
-    pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
-    }
-    /// The windows of batch `i`.
-    pub fn windows(&self, i: usize) -> impl Iterator<Item = &[u32]> {
-        let part = &self.windows[i * self.batch_size..((i + 1) * self.batch_size).min(self.windows.len())];
-        part.iter().map(|&(u, a, b)| &self.split.seqs.row(u as usize)[a as usize..b as usize])
-    }
-    /// Batch `i`.
-    pub fn batch(&self, i: usize) -> Batch {
-        Batch::new(self.windows(i), self.max_len)
-    }
-}
-
-/// Batches made in advance.
-const AHEAD: usize = 2;
-
-impl Epoch<'_> {
-    /// Runs `work` with a function that gives batch `from`, then the next, and so on; another thread makes them while
-    /// `work` computes.
-    pub fn ahead<R>(&self, from: usize, work: impl FnOnce(&mut dyn FnMut() -> Batch) -> R) -> R {
-        std::thread::scope(|scope| {
-            let (give, take) = std::sync::mpsc::sync_channel(AHEAD);
-            scope.spawn(move || (from..self.len()).take_while(|&i| give.send(self.batch(i)).is_ok()).count());
-            let mut at = from;
-            work(&mut || {
-                at += 1;
-                // The other thread ends early only with this one.
-                take.recv().unwrap_or_else(|_| self.batch(at - 1))
-            })
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn batches_come_in_order_and_need_not_all_be_taken() {
-        let mut seqs = crate::data::Csr::default();
-        (0..50u32).for_each(|i| seqs.push(&[i, i + 1, i + 2]));
-        let split = Split {
-            kind: crate::config::SplitKind::LeaveOneOut,
-            items: (0..52).collect(),
-            users: (0..50).collect(),
-            seqs,
-            train_len: vec![3; 50],
-            valid: vec![],
-            test: vec![],
-            counts: vec![1; 52],
-        };
-        let epoch = Epoch::new(&split, 1, 0, 4, 2);
-        assert_eq!(epoch.len(), 13);
-        for (from, take) in [(0, 13), (5, 8), (2, 3), (12, 1)] {
-            let got = epoch.ahead(from, |next| (0..take).map(|_| next().items).collect::<Vec<_>>());
-            assert_eq!(got, (from..from + take).map(|i| epoch.batch(i).items).collect::<Vec<_>>());
-        }
-    }
 
     #[test]
     fn a_batch_holds_each_item_once() {

@@ -39,8 +39,7 @@ impl Training {
         config.train.batch_size = spec.batch;
         let prepared = Prepared::open(&config)?;
         let folder = TextFolder::open(&spec.model, true)?;
-        let blueprint =
-            Blueprint { config: config.clone(), count: prepared.item_ids.len(), folder: Some(folder.clone()) };
+        let blueprint = Blueprint { config: config.clone(), counts: prepared.counts(), folder: Some(folder.clone()) };
         let frozen = spec.kind == Kind::MorecFrozen;
         let actions = blueprint
             .declare()?
@@ -57,7 +56,7 @@ impl Training {
         this.model.params.save(&spec.exchange.join("model.safetensors"))?;
         let epoch = this.epoch();
         let windows: Vec<Vec<Vec<u32>>> =
-            (0..epoch.len().min(BATCHES)).map(|i| epoch.windows(i).map(<[u32]>::to_vec).collect()).collect();
+            (0..epoch.len().min(BATCHES)).map(|i| epoch.windows(i).map(|(_, w)| w.to_vec()).collect()).collect();
         let rows = |t: &crate::item::Tokens| (0..t.len()).map(|i| t.row(i).to_vec()).collect::<Vec<_>>();
         let encoder: serde_json::Value = serde_json::from_str(&folder.config_json)
             .map_err(|e| Error::model(spec.model.join("config.json"), e.to_string()))?;
@@ -73,8 +72,7 @@ impl Training {
         Ok(this)
     }
     fn epoch(&self) -> Epoch<'_> {
-        let c = &self.config;
-        Epoch::new(&self.prepared.split, c.seed, 0, c.train.batch_size, c.user.max_len)
+        Epoch::new(&self.prepared.split, &self.config, 0)
     }
 }
 
@@ -84,7 +82,7 @@ impl Case for Training {
             let epoch = self.epoch();
             epoch.batch(self.at % epoch.len().min(BATCHES))
         };
-        let objective = objective::build(&self.config.objective, &self.prepared.split);
+        let objective = objective::build(&self.config.objective, &self.prepared.split)?;
         self.model.params.clear_grads();
         let tape = Tape::new();
         let train = Train::new(&tape, 1, self.at as u64);

@@ -6,6 +6,7 @@ use super::output::{self, bytes};
 use crate::config::{Config, ItemKind};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::eval::encode::candidates;
 use crate::eval::vectors::{self, Export, Format};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
@@ -107,7 +108,7 @@ fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
     let cost = |i: usize| features.tokens.as_ref().map_or(1, |t| t.row(i).len());
     let compute = |ids: &[u32]| {
         let y = model.item.encode(&ItemTable { ids: &Arc::new(ids.to_vec()), features: &features }, &Pass::eval())?;
-        to_vec(y.value())
+        Ok(candidates(&model, &to_vec(y.value())?).into_owned())
     };
     let identity = format!("{} {key}", folder.digest);
     write(args, format, &ids, model.item.dim(), &identity, &cost, Box::new(compute))

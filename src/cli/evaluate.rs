@@ -6,7 +6,7 @@ use super::results::{Row, comparison};
 use super::settings::Settings;
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
-use crate::eval::{encode, ranks_file};
+use crate::eval::{Asked, evaluate, ranks_file};
 use crate::experiment::{self, Prepared};
 use crate::model::{ModelFolder, pick_device};
 use clap::{Args, ValueEnum};
@@ -23,7 +23,8 @@ pub struct EvaluateArgs {
     /// Which questions
     #[arg(long, value_enum, default_value_t = Part::Test)]
     part: Part,
-    /// Add the rows of most popular, Markov and item-kNN (always, when no run is given)
+    /// Add the rows of the methods without training: most and recent popular, Markov, item-kNN and, with item.model,
+    /// text-kNN (always, when no run is given)
     #[arg(long)]
     baselines: bool,
     /// Write the ranks of every user to this Parquet file (one run only)
@@ -53,7 +54,9 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     let mut rows = vec![];
     if models.is_empty() || args.baselines {
         let mut ids = config.clone();
-        ids.item.kind = ItemKind::Id; // baselines need no text
+        if ids.item.model.is_empty() {
+            ids.item.kind = ItemKind::Id; // only text-kNN needs texts, and an encoder
+        }
         let prepared = open_part(&ids, args.part)?;
         for (name, test) in experiment::baseline_rows(&ids, &prepared)? {
             rows.push(Row { name, test, run: None });
@@ -73,10 +76,11 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         let features = model.features_of(prepared.data.dir.as_deref(), &prepared.texts)?;
         let cases = &prepared.split.test;
         let name = experiment::protocol(&own, part_name(args.part));
-        let (test, ranks) =
-            encode::evaluate(&model, &features, &prepared.split, cases, &own.eval, &name, &encoding(&name))?;
+        let candidates = prepared.candidates(&own.eval, cases)?;
+        let asked = Asked { split: &prepared.split, cases, config: &own.eval, candidates: &candidates };
+        let (test, ranked) = evaluate(&model, &features, &asked, &name, &encoding(&name))?;
         if let Some(file) = &args.ranks {
-            ranks_file::write(file, &prepared.data, &prepared.split, cases, &ranks)?;
+            ranks_file::write(file, &prepared.data, &prepared.split, cases, &ranked.ranks)?;
         }
         rows.push(Row { name: path.display().to_string(), test, run: experiment::result_of(path) });
     }
@@ -104,6 +108,11 @@ fn open_part(config: &Config, part: Part) -> Result<Prepared> {
 
 /// An ID model's rows are items of one data set: refuses any other catalogue.
 pub(super) fn check_items(model: &ModelFolder, prepared: &Prepared) -> Result<()> {
+    if model.users.as_ref().is_some_and(|ids| *ids != prepared.user_ids) {
+        let m = "its user encoder knows the users of one data set by id, and this one's are others; such a model does not \
+                 transfer: use user.user_id = false";
+        return Err(Error::model(&model.dir, m));
+    }
     match &model.items {
         Some(ids) if *ids != prepared.item_ids => Err(Error::model(
             &model.dir,

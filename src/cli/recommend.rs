@@ -134,14 +134,15 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     let texts: Vec<&str> = shelf.titles.iter().chain(&args.title).map(String::as_str).collect();
     let items = encode::catalogue(&model, &model.features(&texts)?, &encoding("catalogue"))?;
     let d = model.item.dim();
-    let candidates = &items[..shelf.ids.len() * d];
+    let scored = encode::candidates(&model, &items);
+    let candidates = &scored[..shelf.ids.len() * d];
     let best = |state: &[f32], history: &[u32]| {
         shelf.hits(&top_k(state, candidates, args.k, if args.with_history { &[] } else { history }))
     };
     let Some((out, format)) = out else {
         let mut history = args.history.iter().map(|id| shelf.find(id)).collect::<Result<Vec<u32>>>()?;
         history.extend((0..args.title.len()).map(|i| (shelf.ids.len() + i) as u32));
-        let state = encode::states(&model, &items, &[&history])?;
+        let state = encode::states(&model, &items, &[&history], None)?;
         let hits = best(&state, &history);
         if args.json {
             return output::print_json(&hits);
@@ -162,7 +163,8 @@ pub fn run(args: RecommendArgs) -> Result<()> {
             .collect(),
     };
     let histories: Vec<&[u32]> = users.iter().map(|(_, h)| h.as_slice()).collect();
-    let states = encode::states(&model, &items, &histories)?;
+    let rows = rows_of(&folder, &users)?;
+    let states = encode::states(&model, &items, &histories, rows.as_deref())?;
     let all: Vec<Vec<Hit>> = states.par_chunks_exact(d).zip(&histories).map(|(s, h)| best(s, h)).collect();
     format.write(out, &users, &all)?;
     let summary = serde_json::json!({ "users": users.len(), "k": args.k, "out": out.display().to_string() });
@@ -171,6 +173,19 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     } else {
         output::print(&format!("{} users → {}\n", users.len(), out.display()))
     }
+}
+
+/// The rows that users have in the model's own table, if it has one; one it does not know is an error.
+fn rows_of(folder: &ModelFolder, users: &[(String, Vec<u32>)]) -> Result<Option<Vec<u32>>> {
+    let Some(known) = &folder.users else { return Ok(None) };
+    let place: HashMap<&str, u32> = known.iter().enumerate().map(|(i, u)| (u.as_str(), i as u32)).collect();
+    let row = |(user, _): &(String, Vec<u32>)| {
+        place.get(user.as_str()).copied().ok_or_else(|| {
+            let m = format!("it knows its users by id, and `{user}` is none of them (users it was trained on)");
+            Error::model(&folder.dir, m)
+        })
+    };
+    users.iter().map(row).collect::<Result<_>>().map(Some)
 }
 
 /// Reads `user⇥item item …`; every line is checked before anything is computed.

@@ -61,7 +61,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
     let prepared = Prepared::open(&config)?;
     if args.run.dry_run {
-        let plan = experiment::plan_of(&config, None, prepared.item_ids.len())?;
+        let plan = experiment::plan_of(&config, None, prepared.counts())?;
         return if args.run.json { output::print_json(&plan) } else { output::print(&plan.table()) };
     }
     let label = match config.item.kind {

@@ -59,7 +59,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
     // Every plan is resolved before the first one runs.
     for preset in &args.preset {
         let config = with_preset(&config, preset);
-        plans.push((preset, experiment::plan_of(&config, Some(&source), prepared.item_ids.len())?));
+        plans.push((preset, experiment::plan_of(&config, Some(&source), prepared.counts())?));
     }
     if args.run.dry_run {
         return if args.run.json {

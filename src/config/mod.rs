@@ -1,8 +1,12 @@
 //! Experiment settings with documented defaults, TOML layers and `-s key=value` overrides.
 
 mod layers;
+mod objective;
+mod user;
 
 pub use layers::{first_difference, load, to_toml};
+pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
+pub use user::{NormPlace, UserConfig, UserKind};
 
 use crate::error::{Error, Result};
 use crate::nn::kernels::Activation;
@@ -84,10 +88,11 @@ impl Default for DataConfig {
 }
 
 /// How events are divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitKind {
     /// Keep the last L+3 items a user, then leave one out twice (MoRec, NineRec). Items outside are no candidates.
+    #[default]
     Morec,
     /// Leave-one-out on whole histories: test = last, validation = second last, the catalogue whole.
     LeaveOneOut,
@@ -177,74 +182,6 @@ impl Squash {
     }
 }
 
-/// The user encoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UserConfig {
-    /// `sasrec`.
-    pub kind: UserKind,
-    /// Width d of item and user vectors.
-    pub dim: usize,
-    /// Transformer blocks.
-    pub layers: usize,
-    /// Attention heads; has to divide `dim`.
-    pub heads: usize,
-    /// Dropout probability.
-    pub dropout: f64,
-    /// Longest history L.
-    pub max_len: usize,
-}
-
-impl Default for UserConfig {
-    fn default() -> Self {
-        Self { kind: UserKind::Sasrec, dim: 64, layers: 2, heads: 2, dropout: 0.1, max_len: 10 }
-    }
-}
-
-/// Known user encoders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UserKind {
-    /// Self-attentive sequential recommendation (Kang & McAuley 2018), MoRec's post-LN form.
-    Sasrec,
-}
-
-/// The loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ObjectiveConfig {
-    /// `in-batch`: softmax over the batch's distinct items.
-    pub kind: ObjectiveKind,
-    /// Subtract log popularity from the logits.
-    pub debias: bool,
-    /// How often an item that stands m times in the batch counts as a negative: `slots` = m times, `once`.
-    pub multiplicity: Multiplicity,
-}
-
-impl Default for ObjectiveConfig {
-    fn default() -> Self {
-        Self { kind: ObjectiveKind::InBatch, debias: true, multiplicity: Multiplicity::Slots }
-    }
-}
-
-/// Known losses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectiveKind {
-    /// In-batch debiased softmax.
-    InBatch,
-}
-
-/// Weight of repeated negatives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Multiplicity {
-    /// As the reference: one column a slot.
-    Slots,
-    /// One column an item.
-    Once,
-}
-
 /// The optimiser.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -253,6 +190,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Batches whose gradients are averaged before a step.
     pub accumulate: usize,
+    /// What is learned of a training history longer than L: its `last` L events, or `all` of them, in windows of L (where
+    /// only the last position is predicted: one window an event).
+    pub windows: Windows,
     /// Most items whose encoding is held for the backward pass at once; a batch with more is encoded in two passes, with
     /// the same gradient, so that memory does not bound its size. 0: no limit.
     pub encode_items: usize,
@@ -285,6 +225,7 @@ impl Default for TrainConfig {
         Self {
             batch_size: 64,
             accumulate: 1,
+            windows: Windows::Last,
             encode_items: 0,
             epochs: 50,
             lr: 1e-3,
@@ -299,6 +240,16 @@ impl Default for TrainConfig {
             checkpoint_steps: 500,
         }
     }
+}
+
+/// Which windows of a training history are learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Windows {
+    /// The last one (MoRec).
+    Last,
+    /// As many as it takes to predict every event once an epoch.
+    All,
 }
 
 /// Learning-rate schedule after the warm-up.
@@ -321,13 +272,28 @@ pub struct EvalConfig {
     pub ties: Ties,
     /// Items of the user's history are no candidates.
     pub mask_history: bool,
+    /// Also measure the lists of K offers as a whole: coverage, popularity, diversity; 0: not.
+    pub lists: usize,
+    /// Also rank among drawn candidates, for comparison with older papers: `uni100` (100 drawn uniformly), `pop100` (by
+    /// popularity). Such numbers are called `hr@10[uni100]`, never `hr@10`.
+    pub sampled: Vec<String>,
+    /// Folder of the drawn candidates, read if they are there, else written; empty: beside the data set.
+    pub candidates: String,
     /// Megabytes for users' states while ranking; with more users they come in parts, with the same ranks.
     pub memory_mb: usize,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { ks: vec![5, 10, 20], ties: Ties::Mean, mask_history: true, memory_mb: 256 }
+        Self {
+            ks: vec![5, 10, 20],
+            ties: Ties::Mean,
+            mask_history: true,
+            lists: 10,
+            sampled: vec![],
+            candidates: String::new(),
+            memory_mb: 256,
+        }
     }
 }
 
@@ -373,11 +339,9 @@ impl Config {
     /// Refuses impossible values, naming the field, before any work.
     pub fn check(&self) -> Result<()> {
         let bad = |key: &str, m: String| Err(Error::config(key, m));
+        self.user.check()?;
+        self.objective.check(self.user.kind)?;
         let positive = [
-            ("user.dim", self.user.dim),
-            ("user.layers", self.user.layers),
-            ("user.heads", self.user.heads),
-            ("user.max_len", self.user.max_len),
             ("train.batch_size", self.train.batch_size),
             ("train.accumulate", self.train.accumulate),
             ("train.eval_every", self.train.eval_every),
@@ -387,14 +351,8 @@ impl Config {
                 return bad(key, "has to be at least 1".into());
             }
         }
-        if !self.user.dim.is_multiple_of(self.user.heads) {
-            let m = format!("{} does not divide user.dim = {}", self.user.heads, self.user.dim);
-            return bad("user.heads", m);
-        }
-        for (key, p) in [("user.dropout", self.user.dropout), ("item.dropout", self.item.dropout)] {
-            if !p.is_finite() || p >= 1.0 || (p < 0.0 && key == "user.dropout") {
-                return bad(key, format!("{p} is no probability below 1"));
-            }
+        if !self.item.dropout.is_finite() || self.item.dropout >= 1.0 {
+            return bad("item.dropout", format!("{} is no probability below 1", self.item.dropout));
         }
         for (key, v) in [
             ("train.lr", self.train.lr),
@@ -420,6 +378,7 @@ impl Config {
         if self.eval.ks.is_empty() || self.eval.ks.contains(&0) {
             return bad("eval.ks", "needs at least one cut-off, each at least 1".into());
         }
+        self.eval.sampled.iter().try_for_each(|s| sampled_protocol(s).map(|_| ()))?;
         metric(&self.train.metric, &self.eval.ks)?;
         let (a, b) = (self.data.train_share, self.data.valid_share);
         if !(a > 0.0 && b > 0.0 && a + b < 1.0) {
@@ -432,15 +391,25 @@ impl Config {
     }
 }
 
+/// Splits `uni100` into how candidates are drawn and how many.
+pub fn sampled_protocol(name: &str) -> Result<(Sampler, usize)> {
+    let kinds = [("uni", Sampler::Uniform), ("pop", Sampler::Popularity)];
+    let parsed = kinds.iter().find_map(|(p, kind)| Some((*kind, name.strip_prefix(p)?.parse::<usize>().ok()?)));
+    parsed.filter(|(_, n)| *n > 0).ok_or_else(|| {
+        let m = format!("`{name}` is not uniN or popN (N candidates drawn uniformly, or by popularity)");
+        Error::config("eval.sampled", m)
+    })
+}
+
 /// Splits `ndcg@10` into its name and cut-off, which has to be among `ks`.
 pub fn metric(name: &str, ks: &[usize]) -> Result<(String, usize)> {
-    let known = ["hr", "ndcg", "mrr", "recall"];
+    let known = ["hr", "ndcg", "mrr", "recall", "map"];
     let parsed = name.split_once('@').and_then(|(m, k)| Some((m.to_lowercase(), k.parse::<usize>().ok()?)));
     match parsed {
         Some((m, k)) if known.contains(&m.as_str()) && ks.contains(&k) => Ok((m, k)),
         Some((m, k)) if known.contains(&m.as_str()) => {
             Err(Error::config("train.metric", format!("cut-off {k} of `{name}` is not among eval.ks = {ks:?}")))
         }
-        _ => Err(Error::config("train.metric", format!("`{name}` is not one of hr@K, ndcg@K, mrr@K, recall@K"))),
+        _ => Err(Error::config("train.metric", format!("`{name}` is not one of hr@K, ndcg@K, mrr@K, recall@K, map@K"))),
     }
 }

@@ -1,7 +1,7 @@
 //! Which events train, validate and test (REFERENCE: MoRec preprocessing; leave-one-out; global temporal).
 
 use super::{Csr, Dataset};
-use crate::config::{DataConfig, SplitKind};
+use crate::config::{DataConfig, SplitKind, Windows};
 use crate::error::{Error, Result};
 
 /// One ranking question: given a user's first events, which item comes next?
@@ -16,7 +16,7 @@ pub struct Case {
 }
 
 /// A data set divided, over a dense catalogue of candidates.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Split {
     /// Which split.
     pub kind: SplitKind,
@@ -26,6 +26,8 @@ pub struct Split {
     pub users: Vec<u32>,
     /// Each user's kept events as candidates, oldest first.
     pub seqs: Csr,
+    /// Their times, in the order of `seqs`, where the data set has such.
+    pub times: Option<Vec<i64>>,
     /// How many of a row's first events train.
     pub train_len: Vec<u32>,
     /// Validation questions.
@@ -59,6 +61,14 @@ impl Split {
             SplitKind::LeaveOneOut => Self::leave_one_out(config.split, &kept, whole),
             SplitKind::Temporal => Self::temporal(data, config, &kept)?,
         };
+        split.times = data.times.as_ref().map(|times| {
+            let kept = |(row, &u): (usize, &u32)| {
+                // Kept events are the last ones of a user.
+                let end = data.seqs.offsets[u as usize + 1];
+                times[end - split.seqs.row(row).len()..end].to_vec()
+            };
+            split.users.iter().enumerate().flat_map(kept).collect()
+        });
         split.make_dense(data, config.split == SplitKind::Morec);
         if split.valid.is_empty() || split.test.is_empty() || split.counts.iter().all(|&c| c == 0) {
             return Err(Error::config(
@@ -121,16 +131,7 @@ impl Split {
     }
 
     fn empty(kind: SplitKind) -> Self {
-        Self {
-            kind,
-            items: vec![],
-            users: vec![],
-            seqs: Csr::default(),
-            train_len: vec![],
-            valid: vec![],
-            test: vec![],
-            counts: vec![],
-        }
+        Self { kind, ..Self::default() }
     }
 
     /// Renumbers items to candidates (those that occur, or all of them) and counts training events.
@@ -169,14 +170,24 @@ impl Split {
         let total = self.train_events().max(1) as f64;
         self.counts.iter().map(|&c| (f64::from(c.max(1)) / total).ln() as f32).collect()
     }
-    /// Training windows: the last L+1 training events of each row that has at least two.
-    pub fn windows(&self, max_len: usize) -> Vec<(u32, u32, u32)> {
-        (0..self.users.len() as u32)
-            .filter_map(|u| {
-                let n = self.train_len[u as usize];
-                (n >= 2).then(|| (u, n.saturating_sub(max_len as u32 + 1), n))
-            })
-            .collect()
+    /// Training windows (user, from, to) of at most L+1 events, of each row that has at least two training events: the last
+    /// one; or as many as predict each event once, where `sliding` windows predict their last event only.
+    pub fn windows(&self, max_len: usize, which: Windows, sliding: bool) -> Vec<(u32, u32, u32)> {
+        let l = max_len as u32;
+        let mut out = vec![];
+        for u in 0..self.users.len() as u32 {
+            let mut to = self.train_len[u as usize];
+            while to >= 2 {
+                let from = to.saturating_sub(l + 1);
+                out.push((u, from, to));
+                to = match (which, sliding) {
+                    (Windows::Last, _) => 0,
+                    (Windows::All, true) => to - 1,
+                    (Windows::All, false) => from + 1,
+                };
+            }
+        }
+        out
     }
 }
 
@@ -209,7 +220,10 @@ mod tests {
         assert_eq!(s.valid[0], Case { user: 0, until: 3, target: 3 });
         assert_eq!(s.test[1], Case { user: 1, until: 4, target: 6 });
         assert_eq!(s.counts, [1, 1, 1, 0, 1, 1, 1]);
-        assert_eq!(s.windows(2), [(0, 0, 3), (1, 0, 3)]);
+        assert_eq!(s.windows(2, Windows::Last, false), [(0, 0, 3), (1, 0, 3)]);
+        assert_eq!(s.windows(1, Windows::Last, false), [(0, 1, 3), (1, 1, 3)]);
+        assert_eq!(s.windows(1, Windows::All, false)[..2], [(0, 1, 3), (0, 0, 2)]);
+        assert_eq!(s.windows(2, Windows::All, true)[..2], [(0, 0, 3), (0, 0, 2)]);
     }
 
     #[test]

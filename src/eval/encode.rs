@@ -1,18 +1,16 @@
 //! Vectors of a whole catalogue and of many users, in batches of bounded size.
 
-use super::ranking::{Catalogue, Question, Rank};
-use crate::config::{Cache, EvalConfig};
-use crate::data::{Case, Split};
+use crate::config::{Cache, Similarity};
 use crate::error::{Error, Result};
-use crate::eval::Report;
 use crate::item::features::{self, Features};
 use crate::item::prefix::{self, Recipe};
 use crate::item::{Depth, ItemTable, Tokens};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::weights::Precision;
-use crate::nn::{Act, Pass};
+use crate::nn::{Act, Pass, ops};
 use crate::user::Histories;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,17 +99,40 @@ fn prefix_digest(model: &Recommender, tokens: &Tokens, depth: Depth, precision: 
     Ok(crate::fsio::sha256_bytes(parts.join("\n").as_bytes()))
 }
 
-/// (histories × d): the state after the last event of each non-empty history, given all items' vectors.
-pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]]) -> Result<Vec<f32>> {
-    let (d, l) = (model.item.dim(), model.config.user.max_len);
+/// The vectors that states are compared with: those of `items` (count × d), or their directions where scores are cosines.
+pub fn candidates<'a>(model: &Recommender, items: &'a [f32]) -> Cow<'a, [f32]> {
+    match model.config.objective.similarity {
+        Similarity::Dot => Cow::Borrowed(items),
+        Similarity::Cosine => {
+            let mut unit = items.to_vec();
+            ops::unit_rows(&mut unit, model.item.dim(), 1.0);
+            Cow::Owned(unit)
+        }
+    }
+}
+
+/// (histories × d): what a model says of the next item after each non-empty history, given all items' vectors. `users` are
+/// rows of the model's table of users, which only a model that has one asks for.
+pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]], users: Option<&[u32]>) -> Result<Vec<f32>> {
+    let (d, c) = (model.item.dim(), &model.config.user);
+    let l = c.max_len;
+    // Where a hidden item is guessed, one stands after the history.
+    let hidden = model.user.mask().map(|m| to_vec(&m.value())).transpose()?;
     let mut out = Vec::with_capacity(histories.len() * d);
-    for chunk in histories.chunks(USERS) {
+    for (part, chunk) in histories.chunks(USERS).enumerate() {
         let tails: Vec<&[u32]> = chunk.iter().map(|h| &h[h.len().saturating_sub(l)..]).collect();
         let mut x = vec![];
-        for &i in tails.iter().copied().flatten() {
-            x.extend_from_slice(&items[i as usize * d..(i as usize + 1) * d]);
+        for tail in &tails {
+            for &i in *tail {
+                x.extend_from_slice(&items[i as usize * d..(i as usize + 1) * d]);
+            }
+            x.extend_from_slice(hidden.as_deref().unwrap_or_default());
         }
-        let packed = Histories::new(tails.iter().map(|t| t.len()), l);
+        let more = usize::from(hidden.is_some());
+        let mut packed = Histories::new(tails.iter().map(|t| t.len() + more), c.slots());
+        if let Some(users) = users {
+            packed = packed.of(users[part * USERS..part * USERS + chunk.len()].to_vec());
+        }
         let x = candle_core::Tensor::from_vec(x, (packed.segments.total(), d), &model.device)?;
         let h = model.user.encode(&Act::constant(x), &packed, &Pass::eval())?;
         let h = to_vec(h.value())?;
@@ -119,56 +140,8 @@ pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]]) -> Resul
             out.extend_from_slice(&h[r as usize * d..(r as usize + 1) * d]);
         }
     }
-    Ok(out)
-}
-
-/// Ranks the targets of `cases` over the whole catalogue.
-fn rank_cases(
-    model: &Recommender,
-    features: &Features,
-    split: &Split,
-    cases: &[Case],
-    config: &EvalConfig,
-    watch: Watch,
-) -> Result<Vec<Rank>> {
-    let items = catalogue(model, features, watch)?;
-    let d = model.item.dim();
-    let catalogue = Catalogue::new(&items, d)?;
-    // A user's state, and as much again while it is computed.
-    let at_once = (config.memory_mb * 1_000_000 / (8 * d) / USERS * USERS).max(USERS);
-    let mut ranks = Vec::with_capacity(cases.len());
-    for part in cases.chunks(at_once) {
-        let histories: Vec<&[u32]> = part.iter().map(|c| split.history(c)).collect();
-        let states = states(model, &items, &histories)?;
-        ranks.extend(catalogue.rank(&states, &questions(split, part, config))?);
+    if model.config.objective.similarity == Similarity::Cosine {
+        ops::unit_rows(&mut out, d, 1.0);
     }
-    Ok(ranks)
-}
-
-/// The ranking questions of `cases`.
-pub fn questions<'a>(split: &'a Split, cases: &[Case], config: &EvalConfig) -> Vec<Question<'a>> {
-    cases
-        .iter()
-        .map(|c| Question { target: c.target, masked: if config.mask_history { split.history(c) } else { &[] } })
-        .collect()
-}
-
-/// Ranks, then metrics.
-pub fn evaluate(
-    model: &Recommender,
-    features: &Features,
-    split: &Split,
-    cases: &[Case],
-    config: &EvalConfig,
-    name: &str,
-    watch: Watch,
-) -> Result<(Report, Vec<Rank>)> {
-    let ranks = rank_cases(model, features, split, cases, config, watch)?;
-    Ok((report(split, cases, &ranks, config, name), ranks))
-}
-
-/// The report of ranks already at hand.
-pub fn report(split: &Split, cases: &[Case], ranks: &[Rank], config: &EvalConfig, name: &str) -> Report {
-    let counts: Vec<u32> = cases.iter().map(|c| split.counts[c.target as usize]).collect();
-    Report::new(ranks, &counts, split.items.len(), config, name)
+    Ok(out)
 }

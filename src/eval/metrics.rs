@@ -1,4 +1,4 @@
-//! HR, NDCG, MRR and Recall at K from ranks, in groups of cold and warm targets.
+//! HR, NDCG, MRR, Recall and MAP at K from ranks, over all questions and in groups of them.
 
 use super::Rank;
 use crate::config::{EvalConfig, Ties};
@@ -19,8 +19,28 @@ pub struct Report {
     pub items: usize,
     /// Over all questions.
     pub all: Metrics,
-    /// `cold`: targets without any training event; `warm`: the others. (questions, metrics)
+    /// By the target's training events (`cold`: none; `hot`: the most popular items that hold half of all events; `warm`: the
+    /// others) and by the events before it (`history 1-4`, …). (questions, metrics)
     pub groups: BTreeMap<String, (usize, Metrics)>,
+    /// What the offered lists are like as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<Lists>,
+}
+
+/// What the best k offers of all users are like, beside being right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lists {
+    /// Offers a user.
+    pub k: usize,
+    /// Share of the catalogue that is offered to anybody.
+    pub coverage: f64,
+    /// Mean number of training events of the offered items (popularity bias; targets have `target_popularity`).
+    pub popularity: f64,
+    /// Mean number of training events of the wanted items.
+    pub target_popularity: f64,
+    /// Mean over users of the mean distance, 1 − cosine, of two offered items by the method's own item vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<f64>,
 }
 
 /// The gain of a target at a 1-based rank, for each metric.
@@ -28,13 +48,13 @@ fn gain(metric: &str, rank: f64, k: usize) -> f64 {
     match metric {
         _ if rank > k as f64 => 0.0,
         "ndcg" => 1.0 / (rank + 1.0).log2(),
-        "mrr" => 1.0 / rank,
-        _ => 1.0, // hr, and recall with one target
+        "mrr" | "map" => 1.0 / rank, // with one target, average precision is the reciprocal rank
+        _ => 1.0,                    // hr, and recall with one target
     }
 }
 
 /// Names of the metrics computed at each K.
-pub const METRICS: [&str; 4] = ["hr", "ndcg", "mrr", "recall"];
+pub const METRICS: [&str; 5] = ["hr", "ndcg", "mrr", "recall", "map"];
 
 /// One question's gain under a tie policy.
 pub fn gain_of(rank: &Rank, metric: &str, k: usize, ties: Ties) -> f64 {
@@ -70,13 +90,13 @@ pub fn means<'a>(ranks: impl Iterator<Item = &'a Rank> + Clone, config: &EvalCon
 }
 
 impl Report {
-    /// From the ranks and, for the groups, each target's number of training events.
-    pub fn new(ranks: &[Rank], train_counts: &[u32], items: usize, config: &EvalConfig, split: &str) -> Self {
-        let mut groups = BTreeMap::new();
-        for (name, cold) in [("cold", true), ("warm", false)] {
-            let of = ranks.iter().zip(train_counts).filter(|(_, c)| (**c == 0) == cold).map(|(r, _)| r);
-            groups.insert(name.to_string(), (of.clone().count(), means(of, config)));
-        }
+    /// From the ranks and, for each question, the names of the groups it belongs to.
+    pub fn new(ranks: &[Rank], groups: &[Vec<&str>], items: usize, config: &EvalConfig, split: &str) -> Self {
+        let names: std::collections::BTreeSet<&str> = groups.iter().flatten().copied().collect();
+        let of = |name: &str| {
+            let of = ranks.iter().zip(groups).filter(|(_, g)| g.contains(&name)).map(|(r, _)| r);
+            (name.to_string(), (of.clone().count(), means(of, config)))
+        };
         let ties =
             serde_json::to_value(config.ties).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
         let history = if config.mask_history { "history masked" } else { "nothing masked" };
@@ -85,7 +105,8 @@ impl Report {
             users: ranks.len(),
             items,
             all: means(ranks.iter(), config),
-            groups,
+            groups: names.into_iter().map(of).collect(),
+            lists: None,
         }
     }
     /// A metric of the whole.

@@ -65,6 +65,15 @@ impl<'a> Catalogue<'a> {
     /// Ranks targets by the inner product of user states (questions, d) and the items. Beside its input it needs one
     /// tile of scores a thread.
     pub fn rank(&self, states: &[f32], questions: &[Question]) -> Result<Vec<Rank>> {
+        Ok(self.rank_and_list(states, questions, 0)?.0)
+    }
+    /// The same, and for each question the `k` candidates of highest score, best first, ties by index.
+    pub fn rank_and_list(
+        &self,
+        states: &[f32],
+        questions: &[Question],
+        k: usize,
+    ) -> Result<(Vec<Rank>, Vec<Vec<u32>>)> {
         if states.len() != questions.len() * self.dim {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
         }
@@ -75,12 +84,13 @@ impl<'a> Catalogue<'a> {
         if let Some(q) = questions.iter().find(|q| q.target as usize >= self.count) {
             return Err(Error::Numeric(format!("ranking: target {} of {} items", q.target, self.count)));
         }
-        let blocks: Vec<Vec<Rank>> = questions
+        let blocks: Vec<(Vec<Rank>, Vec<Best>)> = questions
             .par_chunks(USERS)
             .zip(states.par_chunks(USERS * self.dim))
-            .map(|(q, s)| rank_block(self, s, q))
+            .map(|(q, s)| rank_block(self, s, q, k))
             .collect();
-        Ok(blocks.into_iter().flatten().collect())
+        let (ranks, lists): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+        Ok((ranks.concat(), lists.into_iter().flatten().map(Best::items).collect()))
     }
 }
 
@@ -101,7 +111,40 @@ pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, questions: &[Questi
     Catalogue::new(items, dim)?.rank(states, questions)
 }
 
-fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Vec<Rank> {
+/// The k best so far.
+struct Best {
+    k: usize,
+    found: Vec<(f32, u32)>,
+}
+
+impl Best {
+    fn new(k: usize) -> Self {
+        Self { k, found: Vec::with_capacity(k + 1) }
+    }
+    /// Looks through the scores of the items from `from` on; earlier items stay before later ones of the same score.
+    fn look(&mut self, scores: &[f32], from: usize) {
+        const STRIDE: usize = 16;
+        for (block, part) in scores.chunks(STRIDE).enumerate() {
+            let floor = if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY };
+            if !part.iter().any(|&s| s > floor) {
+                continue;
+            }
+            for (i, &s) in part.iter().enumerate() {
+                let floor = if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY };
+                if s > floor {
+                    let at = self.found.partition_point(|f| f.0 >= s);
+                    self.found.insert(at, (s, (from + block * STRIDE + i) as u32));
+                    self.found.truncate(self.k);
+                }
+            }
+        }
+    }
+    fn items(self) -> Vec<u32> {
+        self.found.into_iter().map(|f| f.1).collect()
+    }
+}
+
+fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question], k: usize) -> (Vec<Rank>, Vec<Best>) {
     let d = c.dim;
     let mut users = states.to_vec();
     users.resize(USERS * d, 0.0);
@@ -128,6 +171,7 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Vec<Rank
         .collect();
     let mut ranks: Vec<Rank> =
         questions.iter().map(|_| Rank { above: 0, equal: 0, equal_before: 0, masked: false }).collect();
+    let mut best: Vec<Best> = questions.iter().map(|_| Best::new(k)).collect();
     for from in (0..c.count).step_by(ITEMS) {
         let n = ITEMS.min(c.count - from);
         tile(c.tile(from), &mut scores);
@@ -142,6 +186,9 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Vec<Rank
             let own = (q.target as usize).wrapping_sub(from);
             if own < n && row[own] != f32::NEG_INFINITY {
                 row[own] = at_target[i];
+            }
+            if k > 0 {
+                best[i].look(row, from);
             }
             let (above, equal) = count_above(row, at_target[i]);
             ranks[i].above += above;
@@ -159,7 +206,35 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question]) -> Vec<Rank
             r.equal = r.equal.saturating_sub(1); // the target itself
         }
     }
-    ranks
+    (ranks, best)
+}
+
+/// The `k` candidates of highest score that are not `masked`, best first, ties by index.
+pub fn list_scores(scores: &[f64], masked: &[u32], k: usize) -> Vec<u32> {
+    let mut ids: Vec<u32> = (0..scores.len() as u32).collect();
+    let better = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+    // As many as may be masked come on top of the k.
+    let take = (k + masked.len()).min(ids.len());
+    if 0 < take && take < ids.len() {
+        ids.select_nth_unstable_by(take - 1, better);
+        ids.truncate(take);
+    }
+    ids.sort_unstable_by(better);
+    ids.retain(|i| !masked.contains(i));
+    ids.truncate(k);
+    ids
+}
+
+/// Where a target with score `target` stands among other candidates' scores, each with whether that candidate has a smaller
+/// index.
+pub fn rank_among(target: f64, others: impl Iterator<Item = (bool, f64)>) -> Rank {
+    let mut r = Rank { above: 0, equal: 0, equal_before: 0, masked: false };
+    for (before, s) in others {
+        r.above += u32::from(s > target);
+        r.equal += u32::from(s == target);
+        r.equal_before += u32::from(s == target && before);
+    }
+    r
 }
 
 /// Ranks one target by explicit scores (baselines without vectors).

@@ -1,10 +1,13 @@
 //! Data set → split → candidates with their texts.
 
-use crate::config::{Config, ItemKind};
-use crate::data::{Dataset, Split};
+use crate::config::{Config, EvalConfig, ItemKind};
+use crate::data::{Case, Dataset, Split};
 use crate::error::{Error, Result};
+use crate::eval::candidates::{Candidates, Names};
+use crate::fsio;
 use crate::hub::{self, HubOptions};
 use crate::item::text::TextFolder;
+use crate::model::{Counts, Ids};
 use std::path::Path;
 
 /// A divided data set with what models need of it.
@@ -15,6 +18,8 @@ pub struct Prepared {
     pub split: Split,
     /// Raw ids of the candidates.
     pub item_ids: Vec<String>,
+    /// Raw ids of the users.
+    pub user_ids: Vec<String>,
     /// Texts of the candidates.
     pub texts: Vec<String>,
 }
@@ -41,12 +46,41 @@ impl Prepared {
                 format!("no item of `{}` has a text; use item.kind = \"id\"", data.name),
             ));
         }
-        let widest = *config.eval.ks.iter().max().unwrap_or(&1);
+        let widest = config.eval.ks.iter().copied().chain([config.eval.lists]).max().unwrap_or(1);
         if widest > split.items.len() {
             let m = format!("{widest} is larger than the catalogue of {} items", split.items.len());
             return Err(Error::config("eval.ks", m));
         }
-        Ok(Self { data, split, item_ids, texts })
+        config.objective.check_catalogue(split.items.len())?;
+        let user_ids = split.users.iter().map(|&u| data.users[u as usize].clone()).collect();
+        Ok(Self { data, split, item_ids, user_ids, texts })
+    }
+    /// Rows of the tables a model of it may have.
+    pub fn counts(&self) -> Counts {
+        Counts { items: self.item_ids.len(), users: self.user_ids.len() }
+    }
+    /// The drawn candidates of the settings' sampled protocols, for these questions.
+    pub fn candidates(&self, config: &EvalConfig, cases: &[Case]) -> Result<Vec<Candidates>> {
+        let user = |u: u32| self.user_ids[u as usize].as_str();
+        let item = |i: u32| self.item_ids[i as usize].as_str();
+        let names = Names { user: &user, item: &item };
+        let one = |name: &String| {
+            let path = match (&self.data.dir, config.candidates.as_str()) {
+                (_, given) if !given.is_empty() => Path::new(given).join(format!("{name}.tsv")),
+                (Some(dir), _) => {
+                    let asked: String = cases.iter().map(|c| format!("{} {} ", user(c.user), item(c.target))).collect();
+                    let digest = fsio::sha256_bytes(format!("{} {asked}", self.data.digest).as_bytes());
+                    dir.join(".cache").join(format!("candidates-{name}-{}.tsv", &digest[..16]))
+                }
+                (None, _) => return Candidates::draw(&self.split, cases, name),
+            };
+            Candidates::open(&path, &self.split, cases, name, names)
+        };
+        config.sampled.iter().map(one).collect()
+    }
+    /// Their raw ids.
+    pub fn ids(&self) -> Ids<'_> {
+        Ids { items: &self.item_ids, users: &self.user_ids }
     }
 }
 

@@ -3,13 +3,15 @@
 use super::prepare::{Prepared, text_folder};
 use super::run_folder;
 use super::usage;
-use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular};
+use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular, RecentPopular, TextNeighbours};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
-use crate::eval::{Report, encode, ranks_file};
+use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
 use crate::fsio;
-use crate::model::{Blueprint, ModelFolder, Recommender, pick_device};
+use crate::item::Tokens;
+use crate::item::text::SentenceEncoder;
+use crate::model::{Blueprint, Counts, ModelFolder, Recommender, pick_device};
 use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
 use crate::train::tensorboard::TensorBoard;
@@ -62,7 +64,7 @@ pub struct RunResult {
 
 /// The blueprint of a configuration: with a source, its encoder's architecture and tokenizer; the pre-trained folder
 /// itself only where some value is to come from it.
-fn blueprint(config: &Config, source: Option<&ModelFolder>, count: usize) -> Result<Blueprint> {
+fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> Result<Blueprint> {
     let wants_pretrained = matches!(config.transfer.preset.as_str(), "" | "from-scratch")
         || config.transfer.rules.iter().any(|r| r.action.contains("pretrained"));
     let folder = match source {
@@ -76,12 +78,12 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, count: usize) -> Res
         let m = "its tokenizer differs from the source's: loaded token vectors would mean other words";
         return Err(Error::config("item.model", m));
     }
-    Ok(Blueprint { config: config.clone(), count, folder })
+    Ok(Blueprint { config: config.clone(), counts, folder })
 }
 
 /// Resolves the plan of a configuration without building anything.
-pub fn plan_of(config: &Config, source: Option<&ModelFolder>, count: usize) -> Result<Plan> {
-    let specs = blueprint(config, source, count)?.declare()?;
+pub fn plan_of(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> Result<Plan> {
+    let specs = blueprint(config, source, counts)?.declare()?;
     resolve(config, &specs, source)
 }
 
@@ -106,6 +108,10 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
         ("user.heads", user && a.user.heads != b.user.heads),
         ("user.layers", user && a.user.layers != b.user.layers),
         ("user.max_len", user && a.user.max_len != b.user.max_len),
+        ("user.norm", user && a.user.norm != b.user.norm),
+        ("user.dilations", user && a.user.dilations != b.user.dilations),
+        // Without training, scores are the source's.
+        ("objective.similarity", plan.counts().0 == 0 && a.objective.similarity != b.objective.similarity),
         ("item.pooling", item && ai.pooling != bi.pooling),
         ("item.activation", item && ai.activation != bi.activation),
         ("item.max_tokens", item && ai.max_tokens != bi.max_tokens),
@@ -135,7 +141,7 @@ pub fn execute(
     let started = Instant::now();
     usage::reset_peak_memory();
     let device = pick_device(&config.device)?;
-    let blueprint = blueprint(config, source, prepared.item_ids.len())?;
+    let blueprint = blueprint(config, source, prepared.counts())?;
     let specs = blueprint.declare()?;
     let plan = resolve(config, &specs, source)?;
     let inputs = run_folder::inputs(prepared, source, blueprint.folder.as_ref())?;
@@ -147,7 +153,7 @@ pub fn execute(
     let mut seen = Summary::new(started);
     let outcome = if plan.counts().0 == 0 {
         let staged = fsio::Staged::new(&dir.join("best"))?;
-        crate::model::folder::save(staged.path(), &model, &prepared.item_ids)?;
+        crate::model::folder::save(staged.path(), &model, prepared.ids())?;
         staged.commit()?;
         train::Outcome { steps: 0, best: None, reason: "nothing trains".into() }
     } else {
@@ -155,7 +161,7 @@ pub fn execute(
             config,
             split: &prepared.split,
             features: &features,
-            item_ids: &prepared.item_ids,
+            ids: prepared.ids(),
             model: &model,
             dir,
             resume,
@@ -170,10 +176,11 @@ pub fn execute(
         train::run(&job, &mut observers)?
     };
     let best = load_best(dir, &model)?;
-    let (cases, eval) = (&prepared.split.test, &config.eval);
-    let (test, ranks) =
-        encode::evaluate(&best, &features, &prepared.split, cases, eval, &protocol(config, "test"), watch)?;
-    ranks_file::write(&dir.join("ranks.parquet"), &prepared.data, &prepared.split, cases, &ranks)?;
+    let (split, cases) = (&prepared.split, &prepared.split.test);
+    let candidates = prepared.candidates(&config.eval, cases)?;
+    let asked = Asked { split, cases, config: &config.eval, candidates: &candidates };
+    let (test, ranked) = evaluate(&best, &features, &asked, &protocol(config, "test"), watch)?;
+    ranks_file::write(&dir.join("ranks.parquet"), &prepared.data, split, cases, &ranked.ranks)?;
     let result = RunResult {
         name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         dir: dir.display().to_string(),
@@ -218,16 +225,28 @@ pub fn protocol(config: &Config, part: &str) -> String {
     format!("{part} of split {}", split.unwrap_or_default())
 }
 
-/// Test rows of the baselines that need no training.
+/// Test rows of the baselines that need no training: those of interactions, and with a text encoder in the settings text-kNN
+/// on its frozen embeddings.
 pub fn baseline_rows(config: &Config, prepared: &Prepared) -> Result<Vec<(String, Report)>> {
     let split = &prepared.split;
-    let all: [Box<dyn Baseline>; 3] =
-        [Box::new(MostPopular::new(split)), Box::new(Markov::new(split)), Box::new(ItemNeighbours::new(split))];
+    let mut all: Vec<Box<dyn Baseline>> = vec![Box::new(MostPopular::new(split))];
+    if let Some(recent) = RecentPopular::new(split) {
+        all.push(Box::new(recent));
+    }
+    all.push(Box::new(Markov::new(split)));
+    all.push(Box::new(ItemNeighbours::new(split)));
+    if let Some(folder) = text_folder(config)?.filter(|f| f.weights.is_some()) {
+        let encoder = SentenceEncoder::new(&folder, config.item.pooling)?;
+        let limit = config.item.max_tokens.min(folder.config.usable_positions());
+        let tokens = Tokens::new(&folder.tokenizer, &prepared.texts, limit, config.item.lower_case)?;
+        all.push(Box::new(TextNeighbours::new(encoder.encode(&tokens, &encode::silent)?, encoder.width())));
+    }
+    let candidates = prepared.candidates(&config.eval, &split.test)?;
+    let asked = Asked { split, cases: &split.test, config: &config.eval, candidates: &candidates };
     all.iter()
         .map(|b| {
-            let ranks = baseline::rank(b.as_ref(), split, &split.test, &config.eval)?;
-            let report = encode::report(split, &split.test, &ranks, &config.eval, &protocol(config, "test"));
-            Ok((b.name().to_string(), report))
+            let ranked = baseline::rank(b.as_ref(), &asked)?;
+            Ok((b.name().to_string(), asked.report(&ranked, &protocol(config, "test"))))
         })
         .collect()
 }

@@ -46,12 +46,13 @@ pub fn people(
         })
         .collect();
     let histories: Vec<&[u32]> = order.iter().map(|&c| split.history(&split.test[c])).collect();
+    let users: Vec<u32> = order.iter().map(|&c| split.test[c].user).collect();
     for (name, advisor) in advisors {
         let offers = match advisor {
             Advisor::Baseline(b) => histories.iter().map(|h| best_of(*b, h, split.items.len(), k)).collect(),
             Advisor::Run(dir) => {
                 let model = ModelFolder::open(dir)?.build(&crate::model::pick_device("cpu")?)?;
-                offers_of(&model, prepared, &histories, k)?
+                offers_of(&model, prepared, &histories, &users, k)?
             }
         };
         for (person, ids) in out.iter_mut().zip::<Vec<Vec<u32>>>(offers) {
@@ -70,9 +71,16 @@ fn best_of(baseline: &dyn Baseline, history: &[u32], items: usize, k: usize) -> 
     ids
 }
 
-fn offers_of(model: &Recommender, prepared: &Prepared, histories: &[&[u32]], k: usize) -> Result<Vec<Vec<u32>>> {
+fn offers_of(
+    model: &Recommender,
+    prepared: &Prepared,
+    histories: &[&[u32]],
+    users: &[u32],
+    k: usize,
+) -> Result<Vec<Vec<u32>>> {
     let items = encode::catalogue(model, &model.features(&prepared.texts)?, &encode::silent)?;
-    let states = encode::states(model, &items, histories)?;
+    let states = encode::states(model, &items, histories, Some(users))?;
+    let items = encode::candidates(model, &items);
     let d = model.item.dim();
     let pick = |(s, h): (&[f32], &&[u32])| top_k(s, &items, k, h).into_iter().map(|(i, _)| i).collect();
     Ok(states.chunks_exact(d).zip(histories).map(pick).collect())

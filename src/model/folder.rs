@@ -1,10 +1,10 @@
 //! A model on disk: settings, weights and tokenizer; rebuilt without the data set or the original encoder folder.
 //!
 //! ```text
-//! manifest.json  config.toml  model.safetensors  [encoder/config.json encoder/tokenizer.json]  [items.json]
+//! manifest.json  config.toml  model.safetensors  [encoder/config.json encoder/tokenizer.json]  [items.json] [users.json]
 //! ```
 
-use super::{Blueprint, Recommender};
+use super::{Blueprint, Counts, Ids, Recommender};
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
@@ -30,12 +30,14 @@ pub struct ModelFolder {
     pub text: Option<TextFolder>,
     /// Raw ids of the rows of the ID table, for ID items.
     pub items: Option<Vec<String>>,
+    /// Raw ids of the rows of the table of users, for user encoders that have one.
+    pub users: Option<Vec<String>>,
     /// Digest of its files.
     pub digest: String,
 }
 
-/// Writes a model into an existing folder (usually a [`fsio::Staged`] one). `item_ids` are the raw ids of the catalogue.
-pub fn save(dir: &Path, model: &Recommender, item_ids: &[String]) -> Result<()> {
+/// Writes a model into an existing folder (usually a [`fsio::Staged`] one). `ids` are those of its tables.
+pub fn save(dir: &Path, model: &Recommender, ids: Ids) -> Result<()> {
     let mut files = vec!["config.toml", "model.safetensors"];
     fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(&model.config)?.as_bytes())?;
     model.params.save(&dir.join("model.safetensors"))?;
@@ -47,8 +49,12 @@ pub fn save(dir: &Path, model: &Recommender, item_ids: &[String]) -> Result<()> 
         files.extend(["encoder/config.json", "encoder/tokenizer.json"]);
     }
     if model.config.item.kind == ItemKind::Id {
-        fsio::write_json(&dir.join("items.json"), &item_ids)?;
+        fsio::write_json(&dir.join("items.json"), &ids.items)?;
         files.push("items.json");
+    }
+    if model.config.user.user_id {
+        fsio::write_json(&dir.join("users.json"), &ids.users)?;
+        files.push("users.json");
     }
     let mut manifest = Manifest::new(KIND, FORMAT);
     manifest.facts = serde_json::json!({
@@ -84,21 +90,24 @@ impl ModelFolder {
             ItemKind::Text => Some(TextFolder::open(&dir.join("encoder"), false)?),
             ItemKind::Id => None,
         };
-        let items = match config.item.kind {
-            ItemKind::Text => None,
-            ItemKind::Id => {
-                let path = dir.join("items.json");
-                let text = fsio::read_text(&path)?;
-                Some(serde_json::from_str(&text).map_err(|e| Error::model(&path, format!("damaged: {e}")))?)
+        let list = |name: &str, wanted: bool| -> Result<Option<Vec<String>>> {
+            if !wanted {
+                return Ok(None);
             }
+            let path = dir.join(name);
+            let text = fsio::read_text(&path)?;
+            serde_json::from_str(&text).map(Some).map_err(|e| Error::model(&path, format!("damaged: {e}")))
         };
+        let items = list("items.json", config.item.kind == ItemKind::Id)?;
+        let users = list("users.json", config.user.user_id)?;
         let weights = Weights::open(&dir.join("model.safetensors"))?;
-        Ok(Self { digest: manifest.digest(), dir, config, weights, text, items })
+        Ok(Self { digest: manifest.digest(), dir, config, weights, text, items, users })
     }
     /// The blueprint it was built from.
     pub fn blueprint(&self) -> Blueprint {
-        let count = self.items.as_ref().map_or(0, Vec::len);
-        Blueprint { config: self.config.clone(), count, folder: self.text.clone() }
+        let count = |ids: &Option<Vec<String>>| ids.as_ref().map_or(0, Vec::len);
+        let counts = Counts { items: count(&self.items), users: count(&self.users) };
+        Blueprint { config: self.config.clone(), counts, folder: self.text.clone() }
     }
     /// The model, nothing trainable.
     pub fn build(&self, device: &Device) -> Result<Recommender> {

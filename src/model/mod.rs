@@ -4,4 +4,4 @@ pub mod folder;
 mod recommender;
 
 pub use folder::ModelFolder;
-pub use recommender::{Blueprint, Recommender, pick_device};
+pub use recommender::{Blueprint, Counts, Ids, Recommender, pick_device};

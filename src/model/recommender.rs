@@ -1,22 +1,40 @@
 //! From settings to a model.
 
-use crate::config::{Config, ItemKind, UserKind};
+use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
 use crate::item::text::TextFolder;
 use crate::item::{Features, IdEncoder, ItemEncoder, TextEncoder, token_cache};
 use crate::nn::weights::Weights;
 use crate::nn::{Params, Resolved, Scope, Spec};
-use crate::user::{SasRec, UserEncoder};
+use crate::user::{self, UserEncoder};
 use candle_core::Device;
 use std::path::Path;
+
+/// Rows of the tables a model may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Items (of an ID table).
+    pub items: usize,
+    /// Users (of a user encoder that knows them by id).
+    pub users: usize,
+}
+
+/// Raw ids of the rows of those tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids<'a> {
+    /// Of items.
+    pub items: &'a [String],
+    /// Of users.
+    pub users: &'a [String],
+}
 
 /// Everything a model is built from, before any parameter exists.
 #[derive(Clone)]
 pub struct Blueprint {
     /// The settings (items, users, seed).
     pub config: Config,
-    /// Number of items (rows of an ID table).
-    pub count: usize,
+    /// Rows of its tables.
+    pub counts: Counts,
     /// The text encoder's folder, for text items.
     pub folder: Option<TextFolder>,
 }
@@ -28,14 +46,11 @@ impl Blueprint {
         let c = &self.config;
         let at = scope.pp("item_encoder");
         let item: Box<dyn ItemEncoder> = match (c.item.kind, &self.folder) {
-            (ItemKind::Id, _) => Box::new(IdEncoder::new(&at.pp("id"), self.count, c.user.dim)?),
+            (ItemKind::Id, _) => Box::new(IdEncoder::new(&at.pp("id"), self.counts.items, c.user.dim)?),
             (ItemKind::Text, Some(f)) => Box::new(TextEncoder::new(&at.pp("text"), f, &c.item, c.user.dim)?),
             (ItemKind::Text, None) => return Err(Error::config("item.model", "a text model needs an encoder folder")),
         };
-        let user: Box<dyn UserEncoder> = match c.user.kind {
-            UserKind::Sasrec => Box::new(SasRec::new(&scope.pp("user_encoder"), &c.user)?),
-        };
-        Ok((item, user))
+        Ok((item, user::build(&scope.pp("user_encoder"), &c.user, self.counts.users)?))
     }
     /// The parameters it will have.
     pub fn declare(&self) -> Result<Vec<Spec>> {

@@ -283,6 +283,59 @@ simd! {
     }
 }
 
+/// 1/(1 + exp(−x)).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+simd! {
+    /// One row of a GRU step: `gi` and `gh` (3h) are what input and state give to the gates r, z, n; `h` holds the state and
+    /// becomes the next one; `kept` (4h) takes r, z, n and the state's part of n.
+    pub fn gru_row(gi: &[f32], gh: &[f32], h: &mut [f32], kept: &mut [f32]) {
+        let w = h.len();
+        let (ir, rest) = gi.split_at(w);
+        let (iz, inn) = rest.split_at(w);
+        let (hr, rest) = gh.split_at(w);
+        let (hz, hn) = rest.split_at(w);
+        let (kr, rest) = kept.split_at_mut(w);
+        let (kz, rest) = rest.split_at_mut(w);
+        let (kn, kh) = rest.split_at_mut(w);
+        let (inn, hz, hn, kn, kh) = (&inn[..w], &hz[..w], &hn[..w], &mut kn[..w], &mut kh[..w]);
+        for i in 0..w {
+            let (r, z) = (sigmoid(ir[i] + hr[i]), sigmoid(iz[i] + hz[i]));
+            let n = tanh(inn[i] + r * hn[i]);
+            (kr[i], kz[i], kn[i], kh[i]) = (r, z, n, hn[i]);
+            h[i] = (1.0 - z) * n + z * h[i];
+        }
+    }
+}
+
+simd! {
+    /// Backward of [`gru_row`]: `dh` is the gradient of the next state and becomes the direct part of that of `before`, the
+    /// state it came from; `di` and `dg` (3h) take those of `gi` and `gh`.
+    pub fn gru_row_back(kept: &[f32], before: &[f32], dh: &mut [f32], di: &mut [f32], dg: &mut [f32]) {
+        let w = dh.len();
+        let (kr, rest) = kept.split_at(w);
+        let (kz, rest) = rest.split_at(w);
+        let (kn, kh) = rest.split_at(w);
+        let (ir, rest) = di.split_at_mut(w);
+        let (iz, inn) = rest.split_at_mut(w);
+        let (gr, rest) = dg.split_at_mut(w);
+        let (gz, gn) = rest.split_at_mut(w);
+        let (before, kh, inn, gn) = (&before[..w], &kh[..w], &mut inn[..w], &mut gn[..w]);
+        for i in 0..w {
+            let (r, z, n, d) = (kr[i], kz[i], kn[i], dh[i]);
+            let dn = d * (1.0 - z) * (1.0 - n * n);
+            let dz = d * (before[i] - n) * z * (1.0 - z);
+            let dr = dn * kh[i] * r * (1.0 - r);
+            (ir[i], iz[i], inn[i]) = (dr, dz, dn);
+            (gr[i], gz[i], gn[i]) = (dr, dz, dn * r);
+            dh[i] = d * z;
+        }
+    }
+}
+
 /// One step of AdamW (Loshchilov & Hutter 2019), constants of this step.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {

@@ -1,15 +1,16 @@
 //! Training objectives: states, item vectors and a batch → a scalar loss.
 
 use crate::batch::Batch;
-use crate::config::{Multiplicity, ObjectiveConfig, ObjectiveKind};
+use crate::config::{Multiplicity, ObjectiveConfig, ObjectiveKind, Sampler, Similarity};
 use crate::data::Split;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::nn::ops::{Contrast, InBatch, Sampled};
 use crate::nn::{Act, Pass, ops};
 use std::sync::Arc;
 
 /// A loss over a batch.
 pub trait Objective {
-    /// users (t, d), items (n, d) → scalar.
+    /// users (p, d), the state of each prediction, and items (n, d) → scalar.
     fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act>;
 }
 
@@ -26,12 +27,117 @@ impl Objective for InBatchSoftmax {
     }
 }
 
-/// The configured objective, with popularity from the split's training part.
-pub fn build(config: &ObjectiveConfig, split: &Split) -> Box<dyn Objective> {
-    match config.kind {
+/// Softmax over the whole catalogue, in blocks of rows; nothing is masked. The batch's table has to be the catalogue.
+pub struct FullSoftmax;
+
+impl Objective for FullSoftmax {
+    fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
+        let n = batch.items.len();
+        let spec = InBatch {
+            target: batch.targets.clone(),
+            owner: vec![0; batch.targets.len()],
+            own: vec![vec![]],
+            negative_bias: vec![0.0; n],
+            label_bias: vec![0.0; n],
+        };
+        ops::in_batch(pass, users, items, &Arc::new(spec))
+    }
+}
+
+/// A label against k drawn negatives.
+pub struct Drawn {
+    contrast: Contrast,
+    k: usize,
+    /// log of a candidate's probability of being drawn, where scores are corrected by it.
+    log_q: Option<Vec<f32>>,
+}
+
+impl Objective for Drawn {
+    fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
+        let bias = |&c: &u32| self.log_q.as_ref().map_or(0.0, |q| -q[c as usize]);
+        let spec = Sampled {
+            target: batch.targets.clone(),
+            negatives: batch.negatives.clone(),
+            k: self.k,
+            bias: batch.items.iter().map(bias).collect(),
+            contrast: self.contrast,
+        };
+        ops::sampled(pass, users, items, &Arc::new(spec))
+    }
+}
+
+/// Scores are cosines, or divided by a temperature, before another objective sees them.
+struct Scaled {
+    inner: Box<dyn Objective>,
+    similarity: Similarity,
+    factor: f32,
+}
+
+impl Objective for Scaled {
+    fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
+        match self.similarity {
+            Similarity::Dot => self.inner.loss(&ops::scale(pass, users, self.factor)?, items, batch, pass),
+            Similarity::Cosine => {
+                let (u, i) = (ops::unit(pass, users, self.factor)?, ops::unit(pass, items, 1.0)?);
+                self.inner.loss(&u, &i, batch, pass)
+            }
+        }
+    }
+}
+
+/// Power β of the label's probability in gBCE for k of `items` candidates drawn and calibration t (Petrov & Macdonald 2023,
+/// eq. 16): β = α(t(1 − 1/α) + 1/α) with α = k/(items − 1).
+pub fn gbce_beta(k: usize, items: usize, t: f64) -> f64 {
+    let alpha = k as f64 / (items.max(2) - 1) as f64;
+    alpha * (t * (1.0 - 1.0 / alpha) + 1.0 / alpha)
+}
+
+/// The configured objective, with popularity from the split's training part. Refuses what the catalogue cannot give.
+pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objective>> {
+    let items = split.items.len();
+    config.check_catalogue(items)?;
+    if config.draws() {
+        has_negatives(split)?;
+    }
+    let k = config.negatives;
+    let drawn = |contrast, log_q| Box::new(Drawn { contrast, k, log_q }) as Box<dyn Objective>;
+    let inner: Box<dyn Objective> = match config.kind {
         ObjectiveKind::InBatch => Box::new(InBatchSoftmax {
             log_share: config.debias.then(|| split.log_share()),
             multiplicity: config.multiplicity,
         }),
+        ObjectiveKind::Full => Box::new(FullSoftmax),
+        ObjectiveKind::Sampled => {
+            // Drawn alike, all are corrected alike, which changes nothing.
+            let corrected = config.debias && config.sampler != Sampler::Uniform;
+            drawn(Contrast::Softmax, corrected.then(|| split.log_share()))
+        }
+        ObjectiveKind::Bce => drawn(Contrast::Binary { beta: 1.0 }, None),
+        ObjectiveKind::Gbce => {
+            let beta = gbce_beta(k, items, config.calibration) as f32;
+            drawn(Contrast::Binary { beta }, None)
+        }
+        ObjectiveKind::Bpr => drawn(Contrast::Pairwise, None),
+    };
+    let factor = (1.0 / config.temperature()) as f32;
+    Ok(match (config.similarity, factor) {
+        (Similarity::Dot, 1.0) => inner,
+        (similarity, factor) => Box::new(Scaled { inner, similarity, factor }),
+    })
+}
+
+/// Somebody who has every candidate has nothing that could be a negative.
+fn has_negatives(split: &Split) -> Result<()> {
+    let all = split.items.len();
+    let full = (0..split.users.len()).find(|&u| {
+        let row = split.train_row(u);
+        row.len() >= all && row.iter().collect::<std::collections::HashSet<_>>().len() == all
+    });
+    match full {
+        None => Ok(()),
+        Some(u) => {
+            let m = format!("user {} of the split has all {all} items: nothing is left to be drawn for them", u + 1);
+            Err(Error::config("objective.kind", m + "; use `full` or `in-batch`"))
+        }
     }
 }

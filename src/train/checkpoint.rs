@@ -3,7 +3,7 @@
 use super::optimizer::AdamW;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest, Staged};
-use crate::model::{Recommender, folder};
+use crate::model::{Ids, Recommender, folder};
 use crate::nn::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -34,11 +34,11 @@ pub struct Cursor {
 }
 
 /// Saves to `dir` as one replaced folder.
-pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor, item_ids: &[String]) -> Result<()> {
+pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor, ids: Ids) -> Result<()> {
     let staged = Staged::new(dir)?;
     let model_dir = staged.path().join("model");
     std::fs::create_dir(&model_dir).map_err(Error::io(&model_dir))?;
-    folder::save(&model_dir, model, item_ids)?;
+    folder::save(&model_dir, model, ids)?;
     optimizer.save(&staged.path().join("optimizer.safetensors"), &model.params)?;
     fsio::write_json(&staged.path().join("cursor.json"), cursor)?;
     Manifest::new("checkpoint", FORMAT).seal(staged.path(), &["optimizer.safetensors", "cursor.json"])?;

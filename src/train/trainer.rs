@@ -6,13 +6,13 @@ use super::optimizer::AdamW;
 use super::schedule;
 use super::two_pass::{self, Step};
 use crate::batch::{Batch, Epoch};
-use crate::config::Config;
+use crate::config::{Config, EvalConfig};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::eval::encode;
+use crate::eval::{Asked, encode, evaluate};
 use crate::fsio::Staged;
 use crate::item::{Features, ItemTable};
-use crate::model::{Recommender, folder};
+use crate::model::{Ids, Recommender, folder};
 use crate::nn::tape::Ready;
 use crate::nn::{Act, Param, Pass, Tape, Train, Weight, ops};
 use crate::objective::{self, Objective};
@@ -28,8 +28,8 @@ pub struct Job<'a> {
     pub split: &'a Split,
     /// Content of its candidates.
     pub features: &'a Features,
-    /// Raw ids of its candidates.
-    pub item_ids: &'a [String],
+    /// Raw ids of its candidates and users.
+    pub ids: Ids<'a>,
     /// The model; changed in place.
     pub model: &'a Recommender,
     /// The run's folder.
@@ -52,7 +52,7 @@ pub struct Outcome {
 /// Trains until the last epoch or an early stop. Afterwards `best/` holds the best model and `last/` the last.
 pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcome> {
     let c = &job.config.train;
-    let objective = objective::build(&job.config.objective, job.split);
+    let objective = objective::build(&job.config.objective, job.split)?;
     let last = job.dir.join("last");
     let mut optimizer = AdamW::default();
     let mut at = Cursor::default();
@@ -63,8 +63,8 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
             at.ended = None;
         }
     }
-    let save = |at: &Cursor, o: &AdamW| checkpoint::save(&last, job.model, o, at, job.item_ids);
-    let order = |e: usize| Epoch::new(job.split, job.config.seed, e, c.batch_size, job.config.user.max_len);
+    let save = |at: &Cursor, o: &AdamW| checkpoint::save(&last, job.model, o, at, job.ids);
+    let order = |e: usize| Epoch::new(job.split, job.config, e);
     let batches = order(0).len();
     if batches == 0 {
         return Err(Error::config("data.path", "no user has two training events; there is nothing to train on"));
@@ -138,16 +138,9 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
         at = Cursor { epoch: at.epoch + 1, batch: 0, loss_sum: 0.0, epoch_seconds: 0.0, ..at };
         if at.epoch.is_multiple_of(c.eval_every) || at.epoch == c.epochs {
             let started = Instant::now();
-            let eval = &job.config.eval;
-            let (report, _) = encode::evaluate(
-                job.model,
-                job.features,
-                job.split,
-                &job.split.valid,
-                eval,
-                "validation",
-                &encode::silent,
-            )?;
+            let eval = EvalConfig { lists: 0, ..job.config.eval.clone() };
+            let asked = Asked { split: job.split, cases: &job.split.valid, config: &eval, candidates: &[] };
+            let (report, _) = evaluate(job.model, job.features, &asked, "validation", &encode::silent)?;
             let value = report.get(&c.metric.to_lowercase());
             let best = at.best.is_none_or(|b| value > b);
             if best {
@@ -190,7 +183,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
 
 fn save_best(job: &Job) -> Result<()> {
     let staged = Staged::new(&job.dir.join("best"))?;
-    folder::save(staged.path(), job.model, job.item_ids)?;
+    folder::save(staged.path(), job.model, job.ids)?;
     staged.commit()
 }
 
@@ -263,8 +256,11 @@ pub(super) fn from_items(
     items: &Act,
     pass: &Pass,
 ) -> Result<Act> {
-    let inputs = ops::gather(pass, items, batch.inputs.clone())?;
-    let users = model.user.encode(&inputs, &batch.histories, pass)?;
+    let inputs = ops::gather_or(pass, items, batch.inputs.clone(), model.user.mask())?;
+    let mut users = model.user.encode(&inputs, &batch.histories, pass)?;
+    if let Some(rows) = &batch.rows {
+        users = ops::gather(pass, &users, rows.clone())?;
+    }
     objective.loss(&users, items, batch, pass)
 }
 

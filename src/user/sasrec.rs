@@ -1,84 +1,105 @@
-//! SASRec (Kang & McAuley 2018) in MoRec's form (Yuan et al. 2023): post-LN, bias-free attention, no final norm.
-//!
-//! Parameter names are MoRec's, below `transformer_encoder`.
+//! SASRec (Kang & McAuley 2018): in MoRec's form (Yuan et al. 2023; post-LN, bias-free attention, no final norm), with the
+//! norms before the sub-layers, or as its authors wrote it.
 
+use super::transformer::Stack;
 use super::{Histories, UserEncoder};
-use crate::config::UserConfig;
+use crate::config::{NormPlace, UserConfig};
 use crate::error::Result;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
 use crate::nn::{Act, Linear, Norm, Pass, Scope, Weight};
 
-const EPS: f64 = 1e-6;
+/// Causal self-attention over the history.
+pub struct SasRec(Form);
 
-struct Block {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    fc: Linear,
-    attention_norm: Norm,
-    w1: Linear,
-    w2: Linear,
-    feed_forward_norm: Norm,
-}
-
-/// Causal transformer over the last L events.
-pub struct SasRec {
-    positions: Weight,
-    norm: Norm,
-    blocks: Vec<Block>,
-    heads: usize,
-    dropout: f32,
+enum Form {
+    Stack(Stack),
+    Original(Original),
 }
 
 impl SasRec {
-    /// Parameters `transformer_encoder.{position_embedding,layer_norm,transformer_blocks.*}`.
+    /// Declares its parameters.
     pub fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
-        let s = scope.pp("transformer_encoder");
-        let d = c.dim;
-        let dense = |s: Scope, i: usize, o: usize, bias: bool| Linear::new(&s, i, o, bias, Init::XavierNormal);
-        let blocks = (0..c.layers)
-            .map(|i| {
-                let b = s.pp(format!("transformer_blocks.{i}"));
-                let (a, f) = (b.pp("multi_head_attention"), b.pp("feed_forward"));
-                Ok(Block {
-                    q: dense(a.pp("w_Q"), d, d, false)?,
-                    k: dense(a.pp("w_K"), d, d, false)?,
-                    v: dense(a.pp("w_V"), d, d, false)?,
-                    fc: dense(a.pp("fc"), d, d, false)?,
-                    attention_norm: Norm::new(&a.pp("layer_norm"), d, EPS)?,
-                    w1: dense(f.pp("w_1"), d, 4 * d, true)?,
-                    w2: dense(f.pp("w_2"), 4 * d, d, true)?,
-                    feed_forward_norm: Norm::new(&f.pp("layer_norm"), d, EPS)?,
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            positions: s.pp("position_embedding").weight("weight", &[c.max_len, d], Init::XavierNormal)?,
-            norm: Norm::new(&s.pp("layer_norm"), d, EPS)?,
-            blocks,
-            heads: c.heads,
-            dropout: c.dropout as f32,
-        })
+        Ok(Self(match c.norm {
+            NormPlace::Original => Form::Original(Original::new(scope, c)?),
+            _ => Form::Stack(Stack::new(scope, c, true, Activation::Relu)?),
+        }))
     }
 }
 
 impl UserEncoder for SasRec {
     fn encode(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
-        let p = self.dropout;
-        let x = ops::embed(pass, Some(x), &[(&self.positions, h.slots.clone())])?;
-        let x = ops::add_norm(pass, &x, None, &self.norm, 0.0)?;
-        let mut x = ops::dropout(pass, &x, p)?;
-        let spec = AttentionSpec { heads: self.heads, causal: true, dropout: p };
-        for b in &self.blocks {
-            let qkv = ops::linears(pass, &x, &[&b.q, &b.k, &b.v])?;
-            let a = ops::attention(pass, &qkv, &h.segments, spec)?;
-            let a = ops::linear(pass, &a, &b.fc)?;
-            x = ops::add_norm(pass, &a, Some(&x), &b.attention_norm, p)?;
-            let f = ops::feed_forward(pass, &x, &b.w1, Activation::Relu, &b.w2)?;
-            x = ops::add_norm(pass, &f, Some(&x), &b.feed_forward_norm, p)?;
+        match &self.0 {
+            Form::Stack(s) => s.forward(x, h, pass),
+            Form::Original(o) => o.forward(x, h, pass),
         }
-        Ok(x)
+    }
+}
+
+/// A block whose query alone is normalised, and whose residuals are the normalised values.
+struct OriginalBlock {
+    query_norm: Norm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    forward_norm: Norm,
+    w1: Linear,
+    w2: Linear,
+}
+
+/// The authors' SASRec: biases in the attention, feed-forward d → d → d, a norm at the end. Source: `kang205/SASRec`, in
+/// the names of its PyTorch port, attention split into query, key and value.
+struct Original {
+    positions: Weight,
+    blocks: Vec<OriginalBlock>,
+    last: Norm,
+    attention: AttentionSpec,
+}
+
+const EPS: f64 = 1e-8;
+
+impl Original {
+    fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
+        let d = c.dim;
+        let dense = |s: Scope| Linear::new(&s, d, d, true, Init::XavierNormal);
+        let blocks = (0..c.layers)
+            .map(|i| {
+                let (a, f) = (scope.pp(format!("attention_layers.{i}")), scope.pp(format!("forward_layers.{i}")));
+                Ok(OriginalBlock {
+                    query_norm: Norm::new(&scope.pp(format!("attention_layernorms.{i}")), d, EPS)?,
+                    q: dense(a.pp("query"))?,
+                    k: dense(a.pp("key"))?,
+                    v: dense(a.pp("value"))?,
+                    out: dense(a.pp("out_proj"))?,
+                    forward_norm: Norm::new(&scope.pp(format!("forward_layernorms.{i}")), d, EPS)?,
+                    w1: dense(f.pp("conv1"))?,
+                    w2: dense(f.pp("conv2"))?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            positions: scope.pp("pos_emb").weight("weight", &[c.slots(), d], Init::XavierNormal)?,
+            blocks,
+            last: Norm::new(&scope.pp("last_layernorm"), d, EPS)?,
+            attention: AttentionSpec { heads: c.heads, causal: true, dropout: c.dropout as f32 },
+        })
+    }
+    fn forward(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
+        let p = self.attention.dropout;
+        let x = ops::embed(pass, Some(x), &[(&self.positions, h.slots.clone())])?;
+        let mut x = ops::dropout(pass, &x, p)?;
+        for b in &self.blocks {
+            let q = ops::add_norm(pass, &x, None, &b.query_norm, 0.0)?;
+            let qkv = ops::columns(pass, &[&ops::linear(pass, &q, &b.q)?, &ops::linears(pass, &x, &[&b.k, &b.v])?])?;
+            let a = ops::linear(pass, &ops::attention(pass, &qkv, &h.segments, self.attention)?, &b.out)?;
+            x = ops::add(pass, &q, &a, 0.0)?;
+            let y = ops::add_norm(pass, &x, None, &b.forward_norm, 0.0)?;
+            let f = ops::activation(pass, &ops::linear(pass, &y, &b.w1)?, Activation::Relu)?;
+            let f = ops::linear(pass, &ops::dropout(pass, &f, p)?, &b.w2)?;
+            x = ops::add(pass, &y, &f, p)?;
+        }
+        ops::add_norm(pass, &x, None, &self.last, 0.0)
     }
 }

@@ -144,3 +144,80 @@ fn embedding_gradients_of_two_backwards_add_up_and_clear() {
     w.add_grad_rows(&[2], 2, &[7.0, 7.0]);
     assert_eq!(*w.grad().dense(), [0.0, 0.0, 0.0, 0.0, 7.0, 7.0, 0.0, 0.0]);
 }
+
+#[test]
+fn gather_with_hidden_rows() {
+    let (params, mask) = build(|s| s.weight("mask", &[4], Init::Normal(1.0)));
+    let ids = Arc::new(vec![2, ops::HIDDEN, 0, 2, ops::HIDDEN]);
+    check(&[matrix("x", 3, 4)], &params, |p, x| ops::gather_or(p, &x[0], ids.clone(), Some(&mask)));
+    let x = morec::nn::Act::constant(matrix("x", 3, 4));
+    assert!(ops::gather(&morec::nn::Pass::eval(), &x, ids).unwrap_err().to_string().contains("gather"));
+}
+
+#[test]
+fn joins() {
+    let (none, ()) = build(|_| Ok(()));
+    let (a, b) = (matrix("a", 40, 6), matrix("b", 40, 6));
+    for p in [0.0, 0.4] {
+        check(&[a.clone(), b.clone()], &none, |pass, x| ops::add(pass, &x[0], &x[1], p));
+    }
+    check(&[a.clone(), matrix("c", 40, 3)], &none, |p, x| ops::columns(p, &[&x[0], &x[1]]));
+    check(std::slice::from_ref(&a), &none, |p, x| ops::scale(p, &x[0], 0.3));
+    check(&[a], &none, |p, x| ops::unit(p, &x[0], 2.5));
+    let segments = Segments::from_lengths([3, 0, 1, 5]);
+    check(&[matrix("x", 9, 4)], &none, |p, x| ops::running_mean(p, &x[0], &segments));
+}
+
+#[test]
+fn gated_recurrent_unit() {
+    let (params, w) = build(|s| s.weight("weight_hh", &[12, 4], Init::XavierNormal));
+    let segments = Segments::from_lengths([3, 1, 5, 0, 2]);
+    check(&[matrix("gates", 11, 12)], &params, |p, x| ops::gru(p, &x[0], &segments, &w));
+}
+
+#[test]
+fn convolutions_that_look_back() {
+    let segments = Segments::from_lengths([3, 1, 6, 2]);
+    let x = || matrix("x", 12, 4);
+    for (kernel, dilation, bias) in [(3, 1, true), (2, 4, false), (1, 1, true), (3, 2, true)] {
+        let (params, l) = build(|s| Linear::new(s, kernel * 4, 5, bias, Init::XavierNormal));
+        check(&[x()], &params, |p, x| ops::causal_conv(p, &x[0], &segments, &l, kernel, dilation));
+    }
+    let (params, l) = build(|s| Linear::new(s, 3, 2, true, Init::XavierNormal));
+    check(&[x()], &params, |p, x| ops::window_sums(p, &x[0], &segments, &l));
+    let (params, b) = build(|s| s.weight("bias", &[4], Init::Normal(1.0)));
+    // Far enough apart that no difference changes which is largest.
+    let apart = (x() * 20.0).unwrap().round().unwrap().affine(0.25, 0.1).unwrap();
+    let apart = (apart + (matrix("nudge", 12, 4) * 0.02).unwrap()).unwrap();
+    for k in [1, 3, 7] {
+        check(std::slice::from_ref(&apart), &params, |p, x| ops::window_max(p, &x[0], &segments, k, &b));
+    }
+}
+
+#[test]
+fn losses_with_drawn_negatives() {
+    use morec::nn::ops::{Contrast, Sampled};
+    let (none, ()) = build(|_| Ok(()));
+    for contrast in
+        [Contrast::Softmax, Contrast::Binary { beta: 1.0 }, Contrast::Binary { beta: 0.3 }, Contrast::Pairwise]
+    {
+        let spec = Arc::new(Sampled {
+            target: vec![1, 2, 0, 4, 4],
+            negatives: Arc::new(vec![0, 3, 5, 3, 3, 4, 1, 2, 5, 0]),
+            k: 2,
+            bias: vec![0.3, -0.2, 0.9, 1.1, 0.0, 0.4],
+            contrast,
+        });
+        check(&[matrix("h", 5, 4), matrix("e", 6, 4)], &none, |p, a| ops::sampled(p, &a[0], &a[1], &spec));
+    }
+    let bad = Arc::new(Sampled {
+        target: vec![7],
+        negatives: Arc::new(vec![0]),
+        k: 1,
+        bias: vec![0.0; 6],
+        contrast: Contrast::Pairwise,
+    });
+    let (h, e) = (matrix("h", 1, 4), matrix("e", 6, 4));
+    let act = morec::nn::Act::constant;
+    assert!(ops::sampled(&morec::nn::Pass::eval(), &act(h), &act(e), &bad).is_err());
+}

@@ -87,8 +87,32 @@ fn constant_scores_are_at_chance() {
     let q: Vec<Question> = c.targets.iter().map(|&target| Question { target, masked: &[] }).collect();
     let ranks = rank_dense(&c.states, &c.items, 1, &q).unwrap();
     let config = EvalConfig::default();
-    let report = Report::new(&ranks, &vec![1; users], items, &config, "test");
+    let report = Report::new(&ranks, &vec![vec!["warm"]; users], items, &config, "test");
     assert!((report.get("hr@10") - 10.0 / items as f64).abs() < 1e-12);
     let worst = EvalConfig { ties: Ties::Pessimistic, ..config };
-    assert_eq!(Report::new(&ranks, &vec![1; users], items, &worst, "test").get("hr@10"), 0.0);
+    assert_eq!(Report::new(&ranks, &vec![vec!["warm"]; users], items, &worst, "test").get("hr@10"), 0.0);
+}
+
+#[test]
+fn lists_are_the_sorted_scores_beginning() {
+    use morec::eval::ranking::{Catalogue, list_scores};
+    let (d, n, users, k) = (3, 1200, 70, 7);
+    // Few distinct values, so that ties are many.
+    let coarse = |v: Vec<f32>| v.into_iter().map(f32::round).collect::<Vec<_>>();
+    let (items, states) = (coarse(random("list items", n * d)), coarse(random("list states", users * d)));
+    let masked: Vec<Vec<u32>> =
+        (0..users as u32).map(|u| (0..u % 9).map(|i| (u * 31 + i * 7) % n as u32).collect()).collect();
+    let questions: Vec<Question> = masked.iter().map(|m| Question { target: 3, masked: m }).collect();
+    let catalogue = Catalogue::new(&items, d).unwrap();
+    let (ranks, lists) = catalogue.rank_and_list(&states, &questions, k).unwrap();
+    assert_eq!(ranks, catalogue.rank(&states, &questions).unwrap());
+    for (u, list) in lists.iter().enumerate() {
+        let score = |i: usize| (0..d).map(|j| f64::from(states[u * d + j] * items[i * d + j])).sum::<f64>() + 0.0;
+        let scores: Vec<f64> = (0..n).map(score).collect();
+        let mut all: Vec<u32> = (0..n as u32).filter(|i| !masked[u].contains(i)).collect();
+        all.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+        assert_eq!(*list, all[..k], "user {u}");
+        assert_eq!(list_scores(&scores, &masked[u], k), all[..k], "user {u}, by scores");
+    }
+    assert_eq!(list_scores(&[1.0, 2.0], &[1], 5), [0]);
 }

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use morec::config::{Config, ItemKind, Schedule};
 use morec::eval::encode::silent;
 use morec::experiment::{self, Mode, RunResult};
-use morec::model::ModelFolder;
+use morec::model::{Counts, ModelFolder};
 use morec::nn::Params;
 use morec::nn::init::Init;
 use morec::nn::weights::Weights;
@@ -131,12 +131,12 @@ fn two_passes_give_the_gradient_of_one() {
         c.user.dropout = dropout;
         let p = prepared("source", &c);
         let folder = Some(morec::item::text::TextFolder::open(&bert, false).unwrap());
-        let blueprint = morec::model::Blueprint { config: c.clone(), count: p.item_ids.len(), folder };
-        let all = experiment::plan_of(&c, None, p.item_ids.len()).unwrap();
+        let blueprint = morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder };
+        let all = experiment::plan_of(&c, None, p.counts()).unwrap();
         let model = blueprint.build(&Device::Cpu, &all.actions(), None).unwrap();
         let features = model.features(&p.texts).unwrap();
-        let objective = morec::objective::build(&c.objective, &p.split);
-        let batch = Epoch::new(&p.split, 1, 0, 16, c.user.max_len).batch(0);
+        let objective = morec::objective::build(&c.objective, &p.split).unwrap();
+        let batch = Epoch::new(&p.split, &c, 0).batch(0);
         assert!(batch.items.len() > 21, "three parts at least");
         let step = Step { model: &model, features: &features, objective: objective.as_ref(), seed: 3, pass: 5 };
         let in_parts = || {
@@ -301,8 +301,12 @@ fn the_kept_prefix_changes_nothing() {
         c.transfer.preset = preset.into();
         for cache in [Cache::F32, Cache::F16] {
             c.item.cache = cache;
-            let plan = experiment::plan_of(&c, Some(&source), 30).unwrap();
-            let blueprint = morec::model::Blueprint { config: c.clone(), count: 30, folder: source.text.clone() };
+            let plan = experiment::plan_of(&c, Some(&source), Counts { items: 30, users: 0 }).unwrap();
+            let blueprint = morec::model::Blueprint {
+                config: c.clone(),
+                counts: Counts { items: 30, users: 0 },
+                folder: source.text.clone(),
+            };
             let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
             assert_eq!(model.item.frozen(), Some(depth));
             let plain = model.features(&data.items.text).unwrap();

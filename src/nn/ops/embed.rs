@@ -70,35 +70,75 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
     Ok(pass.result(tensor(y, (t, d))?, back))
 }
 
+/// In place of a row number: the row is hidden, and something else stands there.
+pub const HIDDEN: u32 = u32::MAX;
+
 /// Rows `ids` of x (n, d) → (t, d); the backward adds them up again, in order.
 pub fn gather(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>) -> Result<Act> {
+    gather_or(pass, x, ids, None)
+}
+
+/// The same, with `fill` (d) in the rows whose id is [`HIDDEN`]; nothing of x reaches those.
+pub fn gather_or(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>, fill: Option<&Weight>) -> Result<Act> {
+    let (n, d) = x.dims2()?;
+    let limit = if fill.is_some() { n + 1 } else { n };
+    let place = |&i: &u32| if i == HIDDEN { n } else { i as usize };
+    if let Some(i) = ids.iter().find(|i| place(i) >= limit) {
+        return Err(crate::Error::Numeric(format!("gather: row {i} of {n}")));
+    }
     let device = x.value().device().clone();
     if !pass.fused(&device) {
-        return composed(pass, &[x], &[], |a, _| Ok(a[0].index_select(&Tensor::new(ids.as_slice(), &device)?, 0)?));
+        let at: Vec<u32> = ids.iter().map(|i| place(i) as u32).collect();
+        let weights: Vec<&Weight> = fill.into_iter().collect();
+        return composed(pass, &[x], &weights, |a, w| {
+            let table = match w.first() {
+                Some(w) => Tensor::cat(&[&a[0], &w.reshape((1, d))?], 0)?,
+                None => a[0].clone(),
+            };
+            Ok(table.index_select(&Tensor::new(at.as_slice(), &device)?, 0)?)
+        });
     }
-    let (n, d) = x.dims2()?;
     let mut y = scratch(ids.len() * d);
     {
         let xh = host(x.value())?;
-        let xs: &[f32] = &xh;
+        let fv = fill.map(|f| f.value());
+        let fh = fv.as_ref().map(host).transpose()?;
+        let (xs, fs): (&[f32], Option<&[f32]>) = (&xh, fh.as_deref());
         y.par_chunks_mut(d * ROWS).zip(ids.par_chunks(ROWS)).for_each(|(y, ids)| {
             for (y, &i) in y.chunks_exact_mut(d).zip(ids) {
-                y.copy_from_slice(&xs[i as usize * d..(i as usize + 1) * d]);
+                match fs {
+                    Some(f) if i == HIDDEN => y.copy_from_slice(f),
+                    _ => y.copy_from_slice(&xs[i as usize * d..(i as usize + 1) * d]),
+                }
             }
         });
     }
     let t = ids.len();
-    let back = pass.records(x.tracked()).then(|| {
-        let node = x.node();
+    let back = pass.records_with(x.tracked(), fill).then(|| {
+        let (node, fill) = (x.node(), fill.cloned());
         move |g: Tensor, grads: &mut Grads| {
             let mut dx = vec![0f32; n * d];
+            let mut hidden = vec![0f32; d];
             {
                 let gh = host(&g)?;
                 for (row, &i) in gh.chunks_exact(d).zip(ids.iter()) {
-                    add_assign(&mut dx[i as usize * d..(i as usize + 1) * d], row);
+                    let to = if i == HIDDEN { &mut hidden } else { &mut dx[i as usize * d..(i as usize + 1) * d] };
+                    add_assign(to, row);
                 }
             }
-            grads.add(node, tensor(dx, (n, d))?)
+            if let Some(f) = &fill {
+                f.add_grad(|out, beta| {
+                    if beta == 0.0 {
+                        out.fill(0.0);
+                    }
+                    add_assign(out, &hidden);
+                });
+            }
+            grads.done(&fill)?;
+            if node.is_some() {
+                grads.add(node, tensor(dx, (n, d))?)?;
+            }
+            Ok(())
         }
     });
     Ok(pass.result(tensor(y, (t, d))?, back))

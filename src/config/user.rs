@@ -1,0 +1,143 @@
+//! Settings of the user encoder.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The user encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserConfig {
+    /// `sasrec`, `bert4rec`, `gru4rec`, `nextitnet`, `caser`, `mean` or `dssm`.
+    pub kind: UserKind,
+    /// Width d of item and user vectors.
+    pub dim: usize,
+    /// Transformer blocks, GRU layers, NextItNet blocks, or layers of DSSM's tower.
+    pub layers: usize,
+    /// Attention heads; has to divide `dim` (sasrec, bert4rec).
+    pub heads: usize,
+    /// Dropout probability.
+    pub dropout: f64,
+    /// Longest history L.
+    pub max_len: usize,
+    /// Place of the norms (sasrec, bert4rec): `post` (MoRec), `pre`, or `original` (sasrec as Kang & McAuley wrote it).
+    pub norm: NormPlace,
+    /// Events a convolution sees (nextitnet).
+    pub kernel: usize,
+    /// Dilation of each block's first convolution, in turns; the second one's is twice as large (nextitnet).
+    pub dilations: Vec<usize>,
+    /// Last events the convolutions look at (caser).
+    pub window: usize,
+    /// Horizontal filters of each height 1 … `window` (caser).
+    pub horizontal: usize,
+    /// Vertical filters (caser).
+    pub vertical: usize,
+    /// A learned vector for each user of the data set: the tower of dssm, and beside the convolutions of caser. Such a
+    /// model knows its own users only and does not transfer.
+    pub user_id: bool,
+}
+
+impl Default for UserConfig {
+    fn default() -> Self {
+        Self {
+            kind: UserKind::Sasrec,
+            dim: 64,
+            layers: 2,
+            heads: 2,
+            dropout: 0.1,
+            max_len: 10,
+            norm: NormPlace::Post,
+            kernel: 3,
+            dilations: vec![1, 4],
+            window: 5,
+            horizontal: 16,
+            vertical: 4,
+            user_id: false,
+        }
+    }
+}
+
+/// Known user encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserKind {
+    /// Self-attentive sequential recommendation (Kang & McAuley 2018).
+    Sasrec,
+    /// Bidirectional, trained on hidden items (Sun et al. 2019).
+    Bert4rec,
+    /// Recurrent (Hidasi et al. 2016).
+    Gru4rec,
+    /// Dilated causal convolutions (Yuan et al. 2019).
+    Nextitnet,
+    /// Horizontal and vertical convolutions over the last events (Tang & Wang 2018).
+    Caser,
+    /// The mean of the history's items; nothing to learn.
+    Mean,
+    /// Two towers (Huang et al. 2013): a network over the mean of the history, or over the user's id.
+    Dssm,
+}
+
+/// Where a transformer block normalises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormPlace {
+    /// After each residual sum.
+    Post,
+    /// Before each sub-layer, and once at the end.
+    Pre,
+    /// SASRec's own: only the query is normalised, and the residual is the normalised value.
+    Original,
+}
+
+impl UserConfig {
+    /// Whether the encoder sees the whole sequence at once, so that what it predicts has to be hidden from it.
+    pub fn hides(&self) -> bool {
+        self.kind == UserKind::Bert4rec
+    }
+    /// Slots of a sequence: L, and one for the hidden item of an encoder that needs one.
+    pub fn slots(&self) -> usize {
+        self.max_len + usize::from(self.hides())
+    }
+    /// Refuses impossible values.
+    pub(super) fn check(&self) -> Result<()> {
+        let bad = |key: &str, m: String| Err(Error::config(key, m));
+        let positive = [
+            ("user.dim", self.dim),
+            ("user.layers", self.layers),
+            ("user.heads", self.heads),
+            ("user.max_len", self.max_len),
+            ("user.kernel", self.kernel),
+            ("user.window", self.window),
+            ("user.horizontal", self.horizontal),
+            ("user.vertical", self.vertical),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, v)| *v == 0) {
+            return bad(key, "has to be at least 1".into());
+        }
+        if !self.dropout.is_finite() || !(0.0..1.0).contains(&self.dropout) {
+            return bad("user.dropout", format!("{} is no probability below 1", self.dropout));
+        }
+        let transformer = matches!(self.kind, UserKind::Sasrec | UserKind::Bert4rec);
+        if transformer && !self.dim.is_multiple_of(self.heads) {
+            return bad("user.heads", format!("{} does not divide user.dim = {}", self.heads, self.dim));
+        }
+        if self.norm == NormPlace::Original && self.kind != UserKind::Sasrec {
+            return bad("user.norm", "`original` is a form of sasrec; use `post` or `pre`".into());
+        }
+        if self.kind == UserKind::Nextitnet {
+            if self.kernel > self.max_len {
+                let m = format!("{} is longer than user.max_len = {}", self.kernel, self.max_len);
+                return bad("user.kernel", m);
+            }
+            if self.dilations.is_empty() || self.dilations.contains(&0) {
+                return bad("user.dilations", "needs at least one dilation, each at least 1".into());
+            }
+        }
+        if self.kind == UserKind::Caser && self.window > self.max_len {
+            return bad("user.window", format!("{} is longer than user.max_len = {}", self.window, self.max_len));
+        }
+        if self.user_id && !matches!(self.kind, UserKind::Dssm | UserKind::Caser) {
+            return bad("user.user_id", "only dssm and caser know users by id".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! From a model, or any method that scores, to a report.
+
+use super::Report;
+use super::candidates::Candidates;
+use super::encode::{Watch, candidates, catalogue, states};
+use super::metrics::{Lists, means};
+use super::ranking::{Catalogue, Question, Rank, rank_among};
+use crate::config::EvalConfig;
+use crate::data::{Case, Split};
+use crate::error::Result;
+use crate::item::Features;
+use crate::model::Recommender;
+use crate::nn::kernels::dot;
+use crate::nn::ops::unit_rows;
+use rayon::prelude::*;
+
+/// Users whose states are computed at once divide the memory that is given by this many.
+const PART: usize = 1024;
+
+/// What a method made of some questions.
+#[derive(Debug, Clone, Default)]
+pub struct Ranked {
+    /// Where each target stands in the whole catalogue.
+    pub ranks: Vec<Rank>,
+    /// The best offers for each question, if asked for.
+    pub lists: Vec<Vec<u32>>,
+    /// Where each target stands among drawn candidates, by name of the protocol.
+    pub sampled: Vec<(String, Vec<Rank>)>,
+    /// Mean distance of two offers of one list, where the method has item vectors.
+    pub diversity: Option<f64>,
+}
+
+/// What is asked, and how it is measured.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The divided data.
+    pub split: &'a Split,
+    /// The questions.
+    pub cases: &'a [Case],
+    /// Cut-offs, ties, masking.
+    pub config: &'a EvalConfig,
+    /// Drawn candidates of those questions.
+    pub candidates: &'a [Candidates],
+}
+
+impl Asked<'_> {
+    /// As ranking questions.
+    pub fn questions(&self) -> Vec<Question<'_>> {
+        let masked = |c: &Case| if self.config.mask_history { self.split.history(c) } else { &[] };
+        self.cases.iter().map(|c| Question { target: c.target, masked: masked(c) }).collect()
+    }
+    /// The rank of question `q`'s target among its drawn candidates, each scored by `score`.
+    pub fn among(&self, drawn: &Candidates, q: usize, score: impl Fn(u32) -> f64) -> Rank {
+        let target = self.cases[q].target;
+        rank_among(score(target), drawn.of(q).iter().map(|&i| (i < target, score(i))))
+    }
+    /// The report of what a method made of it.
+    pub fn report(&self, ranked: &Ranked, name: &str) -> Report {
+        let hot = hot_from(&self.split.counts);
+        let groups: Vec<Vec<&str>> = self
+            .cases
+            .iter()
+            .map(|c| vec![by_events(self.split.counts[c.target as usize], hot), by_history(c.until)])
+            .collect();
+        let mut report = Report::new(&ranked.ranks, &groups, self.split.items.len(), self.config, name);
+        for (protocol, ranks) in &ranked.sampled {
+            let found = means(ranks.iter(), self.config);
+            report.all.extend(found.into_iter().map(|(m, v)| (format!("{m}[{protocol}]"), v)));
+        }
+        if self.config.lists > 0 && !ranked.lists.is_empty() {
+            report.lists = Some(self.lists(ranked));
+        }
+        report
+    }
+    fn lists(&self, ranked: &Ranked) -> Lists {
+        let counts = &self.split.counts;
+        let mut offered = vec![false; counts.len()];
+        ranked.lists.iter().flatten().for_each(|&i| offered[i as usize] = true);
+        let mean = |events: &mut dyn Iterator<Item = u32>| {
+            let (n, sum) = events.fold((0u64, 0u64), |(n, s), i| (n + 1, s + u64::from(counts[i as usize])));
+            sum as f64 / n.max(1) as f64
+        };
+        Lists {
+            k: self.config.lists,
+            coverage: offered.iter().filter(|o| **o).count() as f64 / counts.len().max(1) as f64,
+            popularity: mean(&mut ranked.lists.iter().flatten().copied()),
+            target_popularity: mean(&mut self.cases.iter().map(|c| c.target)),
+            diversity: ranked.diversity,
+        }
+    }
+}
+
+/// Training events an item needs to be hot: such items hold half of all training events.
+fn hot_from(counts: &[u32]) -> u32 {
+    let mut sorted = counts.to_vec();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    let half = sorted.iter().map(|&c| u64::from(c)).sum::<u64>() as f64 / 2.0;
+    let mut sum = 0;
+    for c in sorted {
+        sum += u64::from(c);
+        if sum as f64 >= half {
+            return c.max(1);
+        }
+    }
+    1
+}
+
+fn by_events(count: u32, hot: u32) -> &'static str {
+    match count {
+        0 => "cold",
+        c if c >= hot => "hot",
+        _ => "warm",
+    }
+}
+
+fn by_history(events: u32) -> &'static str {
+    match events {
+        0..5 => "history 1-4",
+        5..10 => "history 5-9",
+        10..20 => "history 10-19",
+        20..50 => "history 20-49",
+        _ => "history 50+",
+    }
+}
+
+/// Ranks with a model, then measures.
+pub fn evaluate(
+    model: &Recommender,
+    features: &Features,
+    asked: &Asked,
+    name: &str,
+    watch: Watch,
+) -> Result<(Report, Ranked)> {
+    let items = catalogue(model, features, watch)?;
+    let ranked = rank(model, &items, asked)?;
+    Ok((asked.report(&ranked, name), ranked))
+}
+
+fn rank(model: &Recommender, items: &[f32], asked: &Asked) -> Result<Ranked> {
+    let d = model.item.dim();
+    let scored = candidates(model, items);
+    let catalogue = Catalogue::new(&scored, d)?;
+    // A user's state, and as much again while it is computed.
+    let at_once = (asked.config.memory_mb * 1_000_000 / (8 * d) / PART * PART).max(PART);
+    let sampled = asked.candidates.iter().map(|c| (c.name.clone(), vec![])).collect();
+    let mut out = Ranked { sampled, ..Ranked::default() };
+    for (part, cases) in asked.cases.chunks(at_once).enumerate() {
+        let histories: Vec<&[u32]> = cases.iter().map(|c| asked.split.history(c)).collect();
+        let users: Vec<u32> = cases.iter().map(|c| c.user).collect();
+        let states = states(model, items, &histories, Some(&users))?;
+        let questions = Asked { cases, ..*asked };
+        let (ranks, lists) = catalogue.rank_and_list(&states, &questions.questions(), asked.config.lists)?;
+        out.ranks.extend(ranks);
+        out.lists.extend(lists);
+        for (drawn, (_, ranks)) in asked.candidates.iter().zip(&mut out.sampled) {
+            let one = |i: usize| {
+                let state = &states[i * d..(i + 1) * d];
+                let score = |c: u32| f64::from(dot(state, &scored[c as usize * d..(c as usize + 1) * d]));
+                asked.among(drawn, part * at_once + i, score)
+            };
+            ranks.par_extend((0..cases.len()).into_par_iter().map(one));
+        }
+    }
+    if asked.config.lists > 0 {
+        out.diversity = Some(diversity(&out.lists, items, d));
+    }
+    Ok(out)
+}
+
+/// Mean over lists of the mean of 1 − cosine over their pairs. For unit vectors Σ cos = ‖Σ v‖² − k.
+pub fn diversity(lists: &[Vec<u32>], items: &[f32], d: usize) -> f64 {
+    let mut unit = items.to_vec();
+    unit_rows(&mut unit, d, 1.0);
+    let of: Vec<f64> = lists
+        .par_iter()
+        .filter(|l| l.len() > 1)
+        .map(|l| {
+            let mut sum = vec![0f64; d];
+            for &i in l {
+                sum.iter_mut().zip(&unit[i as usize * d..]).for_each(|(s, &v)| *s += f64::from(v));
+            }
+            let k = l.len() as f64;
+            1.0 - (sum.iter().map(|s| s * s).sum::<f64>() - k) / (k * (k - 1.0))
+        })
+        .collect();
+    of.iter().sum::<f64>() / of.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_diversity() {
+        // 10 of 19 events are the first item's.
+        assert_eq!(hot_from(&[10, 4, 3, 1, 1, 0]), 10);
+        assert_eq!(hot_from(&[1, 1, 1, 1]), 1);
+        assert_eq!([by_events(0, 5), by_events(4, 5), by_events(5, 5)], ["cold", "warm", "hot"]);
+        assert_eq!([by_history(4), by_history(5), by_history(50)], ["history 1-4", "history 5-9", "history 50+"]);
+        let items = [1.0, 0.0, 0.0, 2.0, 3.0, 0.0];
+        // Pairs: (0,1) at right angles, (0,2) alike, (1,2) at right angles.
+        assert!((diversity(&[vec![0, 1, 2]], &items, 2) - 2.0 / 3.0).abs() < 1e-6);
+        assert!((diversity(&[vec![0, 2], vec![0, 1], vec![1]], &items, 2) - 0.5).abs() < 1e-6);
+    }
+}

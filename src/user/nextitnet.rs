@@ -1,0 +1,63 @@
+//! NextItNet (Yuan et al. 2019): residual blocks of two dilated causal convolutions, block (b) of the paper, as in RecBole,
+//! with dropout on the items.
+
+use super::{Histories, UserEncoder};
+use crate::config::UserConfig;
+use crate::error::Result;
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::{Act, Linear, Norm, Pass, Scope, ops};
+
+const EPS: f64 = 1e-8;
+
+struct Block {
+    conv: [Linear; 2],
+    norm: [Norm; 2],
+    dilation: usize,
+}
+
+/// Dilated convolutions over the history.
+pub struct NextItNet {
+    blocks: Vec<Block>,
+    last: Linear,
+    kernel: usize,
+    dropout: f32,
+}
+
+impl NextItNet {
+    /// Declares `residual_blocks.{b}.conv1`, `.conv2` (weight (d, kernel·d), the oldest event's first), `.ln1`, `.ln2`, and
+    /// `final_layer`.
+    pub fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
+        let d = c.dim;
+        let blocks = (0..c.layers)
+            .map(|b| {
+                let s = scope.pp(format!("residual_blocks.{b}"));
+                let conv = |name: &str| Linear::new(&s.pp(name), c.kernel * d, d, true, Init::XavierNormal);
+                let norm = |name: &str| Norm::new(&s.pp(name), d, EPS);
+                Ok(Block {
+                    conv: [conv("conv1")?, conv("conv2")?],
+                    norm: [norm("ln1")?, norm("ln2")?],
+                    dilation: c.dilations[b % c.dilations.len()],
+                })
+            })
+            .collect::<Result<_>>()?;
+        let last = Linear::new(&scope.pp("final_layer"), d, d, true, Init::XavierNormal)?;
+        Ok(Self { blocks, last, kernel: c.kernel, dropout: c.dropout as f32 })
+    }
+}
+
+impl UserEncoder for NextItNet {
+    fn encode(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
+        let mut x = ops::dropout(pass, x, self.dropout)?;
+        for b in &self.blocks {
+            let mut y = x.clone();
+            for (i, (conv, norm)) in b.conv.iter().zip(&b.norm).enumerate() {
+                y = ops::causal_conv(pass, &y, &h.segments, conv, self.kernel, b.dilation << i)?;
+                y = ops::add_norm(pass, &y, None, norm, 0.0)?;
+                y = ops::activation(pass, &y, Activation::Relu)?;
+            }
+            x = ops::add(pass, &x, &y, 0.0)?;
+        }
+        ops::linear(pass, &x, &self.last)
+    }
+}

@@ -1,0 +1,92 @@
+//! Transformer blocks in MoRec's form and names: bias-free attention, feed-forward d → 4d → d, norms after or before the
+//! sub-layers.
+
+use super::Histories;
+use crate::config::{NormPlace, UserConfig};
+use crate::error::Result;
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::ops::{self, AttentionSpec};
+use crate::nn::{Act, Linear, Norm, Pass, Scope, Weight};
+
+const EPS: f64 = 1e-6;
+
+struct Block {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    fc: Linear,
+    attention_norm: Norm,
+    w1: Linear,
+    w2: Linear,
+    feed_forward_norm: Norm,
+}
+
+/// Learned positions, a norm at the entry (post) or at the end (pre), and the blocks.
+pub(super) struct Stack {
+    positions: Weight,
+    norm: Norm,
+    blocks: Vec<Block>,
+    place: NormPlace,
+    attention: AttentionSpec,
+    inner: Activation,
+}
+
+impl Stack {
+    /// Parameters `position_embedding`, `layer_norm`, `transformer_blocks.*`, below `transformer_encoder`.
+    pub(super) fn new(scope: &Scope, c: &UserConfig, causal: bool, inner: Activation) -> Result<Self> {
+        let s = scope.pp("transformer_encoder");
+        let d = c.dim;
+        let dense = |s: Scope, i: usize, o: usize, bias: bool| Linear::new(&s, i, o, bias, Init::XavierNormal);
+        let blocks = (0..c.layers)
+            .map(|i| {
+                let b = s.pp(format!("transformer_blocks.{i}"));
+                let (a, f) = (b.pp("multi_head_attention"), b.pp("feed_forward"));
+                Ok(Block {
+                    q: dense(a.pp("w_Q"), d, d, false)?,
+                    k: dense(a.pp("w_K"), d, d, false)?,
+                    v: dense(a.pp("w_V"), d, d, false)?,
+                    fc: dense(a.pp("fc"), d, d, false)?,
+                    attention_norm: Norm::new(&a.pp("layer_norm"), d, EPS)?,
+                    w1: dense(f.pp("w_1"), d, 4 * d, true)?,
+                    w2: dense(f.pp("w_2"), 4 * d, d, true)?,
+                    feed_forward_norm: Norm::new(&f.pp("layer_norm"), d, EPS)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            positions: s.pp("position_embedding").weight("weight", &[c.slots(), d], Init::XavierNormal)?,
+            norm: Norm::new(&s.pp("layer_norm"), d, EPS)?,
+            blocks,
+            place: c.norm,
+            attention: AttentionSpec { heads: c.heads, causal, dropout: c.dropout as f32 },
+            inner,
+        })
+    }
+    /// x (t, d) → (t, d).
+    pub(super) fn forward(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
+        let p = self.attention.dropout;
+        let mut x = ops::embed(pass, Some(x), &[(&self.positions, h.slots.clone())])?;
+        if self.place == NormPlace::Post {
+            x = ops::add_norm(pass, &x, None, &self.norm, 0.0)?;
+        }
+        x = ops::dropout(pass, &x, p)?;
+        let attend = |x: &Act, b: &Block| -> Result<Act> {
+            let qkv = ops::linears(pass, x, &[&b.q, &b.k, &b.v])?;
+            ops::linear(pass, &ops::attention(pass, &qkv, &h.segments, self.attention)?, &b.fc)
+        };
+        for b in &self.blocks {
+            if self.place == NormPlace::Post {
+                x = ops::add_norm(pass, &attend(&x, b)?, Some(&x), &b.attention_norm, p)?;
+                let f = ops::feed_forward(pass, &x, &b.w1, self.inner, &b.w2)?;
+                x = ops::add_norm(pass, &f, Some(&x), &b.feed_forward_norm, p)?;
+            } else {
+                let y = ops::add_norm(pass, &x, None, &b.attention_norm, 0.0)?;
+                x = ops::add(pass, &x, &attend(&y, b)?, p)?;
+                let y = ops::add_norm(pass, &x, None, &b.feed_forward_norm, 0.0)?;
+                x = ops::add(pass, &x, &ops::feed_forward(pass, &y, &b.w1, self.inner, &b.w2)?, p)?;
+            }
+        }
+        if self.place == NormPlace::Post { Ok(x) } else { ops::add_norm(pass, &x, None, &self.norm, 0.0) }
+    }
+}
