@@ -2,7 +2,7 @@
 
 use super::console::encoding;
 use super::output;
-use super::results::{Row, comparison};
+use super::results::{Row, comparison, detail};
 use super::settings::Settings;
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
@@ -27,6 +27,9 @@ pub struct EvaluateArgs {
     /// text-kNN (always, when no run is given)
     #[arg(long)]
     baselines: bool,
+    /// Also print coverage, popularity and diversity of the offers, and metrics by groups of targets and histories
+    #[arg(long)]
+    detail: bool,
     /// Write the ranks of every user to this Parquet file (one run only)
     #[arg(long, value_name = "FILE")]
     ranks: Option<PathBuf>,
@@ -87,7 +90,11 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     if args.json {
         return output::print_json(&rows);
     }
-    output::print(&comparison(&rows, &config.eval.ks))
+    output::print(&comparison(&rows, &config.eval.ks))?;
+    if args.detail || !config.eval.sampled.is_empty() {
+        output::print(&("\n".to_string() + &detail(&rows, &config.eval.ks)))?;
+    }
+    Ok(())
 }
 
 fn part_name(part: Part) -> &'static str {

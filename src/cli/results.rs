@@ -62,3 +62,65 @@ pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
     }
     lines
 }
+
+/// What the metrics of the whole do not show: the lists as such, groups of targets and histories, drawn candidates.
+pub fn detail(rows: &[Row], ks: &[usize]) -> String {
+    let k = ks.iter().copied().find(|k| *k == 10).or(ks.last().copied()).unwrap_or(10);
+    let metric = format!("ndcg@{k}");
+    let mut groups: Vec<&str> = vec![];
+    let mut sampled: Vec<&str> = vec![];
+    for r in rows {
+        // Cold, warm, hot; then histories from the shortest.
+        let order = |g: &str| match g {
+            "cold" => 0,
+            "warm" => 1,
+            "hot" => 2,
+            g => g
+                .trim_start_matches(|c: char| !c.is_ascii_digit())
+                .bytes()
+                .take_while(u8::is_ascii_digit)
+                .fold(3, |n, b| n * 10 + u32::from(b)),
+        };
+        groups.extend(r.test.groups.keys().map(String::as_str));
+        groups.sort_by_key(|g| order(g));
+        groups.dedup();
+        let drawn = |m: &&String| m.starts_with(&format!("hr@{k}[")) || m.starts_with(&format!("ndcg@{k}["));
+        sampled.extend(r.test.all.keys().filter(drawn).map(String::as_str));
+        sampled.sort_unstable();
+        sampled.dedup();
+    }
+    let percent = |v: Option<&f64>| v.map_or("-".to_string(), |v| format!("{:.2}", 100.0 * v + 0.0));
+    let mut lines = vec![["method", "coverage", "popularity", "diversity"].map(String::from).to_vec()];
+    lines[0].extend(groups.iter().map(|g| g.replace("history ", "after ")));
+    lines[0].extend(sampled.iter().map(|m| m.to_uppercase().replace("[UNI", "[uni").replace("[POP", "[pop")));
+    for r in rows {
+        let lists = r.test.lists.as_ref();
+        let mut line = vec![r.name.clone(), percent(lists.map(|l| &l.coverage))];
+        line.push(lists.map_or("-".into(), |l| format!("{:.1}", l.popularity)));
+        line.push(lists.and_then(|l| l.diversity).map_or("-".into(), |d| format!("{d:.3}")));
+        line.extend(groups.iter().map(|g| percent(r.test.groups.get(*g).and_then(|(_, m)| m.get(&metric)))));
+        line.extend(sampled.iter().map(|m| percent(r.test.all.get(*m))));
+        lines.push(line);
+    }
+    let mut text = output::table(&lines);
+    if let Some(l) = rows.first().and_then(|r| r.test.lists.as_ref()) {
+        text += &format!(
+            "lists of {}: coverage = % of the catalogue offered to anybody; popularity = mean training events of the offers \
+             (of the targets: {:.1}); diversity = mean 1 − cosine of two offers by the method's own item vectors\n",
+            l.k, l.target_popularity
+        );
+    }
+    let sizes = |(g, (n, _)): (&String, &(usize, _))| format!("{g}: {n}");
+    if let Some(r) = rows.first() {
+        let all: Vec<String> = r.test.groups.iter().map(sizes).collect();
+        text += &format!(
+            "groups: NDCG@{k} in %, by the target's training events (cold: none; hot: the items that hold half of them) and by \
+             events before it; users: {}\n",
+            all.join(", ")
+        );
+    }
+    if !sampled.is_empty() {
+        text += "[uniN], [popN]: among N drawn candidates only, not comparable with full ranking\n";
+    }
+    text
+}

@@ -2,7 +2,7 @@
 
 use super::console::{Console, encoding};
 use super::output;
-use super::results::{Row, comparison};
+use super::results::{Row, comparison, detail};
 use super::settings::{Settings, run_dir};
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
@@ -76,6 +76,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         return output::print_json(&result);
     }
     let row = Row { name: label.into(), test: result.test.clone(), run: Some(result) };
-    output::print(&comparison(&[row], &config.eval.ks))?;
+    let rows = [row];
+    output::print(&comparison(&rows, &config.eval.ks))?;
+    if !config.eval.sampled.is_empty() {
+        output::print(&("\n".to_string() + &detail(&rows, &config.eval.ks)))?;
+    }
     output::print(&format!("model: {}\n", dir.join("best").display()))
 }

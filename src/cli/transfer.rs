@@ -2,7 +2,7 @@
 
 use super::console::{Console, encoding};
 use super::output;
-use super::results::{Row, comparison};
+use super::results::{Row, comparison, detail};
 use super::settings::{Settings, run_dir};
 use super::train::RunArgs;
 use crate::config::{Config, EvalConfig, Rule, TransferConfig};
@@ -89,7 +89,11 @@ pub fn run(args: TransferArgs) -> Result<()> {
     if args.run.json {
         return output::print_json(&rows);
     }
-    output::print(&comparison(&rows, &config.eval.ks))
+    output::print(&comparison(&rows, &config.eval.ks))?;
+    if config.eval.sampled.is_empty() {
+        return Ok(());
+    }
+    output::print(&("\n".to_string() + &detail(&rows, &config.eval.ks)))
 }
 
 fn with_preset(config: &Config, preset: &str) -> Config {

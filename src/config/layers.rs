@@ -22,7 +22,24 @@ pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> 
         overlay(&mut all, nest(key.trim(), parse(value.trim())), &known, "", "")?;
     }
     let text = toml::to_string(&all).map_err(|e| Error::config("config", e.to_string()))?;
-    toml::from_str(&text).map_err(|e| Error::config("config", e.message().to_string()))
+    toml::from_str(&text).map_err(|e| {
+        let at = e.span().map_or(0, |s| s.start);
+        Error::config(key_at(&text, at), e.message().to_string())
+    })
+}
+
+/// The setting that stands at byte `at` of our own TOML text.
+fn key_at(text: &str, at: usize) -> String {
+    let upto = text[at.min(text.len())..].find('\n').map_or(text.len(), |n| at + n);
+    let (mut section, mut key) = ("", "config");
+    for line in text[..upto].lines() {
+        match (line.strip_prefix('['), line.split_once(" = ")) {
+            (Some(s), _) if line.ends_with(']') => section = s.trim_end_matches(']'),
+            (_, Some((k, _))) => key = k,
+            _ => {}
+        }
+    }
+    if section.is_empty() { key.into() } else { format!("{section}.{key}") }
 }
 
 /// All settings as TOML text.
@@ -145,7 +162,9 @@ mod tests {
         let e = set(&["train.batch_size=many"]).unwrap_err().to_string();
         assert!(e.contains("train.batch_size") && e.contains("integer"), "{e}");
         let e = set(&["user.kind=transformer"]).unwrap_err().to_string();
-        assert!(e.contains("sasrec"), "{e}");
+        assert!(e.contains("user.kind") && e.contains("gru4rec"), "{e}");
+        let e = set(&["eval.ties=never"]).unwrap_err().to_string();
+        assert!(e.contains("eval.ties"), "{e}");
     }
 
     #[test]

@@ -144,6 +144,7 @@ pub fn execute(
     let blueprint = blueprint(config, source, prepared.counts())?;
     let specs = blueprint.declare()?;
     let plan = resolve(config, &specs, source)?;
+    let candidates = prepared.candidates(&config.eval, &prepared.split.test)?;
     let inputs = run_folder::inputs(prepared, source, blueprint.folder.as_ref())?;
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
@@ -177,7 +178,6 @@ pub fn execute(
     };
     let best = load_best(dir, &model)?;
     let (split, cases) = (&prepared.split, &prepared.split.test);
-    let candidates = prepared.candidates(&config.eval, cases)?;
     let asked = Asked { split, cases, config: &config.eval, candidates: &candidates };
     let (test, ranked) = evaluate(&best, &features, &asked, &protocol(config, "test"), watch)?;
     ranks_file::write(&dir.join("ranks.parquet"), &prepared.data, split, cases, &ranked.ranks)?;
@@ -235,7 +235,12 @@ pub fn baseline_rows(config: &Config, prepared: &Prepared) -> Result<Vec<(String
     }
     all.push(Box::new(Markov::new(split)));
     all.push(Box::new(ItemNeighbours::new(split)));
-    if let Some(folder) = text_folder(config)?.filter(|f| f.weights.is_some()) {
+    let folder = match text_folder(config) {
+        // A source run brings its own encoder; the folder it once came from may be gone.
+        Err(_) if !config.transfer.source.is_empty() => None,
+        found => found?,
+    };
+    if let Some(folder) = folder.filter(|f| f.weights.is_some()) {
         let encoder = SentenceEncoder::new(&folder, config.item.pooling)?;
         let limit = config.item.max_tokens.min(folder.config.usable_positions());
         let tokens = Tokens::new(&folder.tokenizer, &prepared.texts, limit, config.item.lower_case)?;

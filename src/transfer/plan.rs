@@ -76,6 +76,14 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         }
         rules.push(rule("item_encoder.id.*", "reset"));
     }
+    if has("user_encoder.user_embedding.*") {
+        if matches!(name, "zero-shot" | "item-only" | "head") {
+            let m =
+                format!("`{name}` cannot be: a table of users does not transfer, the target's users would stay random");
+            return Err(Error::config("transfer.preset", m + "; use user.user_id = false"));
+        }
+        rules.push(rule("user_encoder.user_embedding.*", "reset"));
+    }
     Ok(rules)
 }
 

@@ -15,6 +15,7 @@ mod golden;
 mod golden_user;
 mod grad;
 mod hub;
+mod kinds;
 mod nn_ops;
 mod ranking;
 mod support;
