@@ -2,7 +2,7 @@
 
 use super::console::encoding;
 use super::output;
-use super::results::{Row, comparison, detail};
+use super::results::{Row, baselines, comparison, detail};
 use super::settings::Settings;
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
@@ -61,9 +61,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
             ids.item.kind = ItemKind::Id; // only text-kNN needs texts, and an encoder
         }
         let prepared = open_part(&ids, args.part)?;
-        for (name, test) in experiment::baseline_rows(&ids, &prepared)? {
-            rows.push(Row { name, test, run: None });
-        }
+        rows.extend(baselines(&ids, &prepared)?);
     }
     for (m, path) in models.iter().zip(&args.runs) {
         // Its own shape and reading of texts; the command's data and protocol.

@@ -74,10 +74,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let target = Prepared::open(&on(&target_data))?;
     eprintln!("2/2 goods platform: {} users, {} items: five ways", target.split.users.len(), target.item_ids.len());
-    let mut rows: Vec<Row> = experiment::baseline_rows(&base, &target)?
-        .into_iter()
-        .map(|(name, test)| Row { name, test, run: None })
-        .collect();
+    let mut rows = super::results::baselines(&base, &target)?;
     let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
         let result = go(name, config, &target, source, &at(name))?;
         rows.push(Row { name: name.into(), test: result.test.clone(), run: Some(result) });

@@ -12,7 +12,7 @@ use clap::Args;
 use parquet::arrow::ArrowWriter;
 use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,7 +151,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         lines.extend(hits.into_iter().map(|h| vec![h.rank.to_string(), format!("{:.3}", h.score), h.item, h.title]));
         return output::print(&output::table(&lines));
     };
-    let users = match &args.users {
+    let mut users = match &args.users {
         Some(file) => read_users(file, &shelf)?,
         None => (0..data.users.len())
             .map(|u| {
@@ -162,6 +162,18 @@ pub fn run(args: RecommendArgs) -> Result<()> {
             .filter(|(_, h): &(String, Vec<u32>)| !h.is_empty())
             .collect(),
     };
+    if let (Some(known), true) = (&folder.users, args.all_users) {
+        // Users that were too short for training have no vector.
+        let known: HashSet<&String> = known.iter().collect();
+        let before = users.len();
+        users.retain(|(u, _)| known.contains(u));
+        if users.len() < before {
+            eprintln!(
+                "{} users left out: the model knows its users by id, and these were not trained on",
+                before - users.len()
+            );
+        }
+    }
     let histories: Vec<&[u32]> = users.iter().map(|(_, h)| h.as_slice()).collect();
     let rows = rows_of(&folder, &users)?;
     let states = encode::states(&model, &items, &histories, rows.as_deref())?;

@@ -1,8 +1,10 @@
 //! Tables of results.
 
 use super::output;
+use crate::config::Config;
+use crate::error::Result;
 use crate::eval::Report;
-use crate::experiment::RunResult;
+use crate::experiment::{self, Prepared, RunResult};
 use serde::Serialize;
 
 /// A row of a comparison.
@@ -15,6 +17,17 @@ pub struct Row {
     /// What it cost, for trained methods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunResult>,
+}
+
+/// Rows of the methods without training. Text-kNN needs the settings' encoder; where that is not to be had, it is left out
+/// with a note.
+pub fn baselines(config: &Config, prepared: &Prepared) -> Result<Vec<Row>> {
+    let text = experiment::text_folder(config).unwrap_or_else(|e| {
+        eprintln!("text-kNN left out: {e}");
+        None
+    });
+    let rows = experiment::baseline_rows(config, prepared, text.as_ref())?;
+    Ok(rows.into_iter().map(|(name, test)| Row { name, test, run: None }).collect())
 }
 
 /// The comparison, metrics in per cent, protocol below.

@@ -2,7 +2,7 @@
 
 use super::console::{Console, encoding};
 use super::output;
-use super::results::{Row, comparison, detail};
+use super::results::{Row, baselines, comparison, detail};
 use super::settings::{Settings, run_dir};
 use super::train::RunArgs;
 use crate::config::{Config, EvalConfig, Rule, TransferConfig};
@@ -29,7 +29,7 @@ pub struct TransferArgs {
     settings: Settings,
     #[command(flatten)]
     run: RunArgs,
-    /// Add the rows of most popular, Markov and item-kNN
+    /// Add the rows of the methods without training: most and recent popular, Markov, item-kNN, text-kNN
     #[arg(long)]
     baselines: bool,
 }
@@ -69,9 +69,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
         };
     }
     if args.baselines {
-        for (name, test) in experiment::baseline_rows(&config, &prepared)? {
-            rows.push(Row { name, test, run: None });
-        }
+        rows.extend(baselines(&config, &prepared)?);
     }
     for preset in &args.preset {
         let config = with_preset(&config, preset);

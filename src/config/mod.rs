@@ -190,8 +190,8 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Batches whose gradients are averaged before a step.
     pub accumulate: usize,
-    /// What is learned of a training history longer than L: its `last` L events, or `all` of them, in windows of L (where
-    /// only the last position is predicted: one window an event).
+    /// What is learned of a training history longer than L (splits leave-one-out, temporal): its `last` L events, or `all` of
+    /// them, in windows of L (where only the last position is predicted: one window an event).
     pub windows: Windows,
     /// Most items whose encoding is held for the backward pass at once; a batch with more is encoded in two passes, with
     /// the same gradient, so that memory does not bound its size. 0: no limit.
@@ -378,7 +378,21 @@ impl Config {
         if self.eval.ks.is_empty() || self.eval.ks.contains(&0) {
             return bad("eval.ks", "needs at least one cut-off, each at least 1".into());
         }
-        self.eval.sampled.iter().try_for_each(|s| sampled_protocol(s).map(|_| ()))?;
+        let widest = self.eval.ks.iter().copied().max().unwrap_or(1);
+        for name in &self.eval.sampled {
+            if sampled_protocol(name)?.1 < widest {
+                return bad(
+                    "eval.sampled",
+                    format!("`{name}`: among so few every target is within {widest} (eval.ks)"),
+                );
+            }
+        }
+        let sliding = self.objective.positions(self.user.kind) == Positions::Last;
+        if self.train.windows == Windows::All && self.data.split == SplitKind::Morec && !sliding {
+            let m = "`all` changes nothing with data.split = \"morec\", which keeps the last L+3 events; use leave-one-out or \
+                     temporal";
+            return bad("train.windows", m.into());
+        }
         metric(&self.train.metric, &self.eval.ks)?;
         let (a, b) = (self.data.train_share, self.data.valid_share);
         if !(a > 0.0 && b > 0.0 && a + b < 1.0) {

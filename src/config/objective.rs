@@ -109,7 +109,7 @@ pub enum Sampler {
     Uniform,
     /// By share of training events.
     Popularity,
-    /// Events of the same batch: nothing more to encode.
+    /// Events of the same batch: nothing more to encode. Where it holds nothing but the user's own, from the catalogue.
     InBatch,
 }
 
@@ -165,7 +165,7 @@ impl ObjectiveConfig {
     /// Refuses what a catalogue of `items` candidates cannot give.
     pub fn check_catalogue(&self, items: usize) -> Result<()> {
         if self.draws() && self.negatives >= items {
-            let m = format!("{} negatives are not to be had from a catalogue of {items} items", self.negatives);
+            let m = format!("{} is too many for a catalogue of {items} items; lower it", self.negatives);
             return Err(Error::config("objective.negatives", m));
         }
         Ok(())

@@ -19,7 +19,7 @@ pub struct UserConfig {
     pub dropout: f64,
     /// Longest history L.
     pub max_len: usize,
-    /// Place of the norms (sasrec, bert4rec): `post` (MoRec), `pre`, or `original` (sasrec as Kang & McAuley wrote it).
+    /// Place of the norms (sasrec, bert4rec): `post` (MoRec), `pre`, or `original` (Kang & McAuley's block).
     pub norm: NormPlace,
     /// Events a convolution sees (nextitnet).
     pub kernel: usize,
@@ -84,7 +84,7 @@ pub enum NormPlace {
     Post,
     /// Before each sub-layer, and once at the end.
     Pre,
-    /// SASRec's own: only the query is normalised, and the residual is the normalised value.
+    /// SASRec's own, as in RecTools: only the query is normalised, and the residual is the normalised value.
     Original,
 }
 

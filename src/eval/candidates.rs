@@ -81,9 +81,9 @@ impl Candidates {
     pub fn of(&self, q: usize) -> &[u32] {
         &self.rows[q * self.n..(q + 1) * self.n]
     }
-    /// Reads `path` if it is there (it has to be of these questions), else draws and writes it. A file that cannot be
-    /// written is no error: the draw is always the same.
-    pub fn open(path: &Path, split: &Split, cases: &[Case], name: &str, names: Names) -> Result<Self> {
+    /// Reads `path` if it is there (it has to be of these questions), else draws and writes it. Where it is only a `cache`, a
+    /// file that cannot be written is no error: the draw is always the same.
+    pub fn open(path: &Path, split: &Split, cases: &[Case], name: &str, names: Names, cache: bool) -> Result<Self> {
         if path.exists() {
             return Self::read(path, split, cases, name, names);
         }
@@ -98,8 +98,8 @@ impl Candidates {
             std::fs::create_dir_all(dir).ok();
         }
         match fsio::write_bytes(path, text.as_bytes()) {
-            Err(Error::Io { .. }) | Ok(()) => Ok(drawn),
-            Err(e) => Err(e),
+            Err(Error::Io { .. }) if cache => Ok(drawn),
+            done => done.map(|()| drawn),
         }
     }
     fn read(path: &Path, split: &Split, cases: &[Case], name: &str, names: Names) -> Result<Self> {
@@ -128,8 +128,8 @@ impl Candidates {
             }
             for id in &fields[2..] {
                 let i = *place.get(id).ok_or_else(|| bad(q, "candidates", format!("no candidate `{id}`")))?;
-                if i == case.target {
-                    return Err(bad(q, "candidates", format!("the target `{id}` is among its candidates")));
+                if split.seqs.row(case.user as usize).contains(&i) {
+                    return Err(bad(q, "candidates", format!("`{id}` is one of the user's own items")));
                 }
                 rows.push(i);
             }
@@ -162,23 +162,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (name, file) in [("uni4", "u.tsv"), ("pop3", "p.tsv")] {
             let path = dir.path().join("made").join(file);
-            let drawn = Candidates::open(&path, &split, &cases, name, names).unwrap();
+            let drawn = Candidates::open(&path, &split, &cases, name, names, false).unwrap();
             for (q, c) in cases.iter().enumerate() {
                 let distinct: HashSet<&u32> = drawn.of(q).iter().collect();
                 assert_eq!(distinct.len(), drawn.n);
                 assert!(drawn.of(q).iter().all(|i| !split.seqs.row(c.user as usize).contains(i)));
             }
-            assert_eq!(Candidates::open(&path, &split, &cases, name, names).unwrap(), drawn);
+            assert_eq!(Candidates::open(&path, &split, &cases, name, names, false).unwrap(), drawn);
             let text = std::fs::read_to_string(&path).unwrap();
-            for (from, to, word) in
-                [("b\t", "c\t", ":2: field"), ("\n", "\ti1\n", ":1: field"), ("a\t", "a\tx\t", "fields")]
-            {
+            for (from, to, word) in [
+                ("b\t", "c\t", ":2: field"),
+                ("\n", "\ti1\n", ":1: field"),
+                ("a\t", "a\tx\t", "fields"),
+                ("i2\ti", "i2\ti1\ti", "fields"),
+            ] {
                 std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
-                let e = Candidates::open(&path, &split, &cases, name, names).unwrap_err().to_string();
+                let e = Candidates::open(&path, &split, &cases, name, names, false).unwrap_err().to_string();
                 assert!(e.contains(word) && e.contains("remove the file"), "{e}");
             }
             std::fs::write(&path, text.lines().next().unwrap()).unwrap();
-            assert!(Candidates::open(&path, &split, &cases, name, names).is_err(), "half a file");
+            assert!(Candidates::open(&path, &split, &cases, name, names, false).is_err(), "half a file");
         }
         let e = Candidates::draw(&split, &cases, "pop5").unwrap_err().to_string();
         assert!(e.contains("eval.sampled") && e.contains("only"), "{e}");

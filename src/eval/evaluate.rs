@@ -81,7 +81,7 @@ impl Asked<'_> {
             sum as f64 / n.max(1) as f64
         };
         Lists {
-            k: self.config.lists,
+            k: self.config.lists.min(counts.len()),
             coverage: offered.iter().filter(|o| **o).count() as f64 / counts.len().max(1) as f64,
             popularity: mean(&mut ranked.lists.iter().flatten().copied()),
             target_popularity: mean(&mut self.cases.iter().map(|c| c.target)),

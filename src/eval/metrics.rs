@@ -20,7 +20,7 @@ pub struct Report {
     /// Over all questions.
     pub all: Metrics,
     /// By the target's training events (`cold`: none; `hot`: the most popular items that hold half of all events; `warm`: the
-    /// others) and by the events before it (`history 1-4`, …). (questions, metrics)
+    /// others) and by the events before it (`history 1-4`, …; split morec keeps the last L+2). (questions, metrics)
     pub groups: BTreeMap<String, (usize, Metrics)>,
     /// What the offered lists are like as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]

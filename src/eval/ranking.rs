@@ -211,18 +211,18 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question], k: usize) -
 
 /// The `k` candidates of highest score that are not `masked`, best first, ties by index.
 pub fn list_scores(scores: &[f64], masked: &[u32], k: usize) -> Vec<u32> {
-    let mut ids: Vec<u32> = (0..scores.len() as u32).collect();
-    let better = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-    // As many as may be masked come on top of the k.
-    let take = (k + masked.len()).min(ids.len());
-    if 0 < take && take < ids.len() {
-        ids.select_nth_unstable_by(take - 1, better);
-        ids.truncate(take);
+    let mut masked = masked.to_vec();
+    masked.sort_unstable();
+    let mut found: Vec<(f64, u32)> = Vec::with_capacity(k + 1);
+    for (i, &s) in scores.iter().enumerate() {
+        let full = found.len() >= k;
+        if full && found.last().is_none_or(|f| s <= f.0) || masked.binary_search(&(i as u32)).is_ok() {
+            continue;
+        }
+        found.insert(found.partition_point(|f| f.0 >= s), (s, i as u32));
+        found.truncate(k);
     }
-    ids.sort_unstable_by(better);
-    ids.retain(|i| !masked.contains(i));
-    ids.truncate(k);
-    ids
+    found.into_iter().map(|f| f.1).collect()
 }
 
 /// Where a target with score `target` stands among other candidates' scores, each with whether that candidate has a smaller

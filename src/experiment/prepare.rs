@@ -46,12 +46,11 @@ impl Prepared {
                 format!("no item of `{}` has a text; use item.kind = \"id\"", data.name),
             ));
         }
-        let widest = config.eval.ks.iter().copied().chain([config.eval.lists]).max().unwrap_or(1);
+        let widest = config.eval.ks.iter().copied().max().unwrap_or(1);
         if widest > split.items.len() {
             let m = format!("{widest} is larger than the catalogue of {} items", split.items.len());
             return Err(Error::config("eval.ks", m));
         }
-        config.objective.check_catalogue(split.items.len())?;
         let user_ids = split.users.iter().map(|&u| data.users[u as usize].clone()).collect();
         Ok(Self { data, split, item_ids, user_ids, texts })
     }
@@ -68,15 +67,22 @@ impl Prepared {
             let path = match (&self.data.dir, config.candidates.as_str()) {
                 (_, given) if !given.is_empty() => Path::new(given).join(format!("{name}.tsv")),
                 (Some(dir), _) => {
-                    let asked: String = cases.iter().map(|c| format!("{} {} ", user(c.user), item(c.target))).collect();
-                    let digest = fsio::sha256_bytes(format!("{} {asked}", self.data.digest).as_bytes());
+                    let digest = fsio::sha256_bytes(self.identity(cases).as_bytes());
                     dir.join(".cache").join(format!("candidates-{name}-{}.tsv", &digest[..16]))
                 }
                 (None, _) => return Candidates::draw(&self.split, cases, name),
             };
-            Candidates::open(&path, &self.split, cases, name, names)
+            let own_folder = config.candidates.is_empty();
+            Candidates::open(&path, &self.split, cases, name, names, own_folder)
         };
         config.sampled.iter().map(one).collect()
+    }
+    /// Everything that drawn candidates depend on.
+    fn identity(&self, cases: &[Case]) -> String {
+        let s = &self.split;
+        let (seqs, counts) = (&s.seqs.values, &s.counts);
+        let cases: Vec<[u32; 3]> = cases.iter().map(|c| [c.user, c.until, c.target]).collect();
+        format!("{} {:?} {:?} {seqs:?} {counts:?} {cases:?}", self.data.digest, self.item_ids, self.user_ids)
     }
     /// Their raw ids.
     pub fn ids(&self) -> Ids<'_> {
@@ -85,8 +91,8 @@ impl Prepared {
 }
 
 /// The pre-trained text encoder of a configuration, found or downloaded.
-pub(super) fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
-    if config.item.kind != ItemKind::Text {
+pub fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
+    if config.item.kind != ItemKind::Text || config.item.model.is_empty() {
         return Ok(None);
     }
     let dir = Path::new(&config.item.model);

@@ -4,13 +4,13 @@ use super::prepare::{Prepared, text_folder};
 use super::run_folder;
 use super::usage;
 use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular, RecentPopular, TextNeighbours};
-use crate::config::Config;
+use crate::config::{Config, UserKind};
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
 use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
 use crate::fsio;
 use crate::item::Tokens;
-use crate::item::text::SentenceEncoder;
+use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::model::{Blueprint, Counts, ModelFolder, Recommender, pick_device};
 use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
@@ -103,14 +103,16 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
     let (ai, bi) = (&a.item, &b.item);
     let item = loads("item_encoder.text");
     let user = loads("user_encoder");
+    let transformer = user && matches!(a.user.kind, UserKind::Sasrec | UserKind::Bert4rec);
     let checks = [
-        ("user.kind", user && a.user.kind != b.user.kind),
-        ("user.heads", user && a.user.heads != b.user.heads),
+        // Without training, everything is the source's, also where the user encoder has no parameters.
+        ("user.kind", (user || plan.counts().0 == 0) && a.user.kind != b.user.kind),
+        ("user.user_id", user && a.user.user_id != b.user.user_id),
+        ("user.heads", transformer && a.user.heads != b.user.heads),
         ("user.layers", user && a.user.layers != b.user.layers),
-        ("user.max_len", user && a.user.max_len != b.user.max_len),
-        ("user.norm", user && a.user.norm != b.user.norm),
-        ("user.dilations", user && a.user.dilations != b.user.dilations),
-        // Without training, scores are the source's.
+        ("user.max_len", transformer && a.user.max_len != b.user.max_len),
+        ("user.norm", transformer && a.user.norm != b.user.norm),
+        ("user.dilations", user && a.user.kind == UserKind::Nextitnet && a.user.dilations != b.user.dilations),
         ("objective.similarity", plan.counts().0 == 0 && a.objective.similarity != b.objective.similarity),
         ("item.pooling", item && ai.pooling != bi.pooling),
         ("item.activation", item && ai.activation != bi.activation),
@@ -145,6 +147,10 @@ pub fn execute(
     let specs = blueprint.declare()?;
     let plan = resolve(config, &specs, source)?;
     let candidates = prepared.candidates(&config.eval, &prepared.split.test)?;
+    if plan.counts().0 > 0 {
+        // Refuses what this catalogue cannot give.
+        crate::objective::build(&config.objective, &prepared.split)?;
+    }
     let inputs = run_folder::inputs(prepared, source, blueprint.folder.as_ref())?;
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
@@ -225,9 +231,9 @@ pub fn protocol(config: &Config, part: &str) -> String {
     format!("{part} of split {}", split.unwrap_or_default())
 }
 
-/// Test rows of the baselines that need no training: those of interactions, and with a text encoder in the settings text-kNN
-/// on its frozen embeddings.
-pub fn baseline_rows(config: &Config, prepared: &Prepared) -> Result<Vec<(String, Report)>> {
+/// Test rows of the baselines that need no training: those of interactions, and with a pre-trained text encoder text-kNN on
+/// its frozen embeddings.
+pub fn baseline_rows(config: &Config, prepared: &Prepared, text: Option<&TextFolder>) -> Result<Vec<(String, Report)>> {
     let split = &prepared.split;
     let mut all: Vec<Box<dyn Baseline>> = vec![Box::new(MostPopular::new(split))];
     if let Some(recent) = RecentPopular::new(split) {
@@ -235,13 +241,8 @@ pub fn baseline_rows(config: &Config, prepared: &Prepared) -> Result<Vec<(String
     }
     all.push(Box::new(Markov::new(split)));
     all.push(Box::new(ItemNeighbours::new(split)));
-    let folder = match text_folder(config) {
-        // A source run brings its own encoder; the folder it once came from may be gone.
-        Err(_) if !config.transfer.source.is_empty() => None,
-        found => found?,
-    };
-    if let Some(folder) = folder.filter(|f| f.weights.is_some()) {
-        let encoder = SentenceEncoder::new(&folder, config.item.pooling)?;
+    if let Some(folder) = text.filter(|f| f.weights.is_some()) {
+        let encoder = SentenceEncoder::new(folder, config.item.pooling)?;
         let limit = config.item.max_tokens.min(folder.config.usable_positions());
         let tokens = Tokens::new(&folder.tokenizer, &prepared.texts, limit, config.item.lower_case)?;
         all.push(Box::new(TextNeighbours::new(encoder.encode(&tokens, &encode::silent)?, encoder.width())));

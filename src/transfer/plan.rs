@@ -80,9 +80,13 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         if matches!(name, "zero-shot" | "item-only" | "head") {
             let m =
                 format!("`{name}` cannot be: a table of users does not transfer, the target's users would stay random");
-            return Err(Error::config("transfer.preset", m + "; use user.user_id = false"));
+            return Err(Error::config("transfer.preset", m + "; train the source with user.user_id = false"));
         }
         rules.push(rule("user_encoder.user_embedding.*", "reset"));
+    }
+    if name == "user-only" && !has("user_encoder.*") {
+        let m = "`user-only` cannot be: this user encoder has no parameters";
+        return Err(Error::config("transfer.preset", m));
     }
     Ok(rules)
 }

@@ -1,5 +1,5 @@
 //! SASRec (Kang & McAuley 2018): in MoRec's form (Yuan et al. 2023; post-LN, bias-free attention, no final norm), with the
-//! norms before the sub-layers, or as its authors wrote it.
+//! norms before the sub-layers, or in the authors' form.
 
 use super::transformer::Stack;
 use super::{Histories, UserEncoder};
@@ -49,8 +49,8 @@ struct OriginalBlock {
     w2: Linear,
 }
 
-/// The authors' SASRec: biases in the attention, feed-forward d → d → d, a norm at the end. Source: `kang205/SASRec`, in
-/// the names of its PyTorch port, attention split into query, key and value.
+/// The authors' block as RecTools and the usual PyTorch port have it: biases in the attention, an output map, feed-forward
+/// d → d → d, a norm at the end; items are not scaled by √d. Names are the port's, attention split into query, key, value.
 struct Original {
     positions: Weight,
     blocks: Vec<OriginalBlock>,

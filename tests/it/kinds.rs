@@ -1,9 +1,9 @@
 //! Every user encoder and objective from settings to result: with ID and text items, and moved to another platform.
 
 use crate::cli::{fails, morec, ok, saved};
-use crate::support::{prepared, small_config, tiny_bert};
+use crate::support::{domain, prepared, small_config, tiny_bert};
 use morec::batch::{Batch, Epoch};
-use morec::config::{Config, ItemKind, ObjectiveKind, Positions, Sampler, Similarity, UserKind, Windows};
+use morec::config::{Config, ItemKind, ObjectiveKind, Positions, Sampler, Similarity, SplitKind, UserKind, Windows};
 use morec::eval::encode;
 use morec::experiment::{self, Mode, RunResult};
 use morec::model::ModelFolder;
@@ -102,7 +102,10 @@ fn every_objective_learns() {
     cases.push(("last".into(), with(&|c| c.objective.positions = Positions::Last)));
     cases.push((
         "sliding".into(),
-        with(&|c| (c.objective.positions, c.train.windows, c.user.max_len) = (Positions::Last, Windows::All, 3)),
+        with(&|c| {
+            (c.objective.positions, c.train.windows, c.data.split) =
+                (Positions::Last, Windows::All, SplitKind::LeaveOneOut)
+        }),
     ));
     cases.push((
         "masked full".into(),
@@ -187,6 +190,8 @@ fn impossible_settings_are_refused_by_name_before_any_work() {
         (&["eval.ks=[10,61]"], "eval.ks"),
         (&["eval.sampled=[\"uni\"]"], "eval.sampled"),
         (&["eval.sampled=[\"uni59\"]"], "eval.sampled"),
+        (&["eval.sampled=[\"uni9\"]", "eval.ks=[10]"], "eval.sampled"),
+        (&["train.windows=all"], "train.windows"),
         (&["user.kind=transformer"], "user.kind"),
     ] {
         let mut c = morec();
@@ -204,14 +209,17 @@ fn impossible_settings_are_refused_by_name_before_any_work() {
 #[test]
 fn a_tower_of_users_stays_at_home() {
     let tmp = tempfile::tempdir().unwrap();
-    let (data, other) = (saved("source", tmp.path()), saved("target", tmp.path()));
+    let data = saved("source", tmp.path());
+    let other = tmp.path().join("other");
+    domain("target", 100, 60).save(&other, Default::default()).unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
     let run = tmp.path().join("run");
-    let settings = ["item.kind=id", "user.kind=dssm", "user.user_id=true", "user.dim=8", "train.epochs=1"];
+    let model = format!("item.model={}", bert.display());
     let mut c = morec();
-    c.arg("train").arg("-d").arg(&data).arg("--out").arg(&run);
-    settings.iter().for_each(|s| {
+    c.arg("train").arg("-d").arg(&data).arg("--out").arg(&run).args(["-s", &model]);
+    for s in ["item.pretrained=false", "item.max_tokens=8", "user.kind=dssm", "user.user_id=true", "train.epochs=1"] {
         c.args(["-s", s]);
-    });
+    }
     ok(&mut c);
     let recs = tmp.path().join("recs.jsonl");
     ok(morec().arg("recommend").arg(&run).args(["--all-users", "-k", "3", "--out"]).arg(&recs));
@@ -219,7 +227,7 @@ fn a_tower_of_users_stays_at_home() {
     let said = fails(morec().arg("recommend").arg(&run).args(["--history", "source-1"]), 2);
     assert!(said.contains("users by id"), "{said}");
     let said = fails(morec().arg("evaluate").arg(&run).arg("-d").arg(&other), 4);
-    assert!(said.contains("not transfer"), "{said}");
+    assert!(said.contains("knows the users of one data set"), "{said}");
     let moved = tmp.path().join("moved");
     let transfer = |preset: &str| {
         let mut c = morec();
@@ -227,8 +235,8 @@ fn a_tower_of_users_stays_at_home() {
         c.arg("--out").arg(&moved);
         c
     };
-    let said = fails(&mut transfer("head"), 2);
-    assert!(said.contains("transfer.preset"), "{said}");
+    let said = fails(&mut transfer("zero-shot"), 2);
+    assert!(said.contains("table of users"), "{said}");
     let plan = ok(&mut transfer("full"));
     let line = plan.lines().find(|l| l.contains("user_embedding")).unwrap();
     assert!(line.contains("init"), "{line}");
@@ -245,7 +253,7 @@ fn drawn_candidates_and_details() {
         c.arg("evaluate")
             .arg("-d")
             .arg(&data)
-            .args(["-s", "eval.sampled=[\"uni20\", \"pop10\"]", "-s", &setting])
+            .args(["-s", "eval.sampled=[\"uni20\", \"pop20\"]", "-s", &setting])
             .args(more);
         c
     };
@@ -255,8 +263,7 @@ fn drawn_candidates_and_details() {
     for r in rows.as_array().unwrap() {
         let all = &r["test"]["all"];
         let of = |m: &str| all[m].as_f64().unwrap();
-        assert!(of("hr@10[uni20]") >= of("hr@10") && of("hr@10[pop10]") >= of("hr@10"), "{all}");
-        assert!((of("hr@10[pop10]") - 1.0).abs() < 0.2, "ten of eleven");
+        assert!(of("hr@10[uni20]") >= of("hr@10") && of("hr@10[pop20]") >= of("hr@10"), "{all}");
         assert_eq!(of("map@10"), of("mrr@10"));
         let groups = r["test"]["groups"].as_object().unwrap();
         let count = |prefix: &str, flip: bool| -> u64 {
@@ -278,4 +285,74 @@ fn drawn_candidates_and_details() {
     std::fs::write(&file, text.replacen("u0\t", "u999\t", 1)).unwrap();
     let said = fails(&mut evaluate(&[]), 3);
     assert!(said.contains("uni20.tsv:1") && said.contains("u999"), "{said}");
+}
+
+/// What a model says in training and what it says when asked are the same state.
+#[test]
+fn a_hidden_last_item_is_what_ranking_asks_for() {
+    use morec::nn::{Act, Pass};
+    let tmp = tempfile::tempdir().unwrap();
+    let mut c = small_config(ItemKind::Id, Path::new(""));
+    (c.user.kind, c.objective.positions) = (UserKind::Bert4rec, Positions::Last);
+    train(&c, "source", &tmp.path().join("run"), None).unwrap();
+    let model = ModelFolder::open(&tmp.path().join("run")).unwrap().build(&candle_core::Device::Cpu).unwrap();
+    let p = prepared("source", &c);
+    let items = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &encode::silent).unwrap();
+    let epoch = Epoch::new(&p.split, &c, 0);
+    let batch = epoch.batch(0);
+    let histories: Vec<&[u32]> = epoch.windows(0).map(|(_, w)| &w[..w.len() - 1]).collect();
+    let asked = encode::states(&model, &items, &histories, None).unwrap();
+    let d = c.user.dim;
+    let table: Vec<f32> =
+        batch.items.iter().flat_map(|&i| items[i as usize * d..(i as usize + 1) * d].to_vec()).collect();
+    let table =
+        Act::constant(candle_core::Tensor::from_vec(table, (batch.items.len(), d), &candle_core::Device::Cpu).unwrap());
+    let pass = Pass::eval();
+    let x = morec::nn::ops::gather_or(&pass, &table, batch.inputs.clone(), model.user.mask()).unwrap();
+    let states = model.user.encode(&x, &batch.histories, &pass).unwrap();
+    let states = morec::nn::ops::gather(&pass, &states, batch.rows.clone().unwrap()).unwrap();
+    crate::golden::close("states", &crate::golden::flat(states.value()), &asked, 1e-5);
+}
+
+/// Hidden items, drawn negatives and whole catalogues under resume, parts, accumulation and any number of threads.
+#[test]
+fn the_new_batches_keep_the_old_promises() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
+    let weights = |dir: &Path| {
+        let w = ModelFolder::open(&dir.join("last/model")).unwrap().weights;
+        w.names().map(|n| w.read(n).unwrap().iter().map(|v| v.to_bits()).collect()).collect::<Vec<Vec<u32>>>()
+    };
+    for (name, kind, objective) in [
+        ("bert4rec bce", UserKind::Bert4rec, ObjectiveKind::Bce),
+        ("gru full", UserKind::Gru4rec, ObjectiveKind::Full),
+        ("nextitnet sampled", UserKind::Nextitnet, ObjectiveKind::Sampled),
+        ("caser bpr", UserKind::Caser, ObjectiveKind::Bpr),
+    ] {
+        let mut c = small_config(ItemKind::Text, &bert);
+        (c.user.kind, c.objective.kind, c.objective.negatives) = (kind, objective, 3);
+        c.train.accumulate = 2;
+        let at = |n: &str| tmp.path().join(format!("{name} {n}"));
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let three = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        one.install(|| train(&c, "source", &at("one"), None)).unwrap();
+        three.install(|| train(&c, "source", &at("three"), None)).unwrap();
+        assert_eq!(weights(&at("one")), weights(&at("three")), "{name}: threads");
+        let mut half = c.clone();
+        half.train.epochs = 1;
+        train(&half, "source", &at("half"), None).unwrap();
+        experiment::execute(&c, &prepared("source", &c), None, &at("half"), Mode::Resume, vec![], &encode::silent)
+            .unwrap();
+        assert_eq!(weights(&at("one")), weights(&at("half")), "{name}: resumed");
+        // Encoded in parts: the same but for rounding (and dropout, of which there is none here).
+        let mut whole = c.clone();
+        whole.user.dropout = 0.0;
+        let mut parts = whole.clone();
+        parts.train.encode_items = 7;
+        train(&whole, "source", &at("whole"), None).unwrap();
+        train(&parts, "source", &at("parts"), None).unwrap();
+        for (a, b) in losses(&at("whole")).iter().zip(losses(&at("parts"))) {
+            assert!((a - b).abs() < 1e-4 * a.abs(), "{name}: {a} in one pass, {b} in two");
+        }
+    }
 }

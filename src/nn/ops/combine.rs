@@ -168,14 +168,22 @@ pub fn unit_rows(x: &mut [f32], d: usize, factor: f32) {
 pub fn running_mean(pass: &Pass, x: &Act, segments: &Segments) -> Result<Act> {
     let (t, d) = x.dims2()?;
     if !pass.fused(x.value().device()) {
-        let mut m = vec![0f32; t * t];
-        for (at, len) in segments.iter() {
+        // Padded to the longest, times a triangle of 1/(i+1), packed again.
+        let (n, l, device) = (segments.len(), segments.longest(), x.value().device());
+        let (mut rows, mut back, mut m) = (vec![0u32; n * l], vec![0u32; t], vec![0f32; l * l]);
+        (0..l).for_each(|i| m[i * l..][..=i].fill(1.0 / (i + 1) as f32));
+        for (s, (at, len)) in segments.iter().enumerate() {
             for i in 0..len {
-                m[(at + i) * t + at..][..=i].fill(1.0 / (i + 1) as f32);
+                (rows[s * l + i], back[at + i]) = ((at + i) as u32, (s * l + i) as u32);
             }
         }
-        let m = Tensor::from_vec(m, (t, t), &Device::Cpu)?.to_device(x.value().device())?;
-        return composed(pass, &[x], &[], |a, _| Ok(m.matmul(&a[0])?));
+        let (rows, back) = (Tensor::new(rows, device)?, Tensor::new(back, device)?);
+        let m = Tensor::from_vec(m, (1, l, l), &Device::Cpu)?.to_device(device)?;
+        return composed(pass, &[x], &[], |a, _| {
+            let padded = a[0].index_select(&rows, 0)?.reshape((n, l, d))?;
+            let y = m.broadcast_as((n, l, l))?.contiguous()?.matmul(&padded)?;
+            Ok(y.reshape((n * l, d))?.index_select(&back, 0)?)
+        });
     }
     let mut y = scratch(t * d);
     {

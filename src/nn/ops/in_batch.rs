@@ -15,6 +15,11 @@ use std::sync::Arc;
 
 const BLOCK: usize = 512;
 
+/// Rows whose logits exist at once: fewer over a large catalogue.
+fn block(n: usize) -> usize {
+    ((1 << 24) / n.max(1)).clamp(32, BLOCK)
+}
+
 /// What the loss needs beside the vectors. Columns are positions in the batch's table of n distinct items.
 #[derive(Debug, Clone, Default)]
 pub struct InBatch {
@@ -58,13 +63,14 @@ pub fn in_batch(pass: &Pass, h: &Act, e: &Act, spec: &Arc<InBatch>) -> Result<Ac
         return through_candle(pass, h, e, spec);
     }
     let records = pass.records(h.tracked() || e.tracked());
-    let mut logits = scratch(BLOCK.min(t) * n);
+    let block_rows = block(n);
+    let mut logits = scratch(block_rows.min(t) * n);
     let (mut dh, mut de) = if records { (scratch(t * d), scratch(n * d)) } else { (vec![], vec![]) };
     let mut loss = 0f64;
     {
         let (hh, eh) = (host(h.value())?, host(e.value())?);
-        for from in (0..t).step_by(BLOCK) {
-            let rows = BLOCK.min(t - from);
+        for from in (0..t).step_by(block_rows) {
+            let rows = block_rows.min(t - from);
             let block = &mut logits[..rows * n];
             let hs = &hh[from * d..(from + rows) * d];
             sgemm(rows, n, d, 1.0, Mat::new(hs, d), Mat::t(&eh, d), 0.0, block, n, true);
@@ -111,22 +117,25 @@ pub fn in_batch(pass: &Pass, h: &Act, e: &Act, spec: &Arc<InBatch>) -> Result<Ac
 fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &InBatch) -> Result<Act> {
     let (t, n) = (h.dims2()?.0, e.dims2()?.0);
     let device = h.value().device().clone();
-    let mut bias = Vec::with_capacity(t * n);
-    let mut label = vec![0f32; t * n];
-    for (i, (&target, &owner)) in spec.target.iter().zip(&spec.owner).enumerate() {
+    let plain =
+        spec.own.iter().all(Vec::is_empty) && spec.negative_bias.iter().chain(&spec.label_bias).all(|&b| b == 0.0);
+    let mut bias = Vec::with_capacity(if plain { 0 } else { t * n });
+    for (i, (&target, &owner)) in spec.target.iter().zip(&spec.owner).enumerate().filter(|_| !plain) {
         bias.extend_from_slice(&spec.negative_bias);
         let row = &mut bias[i * n..];
         for &c in &spec.own[owner as usize] {
             row[c as usize] = -1e30;
         }
         row[target as usize] = spec.label_bias[target as usize];
-        label[i * n + target as usize] = 1.0;
     }
-    let bias = Tensor::from_vec(bias, (t, n), &Device::Cpu)?.to_device(&device)?;
-    let label = Tensor::from_vec(label, (t, n), &Device::Cpu)?.to_device(&device)?;
+    let bias = if plain { None } else { Some(Tensor::from_vec(bias, (t, n), &Device::Cpu)?.to_device(&device)?) };
+    let label = Tensor::new(spec.target.as_slice(), &device)?.reshape((t, 1))?;
     composed(pass, &[h, e], &[], |a, _| {
-        let logits = (a[0].matmul(&a[1].t()?)? + &bias)?;
+        let mut logits = a[0].matmul(&a[1].t()?)?;
+        if let Some(b) = &bias {
+            logits = (logits + b)?;
+        }
         let logp = candle_nn::ops::log_softmax(&logits, 1)?;
-        Ok(((logp * &label)?.sum_all()? * (-1.0 / t as f64))?)
+        Ok((logp.gather(&label, 1)?.sum_all()? * (-1.0 / t as f64))?)
     })
 }
