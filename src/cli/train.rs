@@ -4,7 +4,7 @@ use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison, detail};
 use super::settings::{Settings, run_dir};
-use crate::config::{Config, ItemKind};
+use crate::config::{Config, ItemKind, UserKind};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Mode, Prepared};
 use clap::Args;
@@ -64,9 +64,13 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let plan = experiment::plan_of(&config, None, prepared.counts())?;
         return if args.run.json { output::print_json(&plan) } else { output::print(&plan.table()) };
     }
-    let label = match config.item.kind {
+    let items = match config.item.kind {
         ItemKind::Id => "id",
         ItemKind::Text => "text",
+    };
+    let label = &match config.user.kind {
+        UserKind::Sasrec => items.to_string(),
+        other => format!("{items}-{}", format!("{other:?}").to_lowercase()),
     };
     let dir = run_dir(args.run.out.as_ref(), &config, label);
     let watch = encoding(label);
@@ -75,7 +79,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if args.run.json {
         return output::print_json(&result);
     }
-    let row = Row { name: label.into(), test: result.test.clone(), run: Some(result) };
+    let row = Row { name: label.clone(), test: result.test.clone(), run: Some(result) };
     let rows = [row];
     output::print(&comparison(&rows, &config.eval.ks))?;
     if !config.eval.sampled.is_empty() {

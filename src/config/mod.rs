@@ -186,7 +186,7 @@ impl Squash {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Users a batch.
+    /// Users a batch (windows of their histories, where `windows` makes more than one).
     pub batch_size: usize,
     /// Batches whose gradients are averaged before a step.
     pub accumulate: usize,
@@ -212,7 +212,7 @@ pub struct TrainConfig {
     pub clip: f64,
     /// Epochs between validations.
     pub eval_every: usize,
-    /// Validation metric that decides: `hr@K`, `ndcg@K`, `mrr@K` with K among `eval.ks`.
+    /// Validation metric that decides: `hr@K`, `ndcg@K`, `mrr@K`, `recall@K`, `map@K` with K among `eval.ks`.
     pub metric: String,
     /// Validations without improvement before stopping; 0: never stop early.
     pub patience: usize,

@@ -1,7 +1,7 @@
 //! Every user encoder and objective from settings to result: with ID and text items, and moved to another platform.
 
 use crate::cli::{fails, morec, ok, saved};
-use crate::support::{domain, prepared, small_config, tiny_bert};
+use crate::support::{USER_KINDS, domain, prepared, small_config, tiny_bert};
 use morec::batch::{Batch, Epoch};
 use morec::config::{Config, ItemKind, ObjectiveKind, Positions, Sampler, Similarity, SplitKind, UserKind, Windows};
 use morec::eval::encode;
@@ -9,16 +9,6 @@ use morec::experiment::{self, Mode, RunResult};
 use morec::model::ModelFolder;
 use morec::nn::ops::HIDDEN;
 use std::path::Path;
-
-const KINDS: [UserKind; 7] = [
-    UserKind::Sasrec,
-    UserKind::Bert4rec,
-    UserKind::Gru4rec,
-    UserKind::Nextitnet,
-    UserKind::Caser,
-    UserKind::Mean,
-    UserKind::Dssm,
-];
 
 fn train(c: &Config, domain: &str, dir: &Path, source: Option<&ModelFolder>) -> morec::Result<RunResult> {
     experiment::execute(c, &prepared(domain, c), source, dir, Mode::New, vec![], &encode::silent)
@@ -34,7 +24,7 @@ fn losses(dir: &Path) -> Vec<f64> {
 fn every_user_encoder_trains_on_ids_and_texts_and_moves() {
     let tmp = tempfile::tempdir().unwrap();
     let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
-    for kind in KINDS {
+    for kind in USER_KINDS {
         let at = |name: &str| tmp.path().join(format!("{kind:?}-{name}"));
         for item in [ItemKind::Id, ItemKind::Text] {
             let mut c = small_config(item, &bert);

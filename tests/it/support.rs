@@ -1,6 +1,6 @@
 //! Real data and models beside the checkout, and small made-up ones.
 
-use morec::config::{Config, ItemKind};
+use morec::config::{Config, ItemKind, UserKind};
 use morec::data::{Csr, Dataset, Items};
 use morec::experiment::Prepared;
 use morec::rng::Stream;
@@ -25,6 +25,17 @@ pub fn minilm() -> PathBuf {
     );
     dir
 }
+
+/// Every user encoder.
+pub const USER_KINDS: [UserKind; 7] = [
+    UserKind::Sasrec,
+    UserKind::Bert4rec,
+    UserKind::Gru4rec,
+    UserKind::Nextitnet,
+    UserKind::Caser,
+    UserKind::Mean,
+    UserKind::Dssm,
+];
 
 const WORDS: [&str; 24] = [
     "red", "blue", "old", "new", "small", "large", "guitar", "piano", "drum", "violin", "flute", "horn", "strings",

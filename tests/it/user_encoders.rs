@@ -2,6 +2,7 @@
 
 use crate::golden::{close, flat};
 use crate::grad::{build, check, matrix};
+use crate::support::USER_KINDS;
 use candle_core::Tensor;
 use morec::config::{NormPlace, UserConfig, UserKind};
 use morec::nn::{Act, Pass, ops};
@@ -25,16 +26,7 @@ fn config(kind: UserKind) -> UserConfig {
 
 /// Every encoder in each of its forms, with a name.
 fn all() -> Vec<(String, UserConfig)> {
-    let kinds = [
-        UserKind::Sasrec,
-        UserKind::Bert4rec,
-        UserKind::Gru4rec,
-        UserKind::Nextitnet,
-        UserKind::Caser,
-        UserKind::Mean,
-        UserKind::Dssm,
-    ];
-    let mut all: Vec<UserConfig> = kinds.into_iter().map(config).collect();
+    let mut all: Vec<UserConfig> = USER_KINDS.into_iter().map(config).collect();
     all.push(UserConfig { norm: NormPlace::Pre, ..config(UserKind::Sasrec) });
     all.push(UserConfig { norm: NormPlace::Original, ..config(UserKind::Sasrec) });
     all.push(UserConfig { norm: NormPlace::Pre, ..config(UserKind::Bert4rec) });
