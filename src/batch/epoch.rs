@@ -1,7 +1,7 @@
 //! The order of training windows in an epoch, and batches made ahead of their use.
 
 use super::{Batch, Drawer, Recipe};
-use crate::config::{Config, Positions};
+use crate::config::{Config, ObjectiveKind, Positions};
 use crate::data::Split;
 use crate::rng::Stream;
 
@@ -12,6 +12,7 @@ pub struct Epoch<'a> {
     batch_size: usize,
     recipe: Recipe,
     drawer: Option<Drawer<'a>>,
+    masks_own: bool,
     seed: u64,
     number: usize,
 }
@@ -28,6 +29,7 @@ impl<'a> Epoch<'a> {
             batch_size: config.train.batch_size,
             recipe: Recipe::new(config, split.items.len()),
             drawer: config.objective.draws().then(|| Drawer::new(split, &config.objective)),
+            masks_own: config.objective.kind == ObjectiveKind::InBatch,
             seed: config.seed,
             number,
         }
@@ -48,7 +50,12 @@ impl<'a> Epoch<'a> {
     /// Batch `i`.
     pub fn batch(&self, i: usize) -> Batch {
         let mut stream = Stream::new(self.seed, &format!("batch/{}/{i}", self.number));
-        Batch::make(&self.windows(i).collect::<Vec<_>>(), &self.recipe, self.drawer.as_ref(), &mut stream)
+        let windows: Vec<_> = self.windows(i).collect();
+        let mut batch = Batch::make(&windows, &self.recipe, self.drawer.as_ref(), &mut stream);
+        if self.masks_own {
+            batch.own_beyond(&windows, |u| self.split.train_row(u as usize));
+        }
+        batch
     }
 }
 

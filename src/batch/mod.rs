@@ -28,7 +28,7 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// Which history (row) each prediction belongs to.
     pub owner: Vec<u32>,
-    /// Positions of each history's own items, each once.
+    /// Positions of each history's own items (of its user's training events), each once.
     pub own: Vec<Vec<u32>>,
     /// In how many slots (inputs and last targets) each of the n items stands.
     pub slots: Vec<u32>,
@@ -94,6 +94,20 @@ impl Batch {
     pub fn new<'a>(windows: impl IntoIterator<Item = &'a [u32]>, max_len: usize) -> Self {
         let windows: Vec<(u32, &[u32])> = windows.into_iter().map(|w| (0, w)).collect();
         Self::make(&windows, &Recipe::next_item(max_len), None, &mut Stream::new(0, ""))
+    }
+
+    /// Adds to each history's own items those of its user's training events outside the window that stand in this batch.
+    pub(crate) fn own_beyond<'e>(&mut self, windows: &[(u32, &[u32])], events: impl Fn(u32) -> &'e [u32]) {
+        let longer = |(user, window): &(u32, &[u32])| events(*user).len() > window.len();
+        if !windows.iter().any(longer) {
+            return;
+        }
+        let place: HashMap<u32, u32> = self.items.iter().enumerate().map(|(p, &i)| (i, p as u32)).collect();
+        for ((user, _), own) in windows.iter().zip(&mut self.own).filter(|(w, _)| longer(w)) {
+            own.extend(events(*user).iter().filter_map(|i| place.get(i)));
+            own.sort_unstable();
+            own.dedup();
+        }
     }
 
     /// From (user, window of at least two items); `stream` decides what is hidden and drawn.
@@ -187,5 +201,15 @@ mod tests {
         let s = b.in_batch(Some(&[-1.0; 10]), Multiplicity::Slots);
         assert_eq!(s.label_bias, [1.0; 3]);
         assert!((s.negative_bias[0] - 1.0 - 2f32.ln()).abs() < 1e-6 && s.negative_bias[2] == 1.0);
+    }
+
+    #[test]
+    fn items_of_older_events_are_own_too() {
+        let windows: [(u32, &[u32]); 2] = [(0, &[4, 5]), (1, &[9, 4, 8])];
+        let mut b = Batch::make(&windows, &Recipe::next_item(4), None, &mut Stream::new(0, ""));
+        assert_eq!(b.own, [vec![0, 1], vec![0, 2, 3]]);
+        let all: [&[u32]; 2] = [&[8, 7, 4, 5], &[9, 4, 8]];
+        b.own_beyond(&windows, |u| all[u as usize]);
+        assert_eq!(b.own, [vec![0, 1, 3], vec![0, 2, 3]]);
     }
 }
