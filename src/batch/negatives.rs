@@ -2,6 +2,7 @@
 
 use crate::config::{ObjectiveConfig, Sampler};
 use crate::data::Split;
+use crate::data::split::Popularity;
 use crate::rng::Stream;
 
 /// Draws before the next item that is not the user's own is taken instead.
@@ -12,26 +13,13 @@ pub struct Drawer<'a> {
     split: &'a Split,
     sampler: Sampler,
     k: usize,
-    /// Training events of candidates 0 … i, for draws by popularity.
-    cumulated: Vec<u64>,
+    popularity: Popularity,
 }
 
 impl<'a> Drawer<'a> {
     /// With the settings' sampler and number k.
     pub fn new(split: &'a Split, c: &ObjectiveConfig) -> Self {
-        let mut sum = 0;
-        let cumulated = match c.sampler {
-            Sampler::Popularity => split
-                .counts
-                .iter()
-                .map(|&n| {
-                    sum += u64::from(n);
-                    sum
-                })
-                .collect(),
-            _ => vec![],
-        };
-        Self { split, sampler: c.sampler, k: c.negatives, cumulated }
+        Self { split, sampler: c.sampler, k: c.negatives, popularity: split.popularity() }
     }
     /// k candidates for each prediction, given the (user, window) of each history and the history of each prediction.
     pub(super) fn draw(&self, windows: &[(u32, &[u32])], owner: &[u32], stream: &mut Stream) -> Vec<u32> {
@@ -53,10 +41,7 @@ impl<'a> Drawer<'a> {
                 let one = |s: &mut Stream| match self.sampler {
                     Sampler::Uniform => s.below(items) as u32,
                     Sampler::InBatch => pool[s.below(pool.len() as u64) as usize],
-                    Sampler::Popularity => {
-                        let at = s.below(self.cumulated.last().copied().unwrap_or(1).max(1));
-                        self.cumulated.partition_point(|&c| c <= at) as u32
-                    }
+                    Sampler::Popularity => self.popularity.draw(s),
                 };
                 let free = |i: &u32| own.binary_search(i).is_err();
                 let drawn = (0..TRIES).map(|_| one(stream)).find(free);

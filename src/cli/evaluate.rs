@@ -61,7 +61,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
             ids.item.kind = ItemKind::Id; // only text-kNN needs texts, and an encoder
         }
         let prepared = open_part(&ids, args.part)?;
-        rows.extend(baselines(&ids, &prepared)?);
+        rows.extend(baselines(&ids, &prepared, part_name(args.part))?);
     }
     for (m, path) in models.iter().zip(&args.runs) {
         // Its own shape and reading of texts; the command's data and protocol.

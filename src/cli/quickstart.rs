@@ -74,7 +74,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let target = Prepared::open(&on(&target_data))?;
     eprintln!("2/2 goods platform: {} users, {} items: five ways", target.split.users.len(), target.item_ids.len());
-    let mut rows = super::results::baselines(&base, &target)?;
+    let mut rows = super::results::baselines(&base, &target, "test")?;
     let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
         let result = go(name, config, &target, source, &at(name))?;
         rows.push(Row { name: name.into(), test: result.test.clone(), run: Some(result) });

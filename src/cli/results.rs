@@ -4,8 +4,10 @@ use super::output;
 use crate::config::Config;
 use crate::error::Result;
 use crate::eval::Report;
+use crate::eval::evaluate::GROUPS;
 use crate::experiment::{self, Prepared, RunResult};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// A row of a comparison.
 #[derive(Debug, Clone, Serialize)]
@@ -21,12 +23,12 @@ pub struct Row {
 
 /// Rows of the methods without training. Text-kNN needs the settings' encoder; where that is not to be had, it is left out
 /// with a note.
-pub fn baselines(config: &Config, prepared: &Prepared) -> Result<Vec<Row>> {
+pub fn baselines(config: &Config, prepared: &Prepared, part: &str) -> Result<Vec<Row>> {
     let text = experiment::text_folder(config).unwrap_or_else(|e| {
         eprintln!("text-kNN left out: {e}");
         None
     });
-    let rows = experiment::baseline_rows(config, prepared, text.as_ref())?;
+    let rows = experiment::baseline_rows(config, prepared, text.as_ref(), part)?;
     Ok(rows.into_iter().map(|(name, test)| Row { name, test, run: None }).collect())
 }
 
@@ -44,6 +46,11 @@ pub fn protocol_line(rows: &[Row]) -> String {
     rows.first().map_or(String::new(), |r| format!("metrics in %; {} users; {}", r.test.users, r.test.protocol))
 }
 
+/// The cut-off of columns that show one only: 10, or the last.
+fn headline(ks: &[usize]) -> usize {
+    ks.iter().copied().find(|k| *k == 10).or(ks.last().copied()).unwrap_or(10)
+}
+
 /// The table's cells, header first.
 pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
     let mut lines = vec![vec!["method".to_string()]];
@@ -51,7 +58,7 @@ pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
         lines[0].extend([format!("HR@{k}"), format!("NDCG@{k}")]);
     }
     lines[0].extend(["cold NDCG", "trained", "of", "epochs", "s/epoch", "memory"].map(String::from));
-    let kmax = ks.iter().copied().find(|k| *k == 10).or(ks.last().copied()).unwrap_or(10);
+    let kmax = headline(ks);
     for r in rows {
         let pc = |m: &str, k: usize| format!("{:.2}", 100.0 * r.test.get(&format!("{m}@{k}")));
         let mut line = vec![r.name.clone()];
@@ -78,30 +85,12 @@ pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
 
 /// What the metrics of the whole do not show: the lists as such, groups of targets and histories, drawn candidates.
 pub fn detail(rows: &[Row], ks: &[usize]) -> String {
-    let k = ks.iter().copied().find(|k| *k == 10).or(ks.last().copied()).unwrap_or(10);
+    let k = headline(ks);
     let metric = format!("ndcg@{k}");
-    let mut groups: Vec<&str> = vec![];
-    let mut sampled: Vec<&str> = vec![];
-    for r in rows {
-        // Cold, warm, hot; then histories from the shortest.
-        let order = |g: &str| match g {
-            "cold" => 0,
-            "warm" => 1,
-            "hot" => 2,
-            g => g
-                .trim_start_matches(|c: char| !c.is_ascii_digit())
-                .bytes()
-                .take_while(u8::is_ascii_digit)
-                .fold(3, |n, b| n * 10 + u32::from(b)),
-        };
-        groups.extend(r.test.groups.keys().map(String::as_str));
-        groups.sort_by_key(|g| order(g));
-        groups.dedup();
-        let drawn = |m: &&String| m.starts_with(&format!("hr@{k}[")) || m.starts_with(&format!("ndcg@{k}["));
-        sampled.extend(r.test.all.keys().filter(drawn).map(String::as_str));
-        sampled.sort_unstable();
-        sampled.dedup();
-    }
+    let held = |g: &&str| rows.iter().any(|r| r.test.groups.contains_key(*g));
+    let groups: Vec<&str> = GROUPS.into_iter().filter(held).collect();
+    let drawn = |m: &&String| m.starts_with(&format!("hr@{k}[")) || m.starts_with(&format!("ndcg@{k}["));
+    let sampled: BTreeSet<&String> = rows.iter().flat_map(|r| r.test.all.keys()).filter(drawn).collect();
     let percent = |v: Option<&f64>| v.map_or("-".to_string(), |v| format!("{:.2}", 100.0 * v + 0.0));
     let mut lines = vec![["method", "coverage", "popularity", "diversity"].map(String::from).to_vec()];
     lines[0].extend(groups.iter().map(|g| g.replace("history ", "after ")));
@@ -112,7 +101,7 @@ pub fn detail(rows: &[Row], ks: &[usize]) -> String {
         line.push(lists.map_or("-".into(), |l| format!("{:.1}", l.popularity)));
         line.push(lists.and_then(|l| l.diversity).map_or("-".into(), |d| format!("{d:.3}")));
         line.extend(groups.iter().map(|g| percent(r.test.groups.get(*g).and_then(|(_, m)| m.get(&metric)))));
-        line.extend(sampled.iter().map(|m| percent(r.test.all.get(*m))));
+        line.extend(sampled.iter().map(|m| percent(r.test.all.get(m.as_str()))));
         lines.push(line);
     }
     let mut text = output::table(&lines);

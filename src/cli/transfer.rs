@@ -69,7 +69,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
         };
     }
     if args.baselines {
-        rows.extend(baselines(&config, &prepared)?);
+        rows.extend(baselines(&config, &prepared, "test")?);
     }
     for preset in &args.preset {
         let config = with_preset(&config, preset);

@@ -3,6 +3,7 @@
 use super::{Csr, Dataset};
 use crate::config::{DataConfig, SplitKind, Windows};
 use crate::error::{Error, Result};
+use crate::rng::Stream;
 
 /// One ranking question: given a user's first events, which item comes next?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,17 @@ pub struct Split {
     pub test: Vec<Case>,
     /// Training events of each candidate.
     pub counts: Vec<u32>,
+}
+
+/// Candidates by their share of training events: those of candidates 0 … i.
+pub struct Popularity(Vec<u64>);
+
+impl Popularity {
+    /// A candidate.
+    pub fn draw(&self, stream: &mut Stream) -> u32 {
+        let at = stream.below(self.0.last().copied().unwrap_or(1).max(1));
+        self.0.partition_point(|&c| c <= at) as u32
+    }
 }
 
 impl Split {
@@ -164,6 +176,15 @@ impl Split {
     /// Number of training events.
     pub fn train_events(&self) -> u64 {
         self.counts.iter().map(|&c| u64::from(c)).sum()
+    }
+    /// Draws by share of training events.
+    pub fn popularity(&self) -> Popularity {
+        let mut sum = 0;
+        let cumulated = self.counts.iter().map(|&n| {
+            sum += u64::from(n);
+            sum
+        });
+        Popularity(cumulated.collect())
     }
     /// log of each candidate's share of training events, unsmoothed; one that never trains gets that of a single event.
     pub fn log_share(&self) -> Vec<f32> {

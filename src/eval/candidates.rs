@@ -39,15 +39,7 @@ impl Candidates {
     pub fn draw(split: &Split, cases: &[Case], name: &str) -> Result<Self> {
         let (sampler, n) = sampled_protocol(name)?;
         let items = split.items.len();
-        let mut sum = 0;
-        let cumulated: Vec<u64> = split
-            .counts
-            .iter()
-            .map(|&c| {
-                sum += u64::from(c);
-                sum
-            })
-            .collect();
+        let popularity = split.popularity();
         let with_events = split.counts.iter().filter(|&&c| c > 0).count();
         let mut rows = Vec::with_capacity(cases.len() * n);
         for (q, case) in cases.iter().enumerate() {
@@ -64,10 +56,7 @@ impl Candidates {
             let mut taken = own;
             while rows.len() < (q + 1) * n {
                 let i = match sampler {
-                    Sampler::Popularity => {
-                        let at = stream.below(sum.max(1));
-                        cumulated.partition_point(|&c| c <= at) as u32
-                    }
+                    Sampler::Popularity => popularity.draw(&mut stream),
                     _ => stream.below(items as u64) as u32,
                 };
                 if taken.insert(i) {
@@ -94,10 +83,9 @@ impl Candidates {
                 .chain(std::iter::once(&c.target).chain(drawn.of(q)).map(|&i| (names.item)(i)));
             text += &(ids.collect::<Vec<_>>().join("\t") + "\n");
         }
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).ok();
-        }
-        match fsio::write_bytes(path, text.as_bytes()) {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let made = std::fs::create_dir_all(dir).map_err(Error::io(dir));
+        match made.and_then(|()| fsio::write_bytes(path, text.as_bytes())) {
             Err(Error::Io { .. }) if cache => Ok(drawn),
             done => done.map(|()| drawn),
         }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Histories a batch holds.
-const USERS: usize = 1024;
+pub(super) const USERS: usize = 1024;
 
 /// Told (items done, items in all) while a catalogue is encoded.
 pub type Watch<'a> = &'a dyn Fn(usize, usize);

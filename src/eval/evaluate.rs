@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::candidates::Candidates;
-use super::encode::{Watch, candidates, catalogue, states};
+use super::encode::{USERS, Watch, candidates, catalogue, states};
 use super::metrics::{Lists, means};
 use super::ranking::{Catalogue, Question, Rank, rank_among};
 use crate::config::EvalConfig;
@@ -14,8 +14,9 @@ use crate::nn::kernels::dot;
 use crate::nn::ops::unit_rows;
 use rayon::prelude::*;
 
-/// Users whose states are computed at once divide the memory that is given by this many.
-const PART: usize = 1024;
+/// Groups of questions: by the target's training events, then by the events before it.
+pub const GROUPS: [&str; 8] =
+    ["cold", "warm", "hot", "history 1-4", "history 5-9", "history 10-19", "history 20-49", "history 50+"];
 
 /// What a method made of some questions.
 #[derive(Debug, Clone, Default)]
@@ -107,19 +108,19 @@ fn hot_from(counts: &[u32]) -> u32 {
 
 fn by_events(count: u32, hot: u32) -> &'static str {
     match count {
-        0 => "cold",
-        c if c >= hot => "hot",
-        _ => "warm",
+        0 => GROUPS[0],
+        c if c >= hot => GROUPS[2],
+        _ => GROUPS[1],
     }
 }
 
 fn by_history(events: u32) -> &'static str {
     match events {
-        0..5 => "history 1-4",
-        5..10 => "history 5-9",
-        10..20 => "history 10-19",
-        20..50 => "history 20-49",
-        _ => "history 50+",
+        0..5 => GROUPS[3],
+        5..10 => GROUPS[4],
+        10..20 => GROUPS[5],
+        20..50 => GROUPS[6],
+        _ => GROUPS[7],
     }
 }
 
@@ -141,7 +142,7 @@ fn rank(model: &Recommender, items: &[f32], asked: &Asked) -> Result<Ranked> {
     let scored = candidates(model, items);
     let catalogue = Catalogue::new(&scored, d)?;
     // A user's state, and as much again while it is computed.
-    let at_once = (asked.config.memory_mb * 1_000_000 / (8 * d) / PART * PART).max(PART);
+    let at_once = (asked.config.memory_mb * 1_000_000 / (8 * d) / USERS * USERS).max(USERS);
     let sampled = asked.candidates.iter().map(|c| (c.name.clone(), vec![])).collect();
     let mut out = Ranked { sampled, ..Ranked::default() };
     for (part, cases) in asked.cases.chunks(at_once).enumerate() {

@@ -121,17 +121,20 @@ impl Best {
     fn new(k: usize) -> Self {
         Self { k, found: Vec::with_capacity(k + 1) }
     }
+    /// What a score has to exceed.
+    fn floor(&self) -> f32 {
+        if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY }
+    }
     /// Looks through the scores of the items from `from` on; earlier items stay before later ones of the same score.
     fn look(&mut self, scores: &[f32], from: usize) {
         const STRIDE: usize = 16;
         for (block, part) in scores.chunks(STRIDE).enumerate() {
-            let floor = if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY };
+            let floor = self.floor();
             if !part.iter().any(|&s| s > floor) {
                 continue;
             }
             for (i, &s) in part.iter().enumerate() {
-                let floor = if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY };
-                if s > floor {
+                if s > self.floor() {
                     let at = self.found.partition_point(|f| f.0 >= s);
                     self.found.insert(at, (s, (from + block * STRIDE + i) as u32));
                     self.found.truncate(self.k);
@@ -245,24 +248,17 @@ pub fn rank_scores(scores: &[f64], q: &Question) -> Result<Rank> {
     if q.masked.contains(&q.target) {
         return Ok(Rank::MISS);
     }
-    let mut r = Rank { above: 0, equal: 0, equal_before: 0, masked: false };
-    let t = scores[q.target as usize];
-    let mut count = |i: usize, by: i64| {
-        let add = |v: &mut u32| *v = (i64::from(*v) + by) as u32;
-        if scores[i] > t {
-            add(&mut r.above);
-        } else if scores[i] == t {
-            add(&mut r.equal);
-            if i < q.target as usize {
-                add(&mut r.equal_before);
-            }
-        }
-    };
-    (0..scores.len()).for_each(|i| count(i, 1));
-    count(q.target as usize, -1);
     let mut masked = q.masked.to_vec();
     masked.sort_unstable();
     masked.dedup();
-    masked.iter().for_each(|&i| count(i as usize, -1));
-    Ok(r)
+    let target = scores[q.target as usize];
+    let other = |i: u32| (i < q.target, scores[i as usize]);
+    let all = rank_among(target, (0..scores.len() as u32).filter(|&i| i != q.target).map(other));
+    let hidden = rank_among(target, masked.into_iter().map(other));
+    Ok(Rank {
+        above: all.above - hidden.above,
+        equal: all.equal - hidden.equal,
+        equal_before: all.equal_before - hidden.equal_before,
+        masked: false,
+    })
 }

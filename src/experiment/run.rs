@@ -232,8 +232,13 @@ pub fn protocol(config: &Config, part: &str) -> String {
 }
 
 /// Test rows of the baselines that need no training: those of interactions, and with a pre-trained text encoder text-kNN on
-/// its frozen embeddings.
-pub fn baseline_rows(config: &Config, prepared: &Prepared, text: Option<&TextFolder>) -> Result<Vec<(String, Report)>> {
+/// its frozen embeddings. `part` names the questions, which stand in the place of the test part.
+pub fn baseline_rows(
+    config: &Config,
+    prepared: &Prepared,
+    text: Option<&TextFolder>,
+    part: &str,
+) -> Result<Vec<(String, Report)>> {
     let split = &prepared.split;
     let mut all: Vec<Box<dyn Baseline>> = vec![Box::new(MostPopular::new(split))];
     if let Some(recent) = RecentPopular::new(split) {
@@ -252,7 +257,7 @@ pub fn baseline_rows(config: &Config, prepared: &Prepared, text: Option<&TextFol
     all.iter()
         .map(|b| {
             let ranked = baseline::rank(b.as_ref(), &asked)?;
-            Ok((b.name().to_string(), asked.report(&ranked, &protocol(config, "test"))))
+            Ok((b.name().to_string(), asked.report(&ranked, &protocol(config, part))))
         })
         .collect()
 }

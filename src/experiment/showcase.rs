@@ -3,6 +3,7 @@
 use super::prepare::Prepared;
 use crate::baseline::Baseline;
 use crate::error::Result;
+use crate::eval::ranking::list_scores;
 use crate::eval::{encode, top_k};
 use crate::model::{ModelFolder, Recommender};
 use crate::report::Person;
@@ -65,10 +66,7 @@ pub fn people(
 fn best_of(baseline: &dyn Baseline, history: &[u32], items: usize, k: usize) -> Vec<u32> {
     let mut scores = vec![0f64; items];
     baseline.score(history, &mut scores);
-    let mut ids: Vec<u32> = (0..items as u32).filter(|i| !history.contains(i)).collect();
-    ids.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
-    ids.truncate(k);
-    ids
+    list_scores(&scores, history, k)
 }
 
 fn offers_of(

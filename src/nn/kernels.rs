@@ -285,7 +285,7 @@ simd! {
 
 /// 1/(1 + exp(−x)).
 #[inline(always)]
-pub fn sigmoid(x: f32) -> f32 {
+fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
