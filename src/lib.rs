@@ -26,6 +26,7 @@ pub mod item;
 pub mod model;
 pub mod nn;
 pub mod objective;
+pub mod picture;
 pub mod report;
 pub mod rng;
 pub mod train;

@@ -1,6 +1,6 @@
 """The PyTorch side of `morec bench speed`: the same work, written as one would write it in PyTorch.
 
-    python3 -m venv peer && peer/bin/pip install torch transformers sentence-transformers onnxruntime onnx
+    python3 -m venv peer && peer/bin/pip install torch transformers sentence-transformers onnxruntime onnx pillow
     morec bench speed --python peer/bin/python
 
 Reads a case as one line of JSON, answers {"ready"}; then `run N` -> times and values, `end` -> peak memory.
@@ -297,9 +297,82 @@ class Rank:
                 torch.topk(users @ self.items.T, 10)
 
 
+class Images:
+    """Forward, backward, AdamW of an image encoder, or its output alone; one batch of random images, made once."""
+
+    def __init__(self, s):
+        self.train = not s["kind"].endswith("-encode")
+        self.model = self.build(s).train(self.train)
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()  # statistics frozen; weight and bias are trained
+        self.images = torch.randn(s["batch"], 3, 224, 224)
+        self.target = (torch.arange(s["batch"]) + 1) % s["batch"]
+        if self.train:
+            self.opt = adamw(self.model.parameters(), 1e-5)
+
+    def step(self):
+        if not self.train:
+            with torch.inference_mode():
+                self.pooled()
+            return
+        self.opt.zero_grad(set_to_none=True)
+        pooled = self.pooled()
+        F.cross_entropy(pooled @ pooled.T, self.target).backward()
+        self.opt.step()
+
+
+class Vit(Images):
+    """The CLS row is the vector; `len` is the side of a patch."""
+
+    def build(self, s):
+        from transformers import AutoModel, ViTConfig
+
+        config = ViTConfig(
+            hidden_size=s["dim"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
+            intermediate_size=4 * s["dim"], image_size=224, patch_size=s["len"],
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        )
+        return AutoModel.from_config(config, add_pooling_layer=False, attn_implementation="sdpa")
+
+    def pooled(self):
+        return self.model(pixel_values=self.images).last_hidden_state[:, 0]
+
+
+class ResNet(Images):
+    """ResNet-50."""
+
+    def build(self, s):
+        from transformers import AutoModel, ResNetConfig
+
+        config = ResNetConfig(
+            embedding_size=64, hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3], layer_type="bottleneck",
+        )
+        return AutoModel.from_config(config)
+
+    def pooled(self):
+        return self.model(pixel_values=self.images).pooler_output.flatten(1)
+
+
+class Decode:
+    """Image files -> 224 x 224 RGB, with Pillow in one process."""
+
+    def __init__(self, s):
+        self.files = [os.path.join(s["data"], f) for f in sorted(os.listdir(s["data"]))[: s["batch"]]]
+        assert len(self.files) == s["batch"], f"{s['data']} holds {len(self.files)} files"
+
+    def step(self):
+        import numpy as np
+        from PIL import Image
+
+        rows = [np.asarray(Image.open(f).convert("RGB").resize((224, 224), Image.BICUBIC)) for f in self.files]
+        np.stack(rows)
+
+
 CASES = {
     "text": Text, "sasrec": SasrecStep, "morec": Morec, "morec-frozen": Morec,
     "encode": Encode, "encode-onnx": EncodeOnnx, "rank": Rank,
+    "vit": Vit, "vit-encode": Vit, "resnet": ResNet, "resnet-encode": ResNet, "decode": Decode,
 }
 
 
@@ -314,7 +387,9 @@ def main():
         out.flush()
 
     names = ["torch", "transformers"]
-    names += {"encode": ["sentence-transformers"], "encode-onnx": ["onnxruntime"]}.get(spec["kind"], [])
+    names += {
+        "encode": ["sentence-transformers"], "encode-onnx": ["onnxruntime"], "decode": ["pillow"],
+    }.get(spec["kind"], [])
     say({"ready": True, "versions": {n: version(n) for n in names}})
     for line in sys.stdin:
         if not line.startswith("run "):

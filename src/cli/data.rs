@@ -8,7 +8,7 @@ use crate::data::import::morec::MoRec;
 use crate::data::import::ninerec::{Language, NineRec};
 use crate::data::import::recbole::{self, RecBole};
 use crate::data::import::table::Layout;
-use crate::data::import::{Given, Imported, Outcome, Source, import};
+use crate::data::import::{Given, Imported, Outcome, Pictures, Source, import};
 use crate::data::policy::{Encoding, Policy, TimeUnit, UnknownItems};
 use crate::data::{Dataset, Description, Notes, validate};
 use crate::error::{Error, Result};
@@ -127,6 +127,21 @@ pub struct ImportArgs {
     /// CSV: quotes are characters like others
     #[arg(long, help_heading = "Columns")]
     pub no_quotes: bool,
+    /// Pictures of the items: a folder of files named by item id, a Parquet file, an LMDB [default: NineRec's …_cover]
+    #[arg(long, value_name = "PATH", help_heading = "Pictures")]
+    pub images: Option<PathBuf>,
+    /// Parquet of pictures: column with the item id
+    #[arg(long, value_name = "COL", default_value = "item_id", help_heading = "Pictures")]
+    pub image_id_col: String,
+    /// Parquet of pictures: column with the bytes
+    #[arg(long, value_name = "COL", default_value = "image", help_heading = "Pictures")]
+    pub image_col: String,
+    /// Share of pictures that may be unusable (broken, not pictures, too large); more is an error
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, help_heading = "Pictures")]
+    pub bad_images: f64,
+    /// Leave pictures out
+    #[arg(long, conflicts_with = "images", help_heading = "Pictures")]
+    pub no_images: bool,
     /// Leave out interactions rated lower
     #[arg(long, value_name = "R", help_heading = "Policies")]
     pub min_rating: Option<f64>,
@@ -195,7 +210,10 @@ fn run_import(args: &ImportArgs) -> Result<()> {
         Outcome::Rebuilt => "imported again",
         Outcome::UpToDate => "up to date",
     };
-    let counts = counts(count("users"), count("items"), count("interactions"));
+    let mut counts = counts(count("users"), count("items"), count("interactions"));
+    if let Some(n) = facts["images"].as_u64() {
+        counts += &format!(", {n} pictures");
+    }
     print(&format!("{}: {how}: {counts}\n", args.out.display()))
 }
 
@@ -223,7 +241,36 @@ impl ImportArgs {
                 }
             }
         };
-        import(source.as_ref(), &self.policy(), &self.out, self.force, Box::new(watch))
+        let pictures = self.pictures()?;
+        import(source.as_ref(), pictures.as_ref(), &self.policy(), &self.out, self.force, Box::new(watch))
+    }
+
+    /// Pictures that are named, or that lie where the format has them.
+    fn pictures(&self) -> Result<Option<Pictures>> {
+        if !(0.0..=1.0).contains(&self.bad_images) {
+            return Err(Error::Usage(format!("--bad-images {} is no share between 0 and 1", self.bad_images)));
+        }
+        let found = match &self.images {
+            Some(path) if !path.exists() => {
+                return Err(Error::Usage(format!("--images {}: no such file or folder", path.display())));
+            }
+            Some(path) => Some(path.clone()),
+            None if self.no_images || self.format != Format::Ninerec => None,
+            None => {
+                let dirs = self.inputs.iter().filter(|i| i.is_dir());
+                let inside = dirs.flat_map(|d| std::fs::read_dir(d).into_iter().flatten().flatten().map(|e| e.path()));
+                let cover =
+                    |p: &PathBuf| p.is_dir() && p.file_name().is_some_and(|n| n.to_string_lossy().ends_with("_cover"));
+                let mut covers: Vec<PathBuf> = inside.filter(cover).collect();
+                covers.sort();
+                match covers.len() {
+                    0 | 1 => covers.pop(),
+                    _ => return Err(Error::Usage("there are several …_cover folders; name one with --images".into())),
+                }
+            }
+        };
+        let (id_column, column) = (self.image_id_col.clone(), self.image_col.clone());
+        Ok(found.map(|path| Pictures { path, id_column, column, tolerance: self.bad_images }))
     }
 
     fn policy(&self) -> Policy {

@@ -1,11 +1,12 @@
-//! `morec distill`: a small text encoder learns from a large one.
+//! `morec distill`: a small encoder of texts or pictures learns from a large one.
 
 use super::output;
 use super::progress::Progress;
 use super::settings::use_threads;
-use crate::distill::{self, Corpus, DistillConfig};
+use crate::distill::{self, Corpus, DistillConfig, Gallery};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
+use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
 use crate::nn::ops::Pooling;
 use clap::{Args, ValueEnum};
@@ -21,7 +22,9 @@ enum Pool {
     Cls,
 }
 
-/// Teach a small text encoder what a large one knows about the titles of your data
+/// Teach a small encoder what a large one knows about the titles, or the pictures, of your data
+///
+/// A teacher with a tokenizer teaches texts; a vision encoder teaches a ViT on the data sets' pictures.
 #[derive(Debug, Args)]
 pub struct DistillArgs {
     /// The teacher: a folder, a name below models/, or a hub id
@@ -70,6 +73,12 @@ pub struct DistillArgs {
     /// Tokens kept of the teacher's vocabulary, most used in the texts first; 0: all
     #[arg(long, default_value_t = 10_000, value_name = "N", help_heading = "Student")]
     vocab: usize,
+    /// Pictures: pixels a side
+    #[arg(long, default_value_t = 112, value_name = "N", help_heading = "Student")]
+    side: usize,
+    /// Pictures: side of a patch
+    #[arg(long, default_value_t = 16, value_name = "N", help_heading = "Student")]
+    patch: usize,
     /// Write weights as F32 instead of F16
     #[arg(long, help_heading = "Student")]
     f32: bool,
@@ -88,7 +97,7 @@ pub struct DistillArgs {
     /// Weight of the loss on each token's hidden state; 0: only the pooled vectors
     #[arg(long, default_value_t = 0.0, value_name = "X", help_heading = "Learning")]
     hidden_weight: f64,
-    /// Random parts of each text that are learned from, too
+    /// Random parts of each text or picture that are learned from, too
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Learning")]
     crops: usize,
     /// Share of texts kept for judging
@@ -126,6 +135,8 @@ pub fn run(args: DistillArgs) -> Result<()> {
         heads: args.heads,
         intermediate: args.intermediate.unwrap_or(4 * args.hidden),
         vocab: args.vocab,
+        side: args.side,
+        patch: args.patch,
         epochs: args.epochs,
         batch_size: args.batch_size,
         lr: args.lr,
@@ -147,7 +158,6 @@ pub fn run(args: DistillArgs) -> Result<()> {
         .iter()
         .map(|name| Ok((short(name), TextFolder::open(&hub::resolve(name, &options)?.dir, true)?)))
         .collect::<Result<Vec<_>>>()?;
-    let corpus = Corpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
     let (reading, steps): (RefCell<Option<Progress>>, RefCell<Option<Progress>>) = Default::default();
     let tell = |p: distill::Progress| match p {
         distill::Progress::Note(text) => match &*steps.borrow() {
@@ -169,7 +179,17 @@ pub fn run(args: DistillArgs) -> Result<()> {
             bar.set(step);
         }
     };
-    let report = distill::distill(&config, &teacher.dir, &others, &corpus, &work, &args.out, &tell)?;
+    let report = if teacher.dir.join("tokenizer.json").exists() {
+        let corpus = Corpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
+        distill::distill(&config, &teacher.dir, &others, &corpus, &work, &args.out, &tell)?
+    } else {
+        if !args.texts.is_empty() || !others.is_empty() {
+            return Err(Error::Usage("--texts and --compare are for teachers of texts".into()));
+        }
+        let pre = ImageFolder::open(&teacher.dir, false)?.preprocess;
+        let gallery = Gallery::read(&args.data, &pre, config.held_out, config.seed, &tell)?;
+        distill::distill_images(&config, &teacher.dir, &gallery, &work, &args.out, &tell)?
+    };
     if let Some(bar) = steps.take() {
         bar.finish();
     }
@@ -177,12 +197,12 @@ pub fn run(args: DistillArgs) -> Result<()> {
         return output::print_json(&report);
     }
     let judged = if report.held_out < 2 {
-        "too few texts were held out to judge it by\n".to_string()
+        "too few were held out to judge it by\n".to_string()
     } else {
         let beside: String =
             report.others.iter().map(|(name, recall)| format!("  {name}: {:.1} %\n", 100.0 * recall)).collect();
         format!(
-            "recall@10 of the teacher's neighbours on {} held-out texts: {:.1} % (teacher cut to width {}: {:.1} %); \
+            "recall@10 of the teacher's neighbours on {} held out: {:.1} % (teacher cut to width {}: {:.1} %); \
              mean cosine {:.4}\n{beside}",
             report.held_out,
             100.0 * report.recall_at_10,

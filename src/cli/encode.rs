@@ -3,20 +3,22 @@
 use super::console::encoding;
 use super::evaluate::data_dir;
 use super::output::{self, bytes};
-use crate::config::{Config, ItemKind};
+use crate::config::{Config, ImageConfig, ItemKind};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::encode::candidates;
 use crate::eval::vectors::{self, Export, Format};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
+use crate::item::image::{COST, ImageFolder, Images, PictureEncoder, Pixels, Store};
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::item::{Features, ItemTable, Tokens, features};
-use crate::model::{ModelFolder, pick_device};
+use crate::model::{Content, ModelFolder, pick_device};
 use crate::nn::Pass;
 use crate::nn::host::to_vec;
 use crate::nn::ops::Pooling;
 use crate::nn::weights::Precision;
+use crate::picture::Augment;
 use candle_core::Device;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -98,14 +100,15 @@ fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
             let count = ids.len();
             (ids, Features { count, ..Default::default() })
         }
-        ItemKind::Text => {
+        ItemKind::Text | ItemKind::Image | ItemKind::Both => {
             let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
-            let features = model.features_of(data.dir.as_deref(), &data.items.text)?;
+            let features = model.watched(&Content::whole(&data), &encoding("pictures"))?;
             (data.items.ids, features)
         }
     };
-    let key = features.tokens.as_ref().map(Tokens::digest).unwrap_or_default();
-    let cost = |i: usize| features.tokens.as_ref().map_or(1, |t| t.row(i).len());
+    let (tokens, pixels) = (features.tokens.as_ref().map(Tokens::digest), features.pixels.as_ref().map(Pixels::digest));
+    let key = [tokens, pixels].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let cost = |i: usize| features.cost(i);
     let compute = |ids: &[u32]| {
         let y = model.item.encode(&ItemTable { ids: &Arc::new(ids.to_vec()), features: &features }, &Pass::eval())?;
         Ok(candidates(&model, &to_vec(y.value())?).into_owned())
@@ -119,6 +122,9 @@ fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
         return Err(Error::Usage("--data DIR: the data set whose items are to be encoded".into()));
     };
     let found = hub::resolve(&args.model, &HubOptions::from_env()?)?;
+    if !found.dir.join("tokenizer.json").exists() {
+        return of_image_encoder(args, format, &found.dir, dir);
+    }
     let folder = TextFolder::open(&found.dir, true)?;
     if args.max_tokens < 3 || args.max_tokens > folder.config.usable_positions() && args.max_tokens != 256 {
         let m = format!("--max-tokens {}: from 3 to {}", args.max_tokens, folder.config.usable_positions());
@@ -137,6 +143,28 @@ fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
         format!("{weights} {} {pooling:?} {}", fsio::sha256_bytes(folder.config_json.as_bytes()), tokens.digest());
     let compute = |ids: &[u32]| encoder.some(&tokens, ids);
     write(args, format, &data.items.ids, encoder.width(), &identity, &|i| tokens.row(i).len(), Box::new(compute))
+}
+
+fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Path) -> Result<()> {
+    let folder = ImageFolder::open(encoder, true)?;
+    let config = ImageConfig::default();
+    let data = Dataset::open(dir)?;
+    let Some(file) = &data.images else {
+        return Err(Error::Usage(format!("{}: has no pictures; import it with --images", dir.display())));
+    };
+    let store = Store::open(file, Some(dir), &folder.preprocess(&config), &encoding("pictures"))?;
+    let pixels = Pixels::new(store, file.places(data.items.ids.len()));
+    let encoder = PictureEncoder::new(&folder, &config)?;
+    let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
+    let identity = format!("{weights} {} {}", fsio::sha256_bytes(folder.config_json.as_bytes()), pixels.digest());
+    // Items without a picture have no vector.
+    let with: Vec<u32> = (0..data.items.ids.len() as u32).filter(|&i| pixels.has(i as usize)).collect();
+    let ids: Vec<String> = with.iter().map(|&i| data.items.ids[i as usize].clone()).collect();
+    let compute = |some: &[u32]| {
+        let items: Vec<u32> = some.iter().map(|&i| with[i as usize]).collect();
+        encoder.some(&Images::of(&pixels, &items, Augment::None, &Pass::eval())?)
+    };
+    write(args, format, &ids, encoder.width(), &identity, &|_| COST, Box::new(compute))
 }
 
 fn write(

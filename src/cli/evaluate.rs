@@ -74,7 +74,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         let prepared = open_part(&own, args.part)?;
         check_items(m, &prepared)?;
         let model = m.build(&pick_device(&own.device)?)?;
-        let features = model.features_of(prepared.data.dir.as_deref(), &prepared.texts)?;
+        let features = model.features_of(&prepared.content())?;
         let cases = &prepared.split.test;
         let name = experiment::protocol(&own, part_name(args.part));
         let candidates = prepared.candidates(&own.eval, cases)?;

@@ -52,8 +52,15 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     claim(out)?;
     let at = |name: &str| out.join(name);
     let (source_data, target_data) = (at("data/source"), at("data/target"));
-    let invent =
-        |platform, users, items| SynthConfig { platform, users, items, mean_events: 8.0, noise: 0.1, seed: args.seed };
+    let invent = |platform, users, items| SynthConfig {
+        platform,
+        users,
+        items,
+        mean_events: 8.0,
+        noise: 0.1,
+        seed: args.seed,
+        covers: false,
+    };
     synth::make(&invent(Platform::Media, 6000, 4000), &source_data)?;
     synth::make(&invent(Platform::Goods, 2500, 2000), &target_data)?;
 

@@ -36,6 +36,9 @@ pub struct SynthArgs {
     /// Seed of everything random
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+    /// Draw a cover for each item
+    #[arg(long)]
+    pub covers: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -50,6 +53,7 @@ pub fn run(args: &SynthArgs) -> Result<()> {
         mean_events: args.mean_events,
         noise: args.noise,
         seed: args.seed,
+        covers: args.covers,
     };
     let mut plans = vec![("source", config(Platform::Media, args.users, args.items))];
     if args.target_users > 0 {

@@ -4,7 +4,7 @@ use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison, detail};
 use super::settings::{Settings, run_dir};
-use crate::config::{Config, ItemKind, UserKind};
+use crate::config::{Config, UserKind};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Mode, Prepared};
 use clap::Args;
@@ -64,10 +64,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         let plan = experiment::plan_of(&config, None, prepared.counts())?;
         return if args.run.json { output::print_json(&plan) } else { output::print(&plan.table()) };
     }
-    let items = match config.item.kind {
-        ItemKind::Id => "id",
-        ItemKind::Text => "text",
-    };
+    let items = config.item.kind.name();
     let label = &match config.user.kind {
         UserKind::Sasrec => items.to_string(),
         other => format!("{items}-{}", format!("{other:?}").to_lowercase()),

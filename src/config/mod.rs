@@ -1,9 +1,11 @@
 //! Experiment settings with documented defaults, TOML layers and `-s key=value` overrides.
 
+mod image;
 mod layers;
 mod objective;
 mod user;
 
+pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
 pub use user::{NormPlace, UserConfig, UserKind};
@@ -104,9 +106,9 @@ pub enum SplitKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemConfig {
-    /// `text` or `id`.
+    /// `text`, `image`, `both` or `id`.
     pub kind: ItemKind,
-    /// Pre-trained encoder: a folder, a name below `models/`, or a hub id.
+    /// Pre-trained text encoder: a folder, a name below `models/`, or a hub id.
     pub model: String,
     /// Start the encoder from its pre-trained weights (false: random, for comparison).
     pub pretrained: bool,
@@ -120,8 +122,16 @@ pub struct ItemConfig {
     pub lower_case: bool,
     /// Dropout inside the encoder; negative: as its config.json says.
     pub dropout: f64,
+    /// Only the last n blocks of the text encoder train; negative: all of it. What is below is computed once an item.
+    pub train_layers: i64,
     /// How the output of the encoder's frozen layers is kept beside the data set: `f32`, `f16`, or `off`: not at all.
     pub cache: Cache,
+    /// With both modalities: `sum`, `concat`, `gated`, `co-attention`, or `mixture` (each item one of the two).
+    pub fusion: Fusion,
+    /// Mixture: share of the items with both that are taken as pictures (drawn by item id).
+    pub image_share: f64,
+    /// Pictures.
+    pub image: ImageConfig,
 }
 
 /// Precision of what is kept of frozen layers.
@@ -147,7 +157,11 @@ impl Default for ItemConfig {
             max_tokens: 30,
             lower_case: true,
             dropout: -1.0,
+            train_layers: -1,
             cache: Cache::F32,
+            fusion: Fusion::Sum,
+            image_share: 0.5,
+            image: ImageConfig::default(),
         }
     }
 }
@@ -160,6 +174,30 @@ pub enum ItemKind {
     Id,
     /// Its text, through a pre-trained encoder.
     Text,
+    /// Its picture, through a pre-trained encoder.
+    Image,
+    /// Text and picture.
+    Both,
+}
+
+impl ItemKind {
+    /// Whether items have a text.
+    pub fn text(self) -> bool {
+        matches!(self, Self::Text | Self::Both)
+    }
+    /// Whether items have a picture.
+    pub fn image(self) -> bool {
+        matches!(self, Self::Image | Self::Both)
+    }
+    /// As it stands in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Non-linearity after the projection of pooled vectors.
@@ -364,7 +402,11 @@ impl Config {
                 return bad(key, format!("{v} is not a finite number ≥ 0"));
             }
         }
-        if self.item.kind == ItemKind::Text {
+        if !(0.0..=1.0).contains(&self.item.image_share) {
+            return bad("item.image_share", format!("{} is no share between 0 and 1", self.item.image_share));
+        }
+        self.item.image.check(self.item.kind.image())?;
+        if self.item.kind.text() {
             if self.item.max_tokens < 3 {
                 return bad("item.max_tokens", "has to be at least 3: two special tokens and one of text".into());
             }
@@ -402,6 +444,17 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// Learning rate of a parameter that no rule gave one of its own; `encoder`: part of a pre-trained encoder.
+    pub fn lr_of(&self, name: &str, encoder: bool) -> f64 {
+        match encoder {
+            true if self.item.image.lr >= 0.0 && name.starts_with("item_encoder.image.") => self.item.image.lr,
+            true => self.train.encoder_lr,
+            false => self.train.lr,
+        }
     }
 }
 

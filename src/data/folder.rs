@@ -1,9 +1,11 @@
 //! The data set folder: `items.parquet` (`item_id`, `text`, attributes), `users.parquet` (`user_id`, attributes),
 //! `interactions.parquet` (`user`, `item` u32, `timestamp` i64 or null, in order of user and time), `manifest.json`.
+//! `images.parquet` (`item` u32, `image` bytes) where there are pictures.
 //! The row number of an item or user is its dense index.
 
 use super::columns::{self, Column, damaged};
 use super::dataset::{Csr, Dataset, Items};
+use super::images::{self, IMAGES, ImageFile, ImageSource};
 use crate::error::{DataError, Error, Result};
 use crate::fsio::{MANIFEST, Manifest, Staged};
 use arrow::array::{Array, AsArray, Int64Array, UInt32Array};
@@ -26,9 +28,11 @@ const EVENTS: &str = "interactions.parquet";
 const CARD: &str = "dataset.toml";
 const REMAKE: &str = "import the data set with `morec data import`";
 
-/// What the manifest says beyond the counts: where the data came from and how.
-#[derive(Debug, Clone, Default)]
-pub struct Parts {
+/// What goes into the folder beside the tables: pictures, and what the manifest says beyond the counts.
+#[derive(Default)]
+pub struct Parts<'a> {
+    /// Where the pictures come from, and the share of them that may be unusable.
+    pub images: Option<(&'a dyn ImageSource, f64)>,
     /// SHA-256 of each raw file, by role and file name.
     pub inputs: BTreeMap<String, String>,
     /// The import's settings.
@@ -62,7 +66,12 @@ impl Dataset {
                 return Err(damaged(&dir.join(file), m));
             }
         }
+        let images = match manifest.files.get(IMAGES) {
+            Some(f) => Some(ImageFile::open(&dir.join(IMAGES), &f.sha256, items.ids.len())?),
+            None => None,
+        };
         Ok(Self {
+            images,
             name: folder_name(dir),
             items,
             users,
@@ -90,6 +99,7 @@ impl Dataset {
             users: (self.users.len(), &users),
             events: (self.seqs.values.len(), &events),
             timed: self.times.is_some(),
+            ids: &self.items.ids,
         };
         write_folder(dir, parts, tables)
     }
@@ -129,6 +139,8 @@ pub struct Tables<'a> {
     pub events: (usize, &'a [Column<'a>]),
     /// Whether the timestamps are there.
     pub timed: bool,
+    /// Raw ids of the items, by which pictures are found; not needed without pictures.
+    pub ids: &'a [String],
 }
 
 /// Writes a data set folder from its tables; see [`Dataset::save`].
@@ -144,20 +156,31 @@ pub fn write_folder(dir: &Path, parts: Parts, tables: Tables) -> Result<Manifest
     for (name, (rows, columns)) in [(ITEMS, tables.items), (USERS, tables.users), (EVENTS, tables.events)] {
         columns::write(&at.join(name), rows, columns)?;
     }
+    let mut files = vec![ITEMS, USERS, EVENTS];
+    let mut facts = parts.facts;
+    if let Some((source, tolerance)) = parts.images {
+        let taken = images::write(&at.join(IMAGES), source, tables.ids, tolerance)?;
+        facts.insert("images".into(), taken.kept.into());
+        let mut all: super::Notes =
+            facts.get("warnings").and_then(|w| serde_json::from_value(w.clone()).ok()).unwrap_or_default();
+        all.0.extend(taken.notes.0);
+        facts.insert("warnings".into(), json!(all));
+        files.push(IMAGES);
+    }
     let mut manifest = Manifest::new(KIND, FORMAT);
     manifest.inputs = parts.inputs;
     manifest.config = parts.config;
-    let mut facts = json!({
+    let mut counts = json!({
         "users": tables.users.0,
         "items": tables.items.0,
         "interactions": tables.events.0,
         "timestamps": tables.timed,
     });
-    if let Value::Object(map) = &mut facts {
-        map.extend(parts.facts);
+    if let Value::Object(map) = &mut counts {
+        map.extend(facts);
     }
-    manifest.facts = facts;
-    let manifest = manifest.seal(at, &[ITEMS, USERS, EVENTS])?;
+    manifest.facts = counts;
+    let manifest = manifest.seal(at, &files)?;
     staged.commit()?;
     Ok(manifest)
 }

@@ -1,4 +1,5 @@
-//! Knowledge distillation: a large text encoder teaches a small one of the same family on a corpus of titles.
+//! Knowledge distillation: a large text encoder teaches a small one of the same family on a corpus of titles; a large
+//! vision encoder a small ViT on the pictures of data sets ([`distill_images`]).
 //!
 //! The student learns the teacher's pooled vectors (Reimers & Gurevych 2020 do the same across languages), reduced to
 //! the student's width by the subspace that keeps their inner products best; optionally its hidden states as well
@@ -7,7 +8,9 @@
 
 pub mod corpus;
 mod export;
+mod learner;
 pub mod neighbours;
+mod pictures;
 mod run;
 mod student;
 pub mod subspace;
@@ -15,6 +18,7 @@ mod teacher;
 pub mod vocab;
 
 pub use corpus::Corpus;
+pub use pictures::{Gallery, distill as distill_images};
 pub use run::{Progress, distill};
 
 use crate::error::{Error, Result};
@@ -45,6 +49,12 @@ pub struct DistillConfig {
     pub intermediate: usize,
     /// Tokens kept of the vocabulary; 0: all.
     pub vocab: usize,
+    /// Pictures: pixels a side.
+    #[serde(default)]
+    pub side: usize,
+    /// Pictures: side of a patch.
+    #[serde(default)]
+    pub patch: usize,
     /// Passes over the corpus.
     pub epochs: usize,
     /// Texts a step.
@@ -80,6 +90,8 @@ impl Default for DistillConfig {
             heads: 6,
             intermediate: 768,
             vocab: 10_000,
+            side: 112,
+            patch: 16,
             epochs: 20,
             batch_size: 128,
             lr: 1e-3,
@@ -109,6 +121,9 @@ impl DistillConfig {
             if n == 0 {
                 return bad(flag, "has to be at least 1".into());
             }
+        }
+        if self.patch == 0 || self.side < self.patch {
+            return bad("patch", format!("{} is not between 1 and --side {}", self.patch, self.side));
         }
         if self.max_tokens < 3 {
             return bad("max-tokens", "has to be at least 3: two special tokens and one of the text".into());

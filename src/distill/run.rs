@@ -1,26 +1,20 @@
 //! The loop of a distillation, resumable at any step.
 
 use super::corpus::Corpus;
+use super::learner::Learner;
 use super::student::{self, cosine_distance, plus};
 use super::teacher::Teacher;
 use super::{DistillConfig, DistillReport, export, neighbours, subspace, vocab};
-use crate::config::{Schedule, TrainConfig};
 use crate::error::{Error, Result};
-use crate::fsio::{self, Manifest, Staged};
+use crate::fsio::{self, Staged};
 use crate::item::Tokens;
 use crate::item::text::{Bert, SentenceEncoder, TextFolder};
-use crate::nn::weights::Weights;
-use crate::nn::{Params, Pass, Tape, Train, host, ops};
-use crate::rng::Stream;
-use crate::train::optimizer::AdamW;
-use crate::train::schedule;
-use serde::{Deserialize, Serialize};
+use crate::nn::{Pass, Tape, Train, host, ops};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-const FORMAT: u32 = 1;
-const NEIGHBOURS: usize = 10;
+pub(super) const NEIGHBOURS: usize = 10;
 
 /// What is told on the way.
 pub enum Progress<'a> {
@@ -30,15 +24,6 @@ pub enum Progress<'a> {
     Teacher(usize, usize),
     /// Steps taken, of how many, and the recent loss.
     Step(u64, u64, f64),
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Cursor {
-    epoch: usize,
-    batch: usize,
-    step: u64,
-    loss_sum: f64,
-    last_loss: f64,
 }
 
 struct Lesson<'a> {
@@ -94,7 +79,9 @@ pub fn distill(
     )));
     let own = Tokens::new(&folder.tokenizer, &corpus.train, config.max_tokens, config.lower_case)?;
     let lesson = Lesson { config, teacher: &teacher, own, theirs, targets, basis };
-    let cursor = learn(&lesson, &params, &bert, corpus, work, tell)?;
+    let learner =
+        Learner { config, params: &params, identity: &identity(&lesson, corpus), count: lesson.own.len(), work };
+    let cursor = learner.learn(&|which, step| backward(&lesson, &bert, which, step), tell)?;
 
     let staged = Staged::new(out)?;
     export::write(staged.path(), &folder, &params, config)?;
@@ -123,64 +110,6 @@ fn identity(lesson: &Lesson, corpus: &Corpus) -> String {
         "texts": fsio::sha256_bytes(corpus.train.join("\n").as_bytes()),
     });
     fsio::sha256_bytes(text.to_string().as_bytes())
-}
-
-fn learn(
-    lesson: &Lesson,
-    params: &Params,
-    bert: &Bert,
-    corpus: &Corpus,
-    work: &Path,
-    tell: &dyn Fn(Progress),
-) -> Result<Cursor> {
-    let c = lesson.config;
-    let last = work.join("last");
-    let identity = identity(lesson, corpus);
-    let mut optimizer = AdamW::default();
-    let mut at = Cursor::default();
-    if last.exists()
-        && let Some(found) = restore(&last, &identity, params, &mut optimizer)?
-    {
-        at = found;
-        tell(Progress::Note(&format!("going on at step {}", at.step)));
-    }
-    let n = lesson.own.len();
-    let batches = n.div_ceil(c.batch_size);
-    let total = (batches * c.epochs) as u64;
-    let rhythm = TrainConfig { schedule: Schedule::Cosine, warmup_steps: (total / 20) as usize, ..Default::default() };
-    let mut recent = f64::NAN;
-    while at.epoch < c.epochs {
-        let mut order: Vec<u32> = (0..n as u32).collect();
-        Stream::new(c.seed, &format!("distill/shuffle/{}", at.epoch)).shuffle(&mut order);
-        while at.batch < batches {
-            let from = at.batch * c.batch_size;
-            let which = &order[from..(from + c.batch_size).min(n)];
-            params.clear_grads();
-            let loss = backward(lesson, bert, which, at.step)?;
-            if at.step == 0 {
-                let missing = params.without_grad();
-                if !missing.is_empty() {
-                    return Err(Error::Numeric(format!("no gradient reaches {}", missing.join(", "))));
-                }
-            }
-            AdamW::norm(params)?;
-            let lr = c.lr * schedule::factor(&rhythm, at.step, total);
-            optimizer.step(params, |_| lr, c.weight_decay, 1.0)?;
-            at.step += 1;
-            at.batch += 1;
-            at.loss_sum += loss;
-            recent = if recent.is_nan() { loss } else { 0.98 * recent + 0.02 * loss };
-            tell(Progress::Step(at.step, total, recent));
-            if c.checkpoint_steps > 0 && at.step.is_multiple_of(c.checkpoint_steps as u64) {
-                save(&last, &identity, params, &optimizer, &at)?;
-            }
-        }
-        let mean = at.loss_sum / batches as f64;
-        tell(Progress::Note(&format!("epoch {} of {}: loss {mean:.4}", at.epoch + 1, c.epochs)));
-        at = Cursor { epoch: at.epoch + 1, batch: 0, step: at.step, loss_sum: 0.0, last_loss: mean };
-        save(&last, &identity, params, &optimizer, &at)?;
-    }
-    Ok(at)
 }
 
 fn rows(all: &[f32], d: usize, which: &[u32]) -> Vec<f32> {
@@ -220,38 +149,6 @@ fn backward(lesson: &Lesson, bert: &Bert, which: &[u32], step: u64) -> Result<f6
     }
     tape.backward(&loss, 1.0)?;
     Ok(value)
-}
-
-fn save(dir: &Path, identity: &str, params: &Params, optimizer: &AdamW, at: &Cursor) -> Result<()> {
-    let staged = Staged::new(dir)?;
-    params.save(&staged.path().join("model.safetensors"))?;
-    optimizer.save(&staged.path().join("optimizer.safetensors"), params)?;
-    fsio::write_json(&staged.path().join("cursor.json"), at)?;
-    let mut manifest = Manifest::new("distillation", FORMAT);
-    manifest.inputs.insert("lesson".into(), identity.into());
-    manifest.seal(staged.path(), &["model.safetensors", "optimizer.safetensors", "cursor.json"])?;
-    staged.commit()
-}
-
-/// The checkpoint in `dir`, or nothing if it belongs to another lesson.
-fn restore(dir: &Path, identity: &str, params: &Params, optimizer: &mut AdamW) -> Result<Option<Cursor>> {
-    let remake = "remove this folder to start again";
-    let manifest = Manifest::read(dir, "distillation", FORMAT, remake)?;
-    if manifest.inputs.get("lesson").map(String::as_str) != Some(identity) {
-        let m = "holds a distillation with other settings or texts; --work names another folder, --force starts again";
-        return Err(Error::Usage(format!("{}: {m}", dir.display())));
-    }
-    manifest.verify(dir, true)?;
-    let path = dir.join("cursor.json");
-    let at: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
-        .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
-    let values = Weights::open(&dir.join("model.safetensors"))?;
-    for p in params.iter() {
-        let data = values.read(p.name())?;
-        host::update(&p.value(), |v| v.copy_from_slice(&data))?;
-    }
-    optimizer.restore(at.step, &Weights::open(&dir.join("optimizer.safetensors"))?, params)?;
-    Ok(Some(at))
 }
 
 /// Compares the exported student with the teacher on held-out texts.

@@ -3,8 +3,9 @@
 use crate::config::{Cache, Similarity};
 use crate::error::{Error, Result};
 use crate::item::features::{self, Features};
+use crate::item::image::Pixels;
 use crate::item::prefix::{self, Recipe};
-use crate::item::{Depth, ItemTable, Tokens};
+use crate::item::{Depth, ItemTable, Modality, Tokens};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::weights::Precision;
@@ -25,11 +26,7 @@ pub fn silent(_: usize, _: usize) {}
 
 /// (count × d) vectors of all items.
 pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Result<Vec<f32>> {
-    let len = |i: usize| match (&features.prefix, &features.tokens) {
-        (Some(p), _) => p.rows_of(i),
-        (None, Some(t)) => t.row(i).len(),
-        _ => 1,
-    };
+    let len = |i: usize| features.cost(i);
     let one = |batch: &[u32]| {
         let ids = Arc::new(batch.to_vec());
         to_vec(model.item.encode(&ItemTable { ids: &ids, features }, &Pass::eval())?.value())
@@ -41,36 +38,59 @@ pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Resu
 /// folder it is kept there as a file, which other runs find; where the file cannot be written, or would take more than half
 /// of the free disk, one row an item stays in memory, and one row a token is computed each time. Whether it is kept.
 pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&Path>, watch: Watch) -> Result<bool> {
-    let (Some(depth), Some(tokens), None) = (model.item.frozen(), &features.tokens, &features.prefix) else {
-        return Ok(false);
+    let mut all = false;
+    for (modality, depth) in model.item.frozen() {
+        if features.kept(modality).is_none() {
+            all |= keep_one(model, features, (modality, depth), data, watch)?;
+        }
+    }
+    Ok(all)
+}
+
+fn keep_one(
+    model: &Recommender,
+    features: &mut Features,
+    (modality, depth): (Modality, Depth),
+    data: Option<&Path>,
+    watch: Watch,
+) -> Result<bool> {
+    let config = &model.config.item;
+    let (cache, content) = match modality {
+        Modality::Text => (config.cache, features.tokens.as_ref().map(Tokens::digest)),
+        Modality::Image => (config.image.cache, features.pixels.as_ref().map(Pixels::digest)),
     };
-    let precision = match model.config.item.cache {
+    let Some(mut content) = content else { return Ok(false) };
+    if modality == Modality::Image {
+        // Rows only of pictures that count.
+        let has: Vec<u8> = (0..features.count).map(|i| u8::from(features.has_image(i))).collect();
+        content += &crate::fsio::sha256_bytes(&has);
+    }
+    let precision = match cache {
         Cache::Off => return Ok(false),
         Cache::F16 => Precision::F16,
         Cache::F32 => Precision::F32,
     };
     let one = ItemTable { ids: &Arc::new(vec![0]), features };
-    let width = model.item.prefix(&one, depth)?.1;
-    let cost = |i: usize| tokens.row(i).len();
-    let recipe = Recipe {
-        depth,
-        width,
-        rows: &|i| if depth == Depth::Pooled { 1 } else { cost(i) },
-        count: features.count,
-        compute: &|ids| Ok(model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, depth)?.0),
-        device: &model.device,
-        watch,
+    let width = model.item.prefix(&one, modality, depth)?.1;
+    let cost = |i: usize| match (modality, &features.tokens) {
+        (Modality::Text, Some(t)) => t.row(i).len(),
+        _ => crate::item::image::COST,
     };
+    let rows = |i: usize| model.item.prefix_rows(modality, features, depth, i);
+    let compute =
+        |ids: &[u32]| Ok(model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth)?.0);
+    let recipe =
+        Recipe { depth, width, rows: &rows, count: features.count, compute: &compute, device: &model.device, watch };
     let room = |dir: &Path| {
-        let rows = if depth == Depth::Pooled { features.count } else { tokens.total() };
+        let rows = (0..features.count).map(rows).sum::<usize>();
         let need = (rows * width * precision.bytes()) as u64;
         crate::hub::disk_free(dir).is_none_or(|free| need <= free / 2)
     };
     if let Some(data) = data.filter(|d| room(d)) {
-        let path = prefix::place(data, &prefix_digest(model, tokens, depth, precision)?);
+        let path = prefix::place(data, &prefix_digest(model, modality, &content, depth, precision)?);
         match recipe.in_file(&path, precision, &cost) {
             Ok(kept) => {
-                features.prefix = Some(kept);
+                features.keep(modality, kept);
                 return Ok(true);
             }
             // A read-only or full disk is no reason not to train.
@@ -81,18 +101,35 @@ pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&P
     if depth != Depth::Pooled {
         return Ok(false);
     }
-    features.prefix = Some(recipe.in_memory(&cost)?);
+    let kept = recipe.in_memory(&cost)?;
+    features.keep(modality, kept);
     Ok(true)
 }
 
 /// Of everything the values depend on.
-fn prefix_digest(model: &Recommender, tokens: &Tokens, depth: Depth, precision: Precision) -> Result<String> {
+fn prefix_digest(
+    model: &Recommender,
+    modality: Modality,
+    content: &str,
+    depth: Depth,
+    precision: Precision,
+) -> Result<String> {
+    let c = &model.config.item;
+    let (pooling, config, place) = match modality {
+        Modality::Text => {
+            (format!("{:?}", c.pooling), model.folder.as_ref().map(|f| &f.config_json), "item_encoder.text.")
+        }
+        Modality::Image => {
+            (format!("{:?}", c.image.pooling), model.image.as_ref().map(|f| &f.config_json), "item_encoder.image.")
+        }
+    };
     let mut parts = vec![
-        format!("morec prefix 1 {depth:?} {precision:?} {:?}", model.config.item.pooling),
-        tokens.digest(),
-        model.folder.as_ref().map_or(String::new(), |f| f.config_json.clone()),
+        format!("morec prefix 1 {depth:?} {precision:?} {pooling}"),
+        content.to_string(),
+        config.cloned().unwrap_or_default(),
     ];
-    for p in model.params.iter().filter(|p| p.is_encoder() && !p.trains()) {
+    let own = |p: &&crate::nn::Weight| p.is_encoder() && p.name().starts_with(place) && !p.trains();
+    for p in model.params.iter().filter(own) {
         let bytes: Vec<u8> = to_vec(&p.value())?.iter().flat_map(|v| v.to_le_bytes()).collect();
         parts.push(format!("{} {}", p.name(), crate::fsio::sha256_bytes(&bytes)));
     }

@@ -7,6 +7,6 @@ mod run_folder;
 pub mod showcase;
 pub mod usage;
 
-pub use prepare::{Prepared, text_folder};
+pub use prepare::{Prepared, image_folder, text_folder};
 pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol, result_of};
 pub use usage::peak_memory;

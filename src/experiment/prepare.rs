@@ -1,13 +1,14 @@
 //! Data set → split → candidates with their texts.
 
-use crate::config::{Config, EvalConfig, ItemKind};
+use crate::config::{Config, EvalConfig};
 use crate::data::{Case, Dataset, Split};
 use crate::error::{Error, Result};
 use crate::eval::candidates::{Candidates, Names};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
+use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
-use crate::model::{Counts, Ids};
+use crate::model::{Content, Counts, Ids};
 use std::path::Path;
 
 /// A divided data set with what models need of it.
@@ -40,11 +41,14 @@ impl Prepared {
         let split = Split::new(&data, &config.data, config.user.max_len)?;
         let pick = |from: &[String]| split.items.iter().map(|&i| from[i as usize].clone()).collect::<Vec<_>>();
         let (item_ids, texts) = (pick(&data.items.ids), pick(&data.items.text));
-        if config.item.kind == ItemKind::Text && texts.iter().all(String::is_empty) {
-            return Err(Error::config(
-                "item.kind",
-                format!("no item of `{}` has a text; use item.kind = \"id\"", data.name),
-            ));
+        let kind = config.item.kind;
+        if kind.text() && texts.iter().all(String::is_empty) {
+            let m = format!("no item of `{}` has a text; use item.kind = \"id\"", data.name);
+            return Err(Error::config("item.kind", m));
+        }
+        if kind.image() && data.images.is_none() {
+            let m = format!("no item of `{}` has a picture; import it with --images, or use another kind", data.name);
+            return Err(Error::config("item.kind", m));
         }
         let widest = config.eval.ks.iter().copied().max().unwrap_or(1);
         if widest > split.items.len() {
@@ -84,6 +88,16 @@ impl Prepared {
         let cases: Vec<[u32; 3]> = cases.iter().map(|c| [c.user, c.until, c.target]).collect();
         format!("{} {:?} {:?} {seqs:?} {counts:?} {cases:?}", self.data.digest, self.item_ids, self.user_ids)
     }
+    /// What its candidates consist of.
+    pub fn content(&self) -> Content<'_> {
+        Content {
+            ids: &self.item_ids,
+            texts: &self.texts,
+            images: self.data.images.as_ref(),
+            items: &self.split.items,
+            data: self.data.dir.as_deref(),
+        }
+    }
     /// Their raw ids.
     pub fn ids(&self) -> Ids<'_> {
         Ids { items: &self.item_ids, users: &self.user_ids }
@@ -92,7 +106,7 @@ impl Prepared {
 
 /// The pre-trained text encoder of a configuration, found or downloaded.
 pub fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
-    if config.item.kind != ItemKind::Text || config.item.model.is_empty() {
+    if !config.item.kind.text() || config.item.model.is_empty() {
         return Ok(None);
     }
     let dir = Path::new(&config.item.model);
@@ -101,4 +115,18 @@ pub fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
     }
     let found = hub::resolve(&config.item.model, &HubOptions::from_env()?)?;
     Ok(Some(TextFolder::open(&found.dir, config.item.pretrained)?))
+}
+
+/// The pre-trained image encoder of a configuration, found or downloaded.
+pub fn image_folder(config: &Config) -> Result<Option<ImageFolder>> {
+    let c = &config.item.image;
+    if !config.item.kind.image() || c.model.is_empty() {
+        return Ok(None);
+    }
+    let dir = Path::new(&c.model);
+    if !c.pretrained && dir.is_dir() {
+        return Ok(Some(ImageFolder::open(dir, false)?));
+    }
+    let found = hub::resolve(&c.model, &HubOptions::from_env()?)?;
+    Ok(Some(ImageFolder::open(&found.dir, c.pretrained)?))
 }

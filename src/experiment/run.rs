@@ -1,6 +1,6 @@
 //! Plan, build, train, test, write `result.json`, `ranks.parquet`, `manifest.json`.
 
-use super::prepare::{Prepared, text_folder};
+use super::prepare::{Prepared, image_folder, text_folder};
 use super::run_folder;
 use super::usage;
 use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular, RecentPopular, TextNeighbours};
@@ -78,7 +78,11 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> R
         let m = "its tokenizer differs from the source's: loaded token vectors would mean other words";
         return Err(Error::config("item.model", m));
     }
-    Ok(Blueprint { config: config.clone(), counts, folder })
+    let image = match source {
+        Some(ModelFolder { image: Some(image), .. }) if !wants_pretrained => Some(image.clone()),
+        _ => image_folder(config)?,
+    };
+    Ok(Blueprint { config: config.clone(), counts, folder, image })
 }
 
 /// Resolves the plan of a configuration without building anything.
@@ -88,7 +92,16 @@ pub fn plan_of(config: &Config, source: Option<&ModelFolder>, counts: Counts) ->
 }
 
 fn resolve(config: &Config, specs: &[Spec], source: Option<&ModelFolder>) -> Result<Plan> {
-    let plan = Plan::resolve(specs, source.map(|s| &s.weights), &config.transfer.preset, &config.transfer.rules)?;
+    let mut rules = vec![];
+    if matches!(config.transfer.preset.as_str(), "" | "from-scratch" | "full") {
+        for (place, n) in [("text", config.item.train_layers), ("image", config.item.image.train_layers)] {
+            if let Ok(n) = usize::try_from(n) {
+                rules.extend(crate::transfer::depth_rules(place, n, specs)?);
+            }
+        }
+    }
+    rules.extend_from_slice(&config.transfer.rules);
+    let plan = Plan::resolve(specs, source.map(|s| &s.weights), &config.transfer.preset, &rules)?;
     if let Some(s) = source {
         same_function(config, s, &plan)?;
     }
@@ -102,6 +115,9 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
     let (a, b) = (config, &source.config);
     let (ai, bi) = (&a.item, &b.item);
     let item = loads("item_encoder.text");
+    let image = loads("item_encoder.image");
+    let (ap, bp) = (&ai.image, &bi.image);
+    let both = loads("item_encoder") && a.item.kind.text() && a.item.kind.image();
     let user = loads("user_encoder");
     let transformer = user && matches!(a.user.kind, UserKind::Sasrec | UserKind::Bert4rec);
     let checks = [
@@ -118,6 +134,10 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
         ("item.activation", item && ai.activation != bi.activation),
         ("item.max_tokens", item && ai.max_tokens != bi.max_tokens),
         ("item.lower_case", item && ai.lower_case != bi.lower_case),
+        ("item.activation", image && ai.activation != bi.activation),
+        ("item.image.pooling", image && ap.pooling != bp.pooling),
+        ("item.image.side", image && ap.side != bp.side),
+        ("item.fusion", both && b.item.kind == a.item.kind && ai.fusion != bi.fusion),
     ];
     match checks.iter().find(|c| c.1) {
         None => Ok(()),
@@ -151,10 +171,10 @@ pub fn execute(
         // Refuses what this catalogue cannot give.
         crate::objective::build(&config.objective, &prepared.split)?;
     }
-    let inputs = run_folder::inputs(prepared, source, blueprint.folder.as_ref())?;
+    let inputs = run_folder::inputs(prepared, source, &blueprint)?;
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
-    let mut features = blueprint.features_of(prepared.data.dir.as_deref(), &prepared.texts)?;
+    let mut features = model.watched(&prepared.content(), watch)?;
     encode::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
 
     let mut seen = Summary::new(started);

@@ -5,8 +5,7 @@ use super::run::Mode;
 use crate::config::{Config, Schedule, first_difference};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
-use crate::item::text::TextFolder;
-use crate::model::ModelFolder;
+use crate::model::{Blueprint, ModelFolder};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -18,17 +17,24 @@ const LOCK: &str = ".lock";
 pub(super) fn inputs(
     data: &Prepared,
     source: Option<&ModelFolder>,
-    encoder: Option<&TextFolder>,
+    blueprint: &Blueprint,
 ) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::from([("data".to_string(), data.data.digest.clone())]);
     if let Some(s) = source {
         all.insert("source".into(), s.digest.clone());
     }
-    if let Some(e) = encoder {
+    if let Some(e) = &blueprint.folder {
         all.insert("encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
         all.insert("encoder/tokenizer.json".into(), fsio::sha256_bytes(e.tokenizer_json.as_bytes()));
         if let Some(w) = &e.weights {
             all.insert("encoder/weights".into(), w.digest());
+        }
+    }
+    if let Some(e) = &blueprint.image {
+        all.insert("image-encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
+        all.insert("image-encoder/preprocessor_config.json".into(), fsio::sha256_bytes(e.preprocess_json.as_bytes()));
+        if let Some(w) = &e.weights {
+            all.insert("image-encoder/weights".into(), w.digest());
         }
     }
     Ok(all)

@@ -76,7 +76,7 @@ fn offers_of(
     users: &[u32],
     k: usize,
 ) -> Result<Vec<Vec<u32>>> {
-    let items = encode::catalogue(model, &model.features(&prepared.texts)?, &encode::silent)?;
+    let items = encode::catalogue(model, &model.features_of(&prepared.content())?, &encode::silent)?;
     let states = encode::states(model, &items, histories, Some(users))?;
     let items = encode::candidates(model, &items);
     let d = model.item.dim();

@@ -1,10 +1,12 @@
 //! Content of a catalogue, prepared once: token ids, or the output of a frozen encoder.
 
 use crate::error::{Error, Result};
-use crate::item::Prefix;
+use crate::item::image::Pixels;
+use crate::item::{Modality, Prefix};
 use crate::nn::{Segments, lanes};
 use candle_core::Device;
 use rayon::prelude::*;
+use std::sync::Arc;
 use tokenizers::Tokenizer;
 
 /// Token ids of many texts, packed.
@@ -150,6 +152,15 @@ pub fn rows(
     Ok(out)
 }
 
+/// Which modalities of an item count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Has {
+    /// Its text.
+    pub text: bool,
+    /// Its picture.
+    pub image: bool,
+}
+
 /// What is known of each item of a catalogue, by candidate index.
 #[derive(Debug, Clone, Default)]
 pub struct Features {
@@ -157,6 +168,51 @@ pub struct Features {
     pub count: usize,
     /// Their texts' tokens.
     pub tokens: Option<Tokens>,
-    /// What the frozen part of the encoder made of them.
+    /// What the frozen part of the text encoder made of them.
     pub prefix: Option<Prefix>,
+    /// Their pictures.
+    pub pixels: Option<Pixels>,
+    /// What the frozen part of the image encoder made of them.
+    pub image_prefix: Option<Prefix>,
+    /// Which modalities of an item count, where a model reads both; absent: whatever there is.
+    pub has: Option<Arc<Vec<Has>>>,
+}
+
+impl Features {
+    /// Whether an item has a picture that counts.
+    pub fn has_image(&self, item: usize) -> bool {
+        self.has.as_ref().is_none_or(|h| h[item].image) && self.pixels.as_ref().is_some_and(|p| p.has(item))
+    }
+    /// Whether an item has a text that counts.
+    pub fn has_text(&self, item: usize) -> bool {
+        self.has.as_ref().is_none_or(|h| h[item].text)
+    }
+    /// What is kept of a modality's frozen part.
+    pub fn kept(&self, modality: Modality) -> Option<&Prefix> {
+        match modality {
+            Modality::Text => self.prefix.as_ref(),
+            Modality::Image => self.image_prefix.as_ref(),
+        }
+    }
+    /// Keeps it.
+    pub fn keep(&mut self, modality: Modality, prefix: Prefix) {
+        match modality {
+            Modality::Text => self.prefix = Some(prefix),
+            Modality::Image => self.image_prefix = Some(prefix),
+        }
+    }
+    /// What an item costs to encode, in tokens.
+    pub fn cost(&self, item: usize) -> usize {
+        let text = match (&self.prefix, &self.tokens) {
+            (Some(p), _) => p.rows_of(item),
+            (None, Some(t)) => t.row(item).len(),
+            _ => 0,
+        };
+        let image = match (&self.image_prefix, &self.pixels) {
+            (Some(p), _) => p.rows_of(item),
+            (None, Some(p)) if p.has(item) => crate::item::image::COST,
+            _ => 0,
+        };
+        (text + image).max(1)
+    }
 }

@@ -1,13 +1,17 @@
 //! Item encoders: items of a batch, each once → (n, d).
 
 pub mod features;
+mod fused;
 pub mod id;
+pub mod image;
 pub mod prefix;
 pub mod text;
 pub mod token_cache;
 
-pub use features::{Features, Tokens};
+pub use features::{Features, Has, Tokens};
+pub use fused::FusedEncoder;
 pub use id::IdEncoder;
+pub use image::ImageEncoder;
 pub use prefix::{Depth, Prefix};
 pub use text::TextEncoder;
 
@@ -24,20 +28,34 @@ pub struct ItemTable<'a> {
     pub features: &'a Features,
 }
 
+/// What an item may be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modality {
+    /// Its text.
+    Text,
+    /// Its picture.
+    Image,
+}
+
 /// Turns items into vectors.
 pub trait ItemEncoder: Send + Sync {
     /// Width of the vectors.
     fn dim(&self) -> usize;
     /// (n, d), one row an item of the table.
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act>;
-    /// How much of a pre-trained encoder is frozen, if there is something in it worth keeping in [`Features`].
-    fn frozen(&self) -> Option<Depth> {
-        None
+    /// How much of each pre-trained encoder is frozen, where there is something in it worth keeping in [`Features`].
+    fn frozen(&self) -> Vec<(Modality, Depth)> {
+        vec![]
     }
     /// What that part makes of the items, row after row, and the width of a row. No gradient.
-    fn prefix(&self, items: &ItemTable, depth: Depth) -> Result<(Vec<f32>, usize)> {
-        let _ = depth;
+    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+        let _ = (modality, depth);
         let y = self.encode(items, &Pass::eval())?;
         Ok((crate::nn::host::to_vec(y.value())?, self.dim()))
+    }
+    /// How many rows that is for an item.
+    fn prefix_rows(&self, modality: Modality, features: &Features, depth: Depth, item: usize) -> usize {
+        let _ = (modality, features, depth, item);
+        1
     }
 }

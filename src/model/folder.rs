@@ -1,13 +1,15 @@
 //! A model on disk: settings, weights and tokenizer; rebuilt without the data set or the original encoder folder.
 //!
 //! ```text
-//! manifest.json  config.toml  model.safetensors  [encoder/config.json encoder/tokenizer.json]  [items.json] [users.json]
+//! manifest.json  config.toml  model.safetensors  [encoder/config.json encoder/tokenizer.json]
+//! [image-encoder/config.json image-encoder/preprocessor_config.json]  [items.json] [users.json]
 //! ```
 
 use super::{Blueprint, Counts, Ids, Recommender};
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
+use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
 use crate::nn::weights::Weights;
 use crate::nn::{Origin, Resolved, params::Action};
@@ -28,6 +30,8 @@ pub struct ModelFolder {
     pub weights: Weights,
     /// Its text encoder's configuration and tokenizer, for text items.
     pub text: Option<TextFolder>,
+    /// Its image encoder's configuration and preprocessing, for items with pictures.
+    pub image: Option<ImageFolder>,
     /// Raw ids of the rows of the ID table, for ID items.
     pub items: Option<Vec<String>>,
     /// Raw ids of the rows of the table of users, for user encoders that have one.
@@ -47,6 +51,13 @@ pub fn save(dir: &Path, model: &Recommender, ids: Ids) -> Result<()> {
         fsio::write_bytes(&enc.join("config.json"), t.config_json.as_bytes())?;
         fsio::write_bytes(&enc.join("tokenizer.json"), t.tokenizer_json.as_bytes())?;
         files.extend(["encoder/config.json", "encoder/tokenizer.json"]);
+    }
+    if let Some(i) = &model.image {
+        let enc = dir.join("image-encoder");
+        std::fs::create_dir_all(&enc).map_err(Error::io(&enc))?;
+        fsio::write_bytes(&enc.join("config.json"), i.config_json.as_bytes())?;
+        fsio::write_bytes(&enc.join("preprocessor_config.json"), i.preprocess_json.as_bytes())?;
+        files.extend(["image-encoder/config.json", "image-encoder/preprocessor_config.json"]);
     }
     if model.config.item.kind == ItemKind::Id {
         fsio::write_json(&dir.join("items.json"), &ids.items)?;
@@ -86,10 +97,9 @@ impl ModelFolder {
         manifest.verify(&dir, true)?;
         let files = [dir.join("config.toml")];
         let config = crate::config::load(&Config::default(), &files, &[])?;
-        let text = match config.item.kind {
-            ItemKind::Text => Some(TextFolder::open(&dir.join("encoder"), false)?),
-            ItemKind::Id => None,
-        };
+        let kind = config.item.kind;
+        let text = kind.text().then(|| TextFolder::open(&dir.join("encoder"), false)).transpose()?;
+        let image = kind.image().then(|| ImageFolder::open(&dir.join("image-encoder"), false)).transpose()?;
         let list = |name: &str, wanted: bool| -> Result<Option<Vec<String>>> {
             if !wanted {
                 return Ok(None);
@@ -101,13 +111,13 @@ impl ModelFolder {
         let items = list("items.json", config.item.kind == ItemKind::Id)?;
         let users = list("users.json", config.user.user_id)?;
         let weights = Weights::open(&dir.join("model.safetensors"))?;
-        Ok(Self { digest: manifest.digest(), dir, config, weights, text, items, users })
+        Ok(Self { digest: manifest.digest(), dir, config, weights, text, image, items, users })
     }
     /// The blueprint it was built from.
     pub fn blueprint(&self) -> Blueprint {
         let count = |ids: &Option<Vec<String>>| ids.as_ref().map_or(0, Vec::len);
         let counts = Counts { items: count(&self.items), users: count(&self.users) };
-        Blueprint { config: self.config.clone(), counts, folder: self.text.clone() }
+        Blueprint { config: self.config.clone(), counts, folder: self.text.clone(), image: self.image.clone() }
     }
     /// The model, nothing trainable.
     pub fn build(&self, device: &Device) -> Result<Recommender> {

@@ -1,14 +1,15 @@
 //! From settings to a model.
 
+use super::Content;
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
+use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
-use crate::item::{Features, IdEncoder, ItemEncoder, TextEncoder, token_cache};
+use crate::item::{Features, FusedEncoder, IdEncoder, ImageEncoder, ItemEncoder, TextEncoder};
 use crate::nn::weights::Weights;
 use crate::nn::{Params, Resolved, Scope, Spec};
 use crate::user::{self, UserEncoder};
 use candle_core::Device;
-use std::path::Path;
 
 /// Rows of the tables a model may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,8 +36,10 @@ pub struct Blueprint {
     pub config: Config,
     /// Rows of its tables.
     pub counts: Counts,
-    /// The text encoder's folder, for text items.
+    /// The text encoder's folder, where items have a text.
     pub folder: Option<TextFolder>,
+    /// The image encoder's folder, where items have a picture.
+    pub image: Option<ImageFolder>,
 }
 
 type Parts = (Box<dyn ItemEncoder>, Box<dyn UserEncoder>);
@@ -45,10 +48,21 @@ impl Blueprint {
     fn parts(&self, scope: &Scope) -> Result<Parts> {
         let c = &self.config;
         let at = scope.pp("item_encoder");
-        let item: Box<dyn ItemEncoder> = match (c.item.kind, &self.folder) {
-            (ItemKind::Id, _) => Box::new(IdEncoder::new(&at.pp("id"), self.counts.items, c.user.dim)?),
-            (ItemKind::Text, Some(f)) => Box::new(TextEncoder::new(&at.pp("text"), f, &c.item, c.user.dim)?),
-            (ItemKind::Text, None) => return Err(Error::config("item.model", "a text model needs an encoder folder")),
+        let text =
+            || self.folder.as_ref().ok_or_else(|| Error::config("item.model", "a text model needs an encoder folder"));
+        let image = || {
+            self.image
+                .as_ref()
+                .ok_or_else(|| Error::config("item.image.model", "an image model needs an encoder folder"))
+        };
+        let d = c.user.dim;
+        let item: Box<dyn ItemEncoder> = match c.item.kind {
+            ItemKind::Id => Box::new(IdEncoder::new(&at.pp("id"), self.counts.items, d)?),
+            ItemKind::Text => Box::new(TextEncoder::new(&at.pp("text"), text()?, &c.item, d)?),
+            ItemKind::Image => {
+                Box::new(ImageEncoder::new(&at.pp("image"), image()?, &c.item.image, c.item.activation, d)?)
+            }
+            ItemKind::Both => Box::new(FusedEncoder::new(&at, text()?, image()?, &c.item, d)?),
         };
         Ok((item, user::build(&scope.pp("user_encoder"), &c.user, self.counts.users)?))
     }
@@ -59,33 +73,17 @@ impl Blueprint {
     /// Builds it; see [`Params::build`].
     pub fn build(&self, device: &Device, actions: &Resolved, source: Option<&Weights>) -> Result<Recommender> {
         let (params, (item, user)) = Params::build(self.config.seed, device, actions, source, |s| self.parts(s))?;
-        let (config, folder) = (self.config.clone(), self.folder.clone());
-        Ok(Recommender { params, item, user, config, folder, device: device.clone() })
+        let (config, folder, image) = (self.config.clone(), self.folder.clone(), self.image.clone());
+        Ok(Recommender { params, item, user, config, folder, image, device: device.clone() })
     }
-    /// Content of the items with these texts, as this model reads it.
-    pub fn features(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
-        self.features_of(None, texts)
+    /// Content of items with these texts and nothing else, as this model reads it.
+    pub fn features(&self, texts: &[String]) -> Result<Features> {
+        self.features_of(&Content { texts, ..Default::default() })
     }
-    /// The same; tokens are kept in the data set's folder, or read from there.
-    pub fn features_of(&self, data: Option<&Path>, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
-        features(&self.config, self.folder.as_ref(), data, texts)
+    /// Content of items, as this model reads it; what is made of it is kept in the data set's folder, or read from there.
+    pub fn features_of(&self, content: &Content) -> Result<Features> {
+        content.read(&self.config, self.folder.as_ref(), self.image.as_ref(), &|_, _| {})
     }
-}
-
-fn features(
-    config: &Config,
-    folder: Option<&TextFolder>,
-    data: Option<&Path>,
-    texts: &[impl AsRef<str> + Sync],
-) -> Result<Features> {
-    let tokens = match folder {
-        Some(f) if config.item.kind == ItemKind::Text => {
-            let c = &config.item;
-            Some(token_cache::tokens(data, &f.tokenizer, &f.tokenizer_json, texts, c.max_tokens, c.lower_case)?)
-        }
-        _ => None,
-    };
-    Ok(Features { count: texts.len(), tokens, prefix: None })
 }
 
 /// A model with its parameters.
@@ -98,20 +96,26 @@ pub struct Recommender {
     pub user: Box<dyn UserEncoder>,
     /// The settings it was built with.
     pub config: Config,
-    /// The text encoder's folder, for text items.
+    /// The text encoder's folder, where items have a text.
     pub folder: Option<TextFolder>,
+    /// The image encoder's folder, where items have a picture.
+    pub image: Option<ImageFolder>,
     /// Where its parameters live.
     pub device: Device,
 }
 
 impl Recommender {
-    /// Content of the items with these texts, as this model reads it.
-    pub fn features(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
-        self.features_of(None, texts)
+    /// Content of items with these texts and nothing else, as this model reads it.
+    pub fn features(&self, texts: &[String]) -> Result<Features> {
+        self.features_of(&Content { texts, ..Default::default() })
     }
-    /// The same; tokens are kept in the data set's folder, or read from there.
-    pub fn features_of(&self, data: Option<&Path>, texts: &[impl AsRef<str> + Sync]) -> Result<Features> {
-        features(&self.config, self.folder.as_ref(), data, texts)
+    /// Content of items, as this model reads it; what is made of it is kept in the data set's folder, or read from there.
+    pub fn features_of(&self, content: &Content) -> Result<Features> {
+        self.watched(content, &|_, _| {})
+    }
+    /// The same; `watch` hears of pictures (done, all) while they are decoded.
+    pub fn watched(&self, content: &Content, watch: &dyn Fn(usize, usize)) -> Result<Features> {
+        content.read(&self.config, self.folder.as_ref(), self.image.as_ref(), watch)
     }
 }
 

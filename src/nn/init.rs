@@ -9,6 +9,8 @@ pub enum Init {
     Zeros,
     /// All 1.
     Ones,
+    /// All this.
+    Constant(f32),
     /// N(0, σ²).
     Normal(f64),
     /// Xavier (Glorot & Bengio 2010), normal: σ = √(2 / (fan in + fan out)); for matrices.
@@ -22,6 +24,7 @@ impl Init {
         let sigma = match self {
             Self::Zeros => return vec![0.0; n],
             Self::Ones => return vec![1.0; n],
+            Self::Constant(v) => return vec![v; n],
             Self::Normal(s) => s,
             Self::XavierNormal => {
                 let fan: usize = shape.iter().take(2).sum();

@@ -58,7 +58,20 @@ pub enum Activation {
     Relu,
     /// Hyperbolic tangent.
     Tanh,
+    /// x·σ(1.702 x) (CLIP's).
+    QuickGelu,
+    /// x·σ(x).
+    Silu,
 }
+
+/// σ(a·x) and the derivative of x·σ(a·x).
+#[inline(always)]
+fn swish(x: f32, a: f32) -> (f32, f32) {
+    let s = sigmoid(a * x);
+    (s, s + a * x * s * (1.0 - s))
+}
+
+const QUICK: f32 = 1.702;
 
 const G0: f32 = 0.797_884_6; // √(2/π)
 const G1: f32 = 0.044_715;
@@ -79,6 +92,8 @@ simd! {
             Activation::GeluTanh => y.iter_mut().zip(x).for_each(|(y, &x)| *y = 0.5 * x * (1.0 + tanh(G0 * (x + G1 * x * x * x)))),
             Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(0.0)),
             Activation::Tanh => y.iter_mut().zip(x).for_each(|(y, &x)| *y = tanh(x)),
+            Activation::QuickGelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * swish(x, QUICK).0),
+            Activation::Silu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * swish(x, 1.0).0),
         }
     }
 }
@@ -97,6 +112,8 @@ simd! {
             },
             Activation::Relu => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) { *d = if x > 0.0 { g } else { 0.0 }; },
             Activation::Tanh => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) { let t = tanh(x); *d = g * (1.0 - t * t); },
+            Activation::QuickGelu => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) { *d = g * swish(x, QUICK).1; },
+            Activation::Silu => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) { *d = g * swish(x, 1.0).1; },
         }
     }
 }
@@ -110,6 +127,8 @@ simd! {
             Activation::GeluTanh => y.iter_mut().for_each(|y| *y = 0.5 * *y * (1.0 + tanh(G0 * (*y + G1 * *y * *y * *y)))),
             Activation::Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
             Activation::Tanh => y.iter_mut().for_each(|y| *y = tanh(*y)),
+            Activation::QuickGelu => y.iter_mut().for_each(|y| *y *= swish(*y, QUICK).0),
+            Activation::Silu => y.iter_mut().for_each(|y| *y *= swish(*y, 1.0).0),
         }
     }
 }
@@ -137,6 +156,16 @@ simd! {
                 *u = t;
                 *d *= 1.0 - t * t;
             },
+            Activation::QuickGelu => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
+                let (s, slope) = swish(x, QUICK);
+                *u = x * s;
+                *d *= slope;
+            },
+            Activation::Silu => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
+                let (s, slope) = swish(x, 1.0);
+                *u = x * s;
+                *d *= slope;
+            },
         }
     }
 }
@@ -152,6 +181,20 @@ simd! {
     /// y += a · x.
     pub fn axpy(y: &mut [f32], a: f32, x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
+    }
+}
+
+simd! {
+    /// y = max(y, 0).
+    pub fn relu(y: &mut [f32]) {
+        y.iter_mut().for_each(|y| *y = y.max(0.0));
+    }
+}
+
+simd! {
+    /// y = x · scale + shift, element by element.
+    pub fn scale_shift(y: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
+        for (((y, &x), &a), &b) in y.iter_mut().zip(x).zip(scale).zip(shift) { *y = x * a + b; }
     }
 }
 
@@ -287,6 +330,24 @@ simd! {
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+simd! {
+    /// y = σ(a)·b.
+    pub fn gate_row(a: &[f32], b: &[f32], y: &mut [f32]) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) { *y = sigmoid(a) * b; }
+    }
+}
+
+simd! {
+    /// Gradients of σ(a)·b.
+    pub fn gate_row_back(a: &[f32], b: &[f32], g: &[f32], da: &mut [f32], db: &mut [f32]) {
+        for i in 0..g.len() {
+            let s = sigmoid(a[i]);
+            da[i] = g[i] * b[i] * s * (1.0 - s);
+            db[i] = g[i] * s;
+        }
+    }
 }
 
 simd! {

@@ -18,7 +18,7 @@ pub mod segments;
 pub mod tape;
 pub mod weights;
 
-pub use layers::{Linear, Norm};
+pub use layers::{BatchNorm, Linear, Norm};
 pub use params::{Action, Origin, Param, Params, Resolved, Scope, Spec, Weight};
 pub use segments::Segments;
 pub use tape::{Act, Grads, Pass, Tape, Train};

@@ -38,6 +38,8 @@ pub struct Spec {
     pub encoder: bool,
     /// Whether the pre-trained folder has it, in this shape.
     pub pretrained: bool,
+    /// A statistic, which no gradient ever reaches.
+    pub buffer: bool,
 }
 
 /// What a plan decided for one parameter.
@@ -210,6 +212,13 @@ impl Scope<'_, '_> {
     }
     /// A parameter. Asking twice for one name is an error in the model.
     pub fn weight(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        self.declare(name, shape, init, false)
+    }
+    /// A value that is kept with the parameters, but never trains (running statistics).
+    pub fn buffer(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        self.declare(name, shape, init, true)
+    }
+    fn declare(&self, name: &str, shape: &[usize], init: Init, buffer: bool) -> Result<Weight> {
         let full = if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) };
         let found = self.lookup(&full);
         if let Some((w, n)) = &found
@@ -221,7 +230,8 @@ impl Scope<'_, '_> {
                 format!("tensor `{n}` is {have:?}, its config.json asks for {shape:?}"),
             ));
         }
-        let spec = Spec { name: full.clone(), shape: shape.into(), encoder: self.encoder, pretrained: found.is_some() };
+        let pretrained = found.is_some();
+        let spec = Spec { name: full.clone(), shape: shape.into(), encoder: self.encoder, pretrained, buffer };
         let mut state = self.state.borrow_mut();
         if state.params.contains_key(&full) {
             return Err(Error::config("model", format!("two parameters are called `{full}`")));
@@ -258,7 +268,7 @@ impl Scope<'_, '_> {
                         ));
                     }
                 };
-                (Var::from_vec(data, shape, device)?, action)
+                (Var::from_vec(data, shape, device)?, Action { train: action.train && !buffer, ..action })
             }
         };
         let param = Arc::new(Param {

@@ -92,7 +92,11 @@ impl AdamW {
             return Ok(0.0);
         }
         let slot = self.moments.entry(p.name().into()).or_insert_with(|| {
-            let rows = if matches!(content, Content::Rows(_)) { p.shape()[0] } else { 0 };
+            // A table may have leading dimensions of 1 (ViT's positions).
+            let rows = match content {
+                Content::Rows(r) => p.numel() / r.width().max(1),
+                _ => 0,
+            };
             Moments::Host { m: vec![0.0; p.numel()], v: vec![0.0; p.numel()], touched: vec![false; rows] }
         });
         let Moments::Host { m, v, touched } = slot else { return Ok(0.0) };
@@ -163,9 +167,10 @@ impl AdamW {
             }
             let (m, v) = (saved.read(&m)?, saved.read(&v)?);
             let touched = match p.shape() {
-                [rows, width] if *width > 0 => {
+                [.., _, width] if *width > 0 => {
                     let some = |i: usize| v[i * width..(i + 1) * width].iter().any(|x| *x != 0.0);
-                    (0..*rows).map(|i| some(i) || m[i * width..(i + 1) * width].iter().any(|x| *x != 0.0)).collect()
+                    let any = |i: usize| some(i) || m[i * width..(i + 1) * width].iter().any(|x| *x != 0.0);
+                    (0..p.numel() / width).map(any).collect()
                 }
                 _ => vec![],
             };

@@ -80,7 +80,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                 let scale = 1.0 / group.len() as f64;
                 let (mut loss, mut items) = (0.0, 0);
                 let factor = schedule::factor(c, at.step, total_steps);
-                let lr = |p: &Param| factor * p.lr().unwrap_or(if p.is_encoder() { c.encoder_lr } else { c.lr });
+                let lr = |p: &Param| factor * p.lr().unwrap_or_else(|| job.config.lr_of(p.name(), p.is_encoder()));
                 job.model.params.clear_grads();
                 let norm = if c.clip == 0.0 && group.len() == 1 {
                     // Nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete,

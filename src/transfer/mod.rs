@@ -2,4 +2,4 @@
 
 pub mod plan;
 
-pub use plan::{Plan, Row};
+pub use plan::{Plan, Row, depth_rules};

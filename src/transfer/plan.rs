@@ -35,7 +35,12 @@ pub struct Plan {
 /// The presets, for messages and help.
 pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch";
 
-const BACKBONE: &str = "item_encoder.text.model.*";
+/// Names of the pre-trained encoders' parameters, by modality.
+fn backbone(place: &str) -> String {
+    format!("item_encoder.{place}.model.*")
+}
+
+const PLACES: [&str; 2] = ["text", "image"];
 
 fn rule(pattern: &str, action: &str) -> Rule {
     Rule { pattern: pattern.into(), action: action.into() }
@@ -44,17 +49,25 @@ fn rule(pattern: &str, action: &str) -> Rule {
 /// The rules of a preset for a model with these parameters.
 fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     let has = |pattern: &str| specs.iter().any(|s| WildMatch::new(pattern).matches(&s.name));
-    let text = has(BACKBONE);
+    let there: Vec<&str> = PLACES.into_iter().filter(|p| has(&backbone(p))).collect();
+    let text = !there.is_empty();
+    let all = |action: &str| there.iter().map(|p| rule(&backbone(p), action)).collect::<Vec<_>>();
     let mut rules = match name {
         "from-scratch" | "" => vec![rule("*", "reset, train")],
         "full" => vec![rule("*", "load, train")],
-        "frozen" => vec![rule("*", "load, train"), rule(BACKBONE, "freeze")],
-        "head" => vec![rule("*", "load, freeze"), rule("item_encoder.text.projection.*", "train")],
+        "frozen" => [vec![rule("*", "load, train")], all("freeze")].concat(),
+        "head" => [vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")], all("freeze")].concat(),
         "user-only" => vec![rule("*", "load, freeze"), rule("user_encoder.*", "train")],
         "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
         "zero-shot" => vec![rule("*", "load, freeze")],
         other => match other.strip_prefix("top-layers=").map(str::parse::<usize>) {
-            Some(Ok(k)) => top_layers(k, specs)?,
+            Some(Ok(k)) => {
+                let mut rules = vec![rule("*", "load, train")];
+                for place in &there {
+                    rules.extend(depth_rules(place, k, specs)?);
+                }
+                rules
+            }
             _ => return Err(Error::config("transfer.preset", format!("`{other}` is none of {PRESETS}"))),
         },
     };
@@ -62,12 +75,20 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         // The reference's TFS: a pre-trained encoder, everything else random.
         let any = specs.iter().any(|s| s.pretrained);
         if text && any {
-            rules.push(rule(BACKBONE, "pretrained"));
+            // An encoder may come without weights (`pretrained = false`); a checkpoint may lack some (a pooler).
+            let known = |p: &&&str| {
+                let glob = WildMatch::new(&backbone(p));
+                specs.iter().filter(|s| glob.matches(&s.name)).any(|s| s.pretrained)
+            };
+            rules.extend(there.iter().filter(known).map(|p| rule(&backbone(p), "pretrained")));
         }
         return Ok(rules);
     }
     if !text && (name == "frozen" || name == "head" || name.starts_with("top-layers")) {
-        return Err(Error::config("transfer.preset", format!("`{name}` needs a text model; this one has ID items")));
+        return Err(Error::config(
+            "transfer.preset",
+            format!("`{name}` needs a model of texts or pictures; this one has ID items"),
+        ));
     }
     if has("item_encoder.id.*") {
         if name == "zero-shot" || name == "user-only" {
@@ -91,17 +112,44 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     Ok(rules)
 }
 
-fn top_layers(k: usize, specs: &[Spec]) -> Result<Vec<Rule>> {
-    let layer = |s: &Spec| {
-        let rest = s.name.strip_prefix("item_encoder.text.model.encoder.layer.")?;
-        rest.split('.').next()?.parse::<usize>().ok()
-    };
-    let layers = specs.iter().filter_map(layer).max().map_or(0, |l| l + 1);
-    if k > layers {
-        return Err(Error::config("transfer.preset", format!("top-layers={k}: the encoder has {layers} layers")));
+/// The block that a name below a backbone belongs to, as (stage, block) and the beginning of such names: `encoder.layer.3.`,
+/// `encoder.layers.3.`, `encoder.stages.1.layers.2.`, `encoder.layers.1.blocks.2.`. What stands between stages has block MAX.
+fn block_of(name: &str) -> Option<((usize, usize), String)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let at = parts.iter().position(|p| ["layer", "layers", "stages"].contains(p))?;
+    let first: usize = parts.get(at + 1)?.parse().ok()?;
+    let inner = parts.get(at + 2).copied().unwrap_or_default();
+    let upto = |n: usize| parts[..n].join(".") + ".";
+    match (parts[at], inner, parts.get(at + 3).and_then(|p| p.parse::<usize>().ok())) {
+        ("stages", "layers", Some(i)) | ("layers", "blocks", Some(i)) => Some(((first, i), upto(at + 4))),
+        ("layers", "downsample", _) => Some(((first, usize::MAX), upto(at + 3))),
+        ("stages", ..) => None,
+        _ => Some(((first, 0), upto(at + 2))),
     }
-    let mut rules = vec![rule("*", "load, train"), rule(BACKBONE, "freeze")];
-    rules.extend((layers - k..layers).map(|l| rule(&format!("item_encoder.text.model.encoder.layer.{l}.*"), "train")));
+}
+
+/// Freezes the encoder of a modality but for its last `k` blocks, and the norm above them.
+pub fn depth_rules(place: &str, k: usize, specs: &[Spec]) -> Result<Vec<Rule>> {
+    let prefix = format!("item_encoder.{place}.model.");
+    let own: Vec<&str> = specs.iter().filter_map(|s| s.name.strip_prefix(&prefix)).collect();
+    let mut blocks: Vec<((usize, usize), String)> = own.iter().filter_map(|n| block_of(n)).collect();
+    blocks.sort();
+    blocks.dedup();
+    let real: Vec<(usize, usize)> = blocks.iter().map(|b| b.0).filter(|b| b.1 != usize::MAX).collect();
+    if k > real.len() {
+        return Err(Error::config(
+            "transfer.preset",
+            format!("top-layers={k}: the {place} encoder has {} layers", real.len()),
+        ));
+    }
+    let mut rules = vec![rule(&backbone(place), "freeze")];
+    if k == 0 {
+        return Ok(rules);
+    }
+    let first = real[real.len() - k];
+    rules.extend(blocks.iter().filter(|b| b.0 >= first).map(|b| rule(&format!("{prefix}{}*", b.1), "train")));
+    let above = own.iter().filter(|n| n.starts_with("layernorm.") || n.contains("post_layernorm."));
+    rules.extend(above.map(|n| rule(&format!("{prefix}{n}"), "train")));
     Ok(rules)
 }
 
@@ -174,6 +222,7 @@ impl Plan {
                 return Err(Error::config("transfer.rules", m));
             };
             check_value(s, origin, source)?;
+            let train = train && !s.buffer;
             let lr = d.lr.filter(|_| train);
             rows.push(Row { name: s.name.clone(), shape: s.shape.clone(), origin, train, lr, encoder: s.encoder });
         }
@@ -252,6 +301,7 @@ mod tests {
                 shape: vec![2],
                 encoder: n.contains("model"),
                 pretrained: n.contains("model"),
+                buffer: false,
             })
             .collect()
     }

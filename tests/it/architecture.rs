@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first; rooms of one line do not know each other.
 const LAYERS: [&[&str]; 16] = [
     &["error", "report", "rng"],
-    &["fsio"],
+    &["fsio", "picture"],
     &["hub"],
     &["nn"],
     &["config"],

@@ -16,6 +16,7 @@ fn titles() -> Vec<String> {
         mean_events: 5.0,
         noise: 0.0,
         seed: 3,
+        covers: false,
     };
     morec::data::synth::write(&config, &dir.path().join("d"), &|_, _| ()).unwrap();
     morec::data::Dataset::open(&dir.path().join("d")).unwrap().items.text

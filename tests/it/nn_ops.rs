@@ -22,7 +22,7 @@ fn linear_alone_and_side_by_side() {
 #[test]
 fn activations() {
     let (params, ()) = build(|_| Ok(()));
-    for f in [Activation::Gelu, Activation::GeluTanh, Activation::Tanh] {
+    for f in [Activation::Gelu, Activation::GeluTanh, Activation::Tanh, Activation::QuickGelu, Activation::Silu] {
         check(&[matrix("x", 9, 11)], &params, |p, x| ops::activation(p, &x[0], f));
     }
     // Away from the kink, where differences mean something.
@@ -220,4 +220,53 @@ fn losses_with_drawn_negatives() {
     let (h, e) = (matrix("h", 1, 4), matrix("e", 6, 4));
     let act = morec::nn::Act::constant;
     assert!(ops::sampled(&morec::nn::Pass::eval(), &act(h), &act(e), &bad).is_err());
+}
+
+#[test]
+fn stacking_and_gating() {
+    let (params, ()) = build(|_| Ok(()));
+    check(&[matrix("a", 3, 4), matrix("b", 5, 4)], &params, |p, x| ops::stack(p, &x[0], &x[1]));
+    check(&[matrix("a", 6, 5), matrix("b", 6, 5)], &params, |p, x| ops::gate(p, &x[0], &x[1]));
+    check(&[matrix("x", 6, 8)], &params, |p, x| ops::swiglu(p, &x[0]));
+}
+
+#[test]
+fn scaled_sums_and_mixed_rows() {
+    let (params, (scale, table)) =
+        build(|s| Ok((s.weight("scale", &[4], Init::Normal(1.0))?, s.weight("table", &[1, 5, 3], Init::Normal(1.0))?)));
+    check(&[matrix("a", 6, 4), matrix("b", 6, 4)], &params, |p, x| {
+        let y = ops::add_scaled(p, &x[0], &x[1], &scale)?;
+        let m = Arc::new((0..30).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>());
+        ops::columns(p, &[&y, &ops::mix_rows(p, &table, &m)?])
+    });
+}
+
+#[test]
+fn attention_over_others() {
+    let (params, ()) = build(|_| Ok(()));
+    let (asks, told) = (Segments::from_lengths([3, 1, 2]), Segments::from_lengths([2, 4, 1]));
+    check(&[matrix("q", 6, 4), matrix("kv", 7, 8)], &params, |p, x| {
+        ops::cross_attention(p, &x[0], &x[1], &asks, &told, 2)
+    });
+}
+
+#[test]
+fn attention_over_long_sequences() {
+    let (params, ()) = build(|_| Ok(()));
+    let spec = AttentionSpec { heads: 2, causal: false, dropout: 0.0 };
+    let segments = Segments::from_lengths([140, 3]);
+    check(&[matrix("qkv", 143, 12)], &params, |p, x| ops::attention(p, &x[0], &segments, spec));
+}
+
+#[test]
+fn convolutions_and_pools() {
+    use morec::nn::ops::Grid;
+    let grid = Grid { n: 2, h: 6, w: 5 };
+    for (k, stride, pad) in [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0), (5, 2, 2)] {
+        let (params, w) = build(|s| s.weight("w", &[4, 3, k, k], Init::Normal(0.3)));
+        check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::conv2d(p, &x[0], grid, &w, stride, pad)?.0));
+    }
+    let (params, ()) = build(|_| Ok(()));
+    check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::max_pool(p, &x[0], grid, 3, 2, 1)?.0));
+    check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::every(p, &x[0], grid, 2)?.0));
 }

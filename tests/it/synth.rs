@@ -5,7 +5,7 @@ use morec::data::{Dataset, validate};
 use std::collections::HashSet;
 
 fn config(platform: Platform) -> SynthConfig {
-    SynthConfig { platform, users: 400, items: 500, mean_events: 8.0, noise: 0.1, seed: 11 }
+    SynthConfig { platform, users: 400, items: 500, mean_events: 8.0, noise: 0.1, seed: 11, covers: false }
 }
 
 #[test]

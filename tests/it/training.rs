@@ -131,7 +131,7 @@ fn two_passes_give_the_gradient_of_one() {
         c.user.dropout = dropout;
         let p = prepared("source", &c);
         let folder = Some(morec::item::text::TextFolder::open(&bert, false).unwrap());
-        let blueprint = morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder };
+        let blueprint = morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder, image: None };
         let all = experiment::plan_of(&c, None, p.counts()).unwrap();
         let model = blueprint.build(&Device::Cpu, &all.actions(), None).unwrap();
         let features = model.features(&p.texts).unwrap();
@@ -306,9 +306,10 @@ fn the_kept_prefix_changes_nothing() {
                 config: c.clone(),
                 counts: Counts { items: 30, users: 0 },
                 folder: source.text.clone(),
+                image: None,
             };
             let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
-            assert_eq!(model.item.frozen(), Some(depth));
+            assert_eq!(model.item.frozen(), [(morec::item::Modality::Text, depth)]);
             let plain = model.features(&data.items.text).unwrap();
             let run = |f: &morec::item::Features| {
                 let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();

@@ -12,6 +12,8 @@ mod lines;
 pub mod morec;
 pub mod ninerec;
 mod parquet;
+pub mod pickle;
+pub mod pictures;
 pub mod recbole;
 pub mod scan;
 pub mod table;
@@ -76,6 +78,19 @@ pub trait Source {
     }
 }
 
+/// Pictures of the items.
+#[derive(Debug, Clone)]
+pub struct Pictures {
+    /// A folder, a Parquet file, an LMDB.
+    pub path: PathBuf,
+    /// Parquet: the column of item ids.
+    pub id_column: String,
+    /// Parquet: the column of bytes.
+    pub column: String,
+    /// Share of unusable pictures that is a warning; more is an error.
+    pub tolerance: f64,
+}
+
 /// What an import did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,6 +134,7 @@ pub fn read(source: &dyn Source, policy: &Policy, watch: Box<Watch<'_>>) -> Resu
 /// Malformed input, by the policy; something other than a data set at `out`.
 pub fn import(
     source: &dyn Source,
+    pictures: Option<&Pictures>,
     policy: &Policy,
     out: &Path,
     force: bool,
@@ -133,7 +149,11 @@ pub fn import(
         let name = input.path.file_name().unwrap_or_default().to_string_lossy();
         inputs.insert(format!("{}/{name}", input.role), sha256_file(&input.path)?);
     }
-    let config = json!({ "importer": REVISION, "source": source.config(), "policy": policy });
+    let mut config = json!({ "importer": REVISION, "source": source.config(), "policy": policy });
+    if let Some(p) = pictures {
+        config["images"] = json!({ "id_column": p.id_column, "column": p.column, "tolerance": p.tolerance });
+        inputs.insert("images".into(), pictures::digest(&p.path)?);
+    }
     if let Some(old) = standing.as_ref().filter(|m| !force && m.inputs == inputs && m.config == config)
         && folder::check_files(old, out, false).is_ok()
     {
@@ -142,7 +162,10 @@ pub fn import(
     }
     let (dataset, notes) = read(source, policy, watch)?;
     let facts = Map::from_iter([("warnings".to_string(), json!(notes))]);
-    let manifest = dataset.save(out, Parts { inputs, config, facts })?;
+    let opened = pictures.map(|p| pictures::open(&p.path, &p.id_column, &p.column)).transpose()?;
+    let images = opened.as_deref().zip(pictures.map(|p| p.tolerance));
+    let manifest = dataset.save(out, Parts { images, inputs, config, facts })?;
+    let notes = serde_json::from_value(manifest.facts["warnings"].clone()).unwrap_or(notes);
     let outcome = if standing.is_some() { Outcome::Rebuilt } else { Outcome::Built };
     Ok(Imported { outcome, manifest, notes })
 }

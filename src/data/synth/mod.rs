@@ -17,11 +17,13 @@
 //! Every item and user has its own random stream: a data set is written as a stream, in memory that grows by a few
 //! bytes a user and some 100 bytes an item.
 
+mod covers;
 mod process;
 pub mod words;
 
 use super::columns::Column;
 use super::folder::{Parts, Tables, write_folder};
+use super::images::ImageSource;
 use crate::error::{Error, Result};
 use crate::fsio::Manifest;
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
@@ -57,6 +59,9 @@ pub struct SynthConfig {
     pub noise: f64,
     /// Seed of everything.
     pub seed: u64,
+    /// Whether items have covers.
+    #[serde(default)]
+    pub covers: bool,
 }
 
 impl SynthConfig {
@@ -137,8 +142,46 @@ pub fn write(config: &SynthConfig, dir: &Path, watch: &dyn Fn(usize, usize)) -> 
             Arc::new(Int64Array::from_iter_values(rows(&r).into_iter().map(|e| e.2)))
         }),
     ];
-    let parts = Parts { config: serde_json::json!({ "synth": config }), ..Default::default() };
-    let tables =
-        Tables { items: (config.items, &items), users: (config.users, &users), events: (total, &events), timed: true };
+    let ids: Vec<String> = match config.covers {
+        true => (0..config.items).map(|i| format!("{prefix}{i:06}")).collect(),
+        false => vec![],
+    };
+    let drawn = Covers(w);
+    let images = config.covers.then_some((&drawn as &dyn ImageSource, 0.0));
+    let parts = Parts { images, config: serde_json::json!({ "synth": config }), ..Default::default() };
+    let tables = Tables {
+        items: (config.items, &items),
+        users: (config.users, &users),
+        events: (total, &events),
+        timed: true,
+        ids: &ids,
+    };
     write_folder(dir, parts, tables)
+}
+
+/// Covers, drawn one after the other.
+struct Covers<'a>(&'a World);
+
+impl ImageSource for Covers<'_> {
+    fn each(
+        &self,
+        _: &dyn Fn(&str) -> Option<u32>,
+        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        use rayon::prelude::*;
+        let all: Vec<u32> = (0..self.0.items.len() as u32).collect();
+        for part in all.chunks(256) {
+            let drawn: Vec<Vec<u8>> = part
+                .par_iter()
+                .map(|&i| {
+                    let cover = covers::cover(self.0.items[i as usize], &mut self.0.stream("cover", i as usize));
+                    crate::picture::encode_png(&cover)
+                })
+                .collect();
+            for (&i, bytes) in part.iter().zip(drawn) {
+                give(i, format!("cover {i}"), bytes)?;
+            }
+        }
+        Ok(())
+    }
 }

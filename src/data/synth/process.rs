@@ -81,7 +81,7 @@ impl World {
         world
     }
 
-    fn stream(&self, what: &str, i: usize) -> Stream {
+    pub fn stream(&self, what: &str, i: usize) -> Stream {
         Stream::new(self.config.seed, &format!("synth/{:?}/{what}/{i}", self.config.platform))
     }
 

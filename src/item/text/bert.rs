@@ -193,6 +193,10 @@ impl Bert {
             config: c.clone(),
         })
     }
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
     fn embeddings_train(&self) -> bool {
         self.words.trains() || self.positions.trains() || self.types.trains() || self.norm.trains()
     }

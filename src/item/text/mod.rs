@@ -8,14 +8,14 @@ pub use bert::{Bert, BertConfig};
 pub use folder::TextFolder;
 pub use sentence::{SentenceEncoder, backbone};
 
-use super::{Depth, ItemEncoder, ItemTable, Tokens};
+use super::{Depth, Features, ItemEncoder, ItemTable, Modality, Tokens};
 use crate::config::ItemConfig;
 use crate::error::{Error, Result};
 use crate::nn::host::to_vec;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, Pooling};
-use crate::nn::{Act, Linear, Pass, Scope};
+use crate::nn::{Act, Linear, Pass, Scope, Segments};
 use candle_core::Tensor;
 
 /// Text → (n, d): backbone, pooling, Linear, activation (MoRec's text encoder; NineRec's with pooling = cls).
@@ -56,22 +56,35 @@ impl TextEncoder {
             .as_ref()
             .ok_or_else(|| Error::config("item.kind", "a text model needs the items' texts, which were not prepared"))
     }
-    fn pooled(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
+    /// Last hidden states of the items' tokens, packed; or, where only such are kept, one pooled row an item.
+    fn states(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let device = self.projection.weight.value().device().clone();
         if let Some(prefix) = &items.features.prefix {
             let (rows, segments) = prefix.pack(items.ids);
             let rows = Act::constant(Tensor::from_vec(rows, (segments.total(), prefix.width()), &device)?);
-            return match prefix.depth() {
-                Depth::Pooled => Ok(rows),
-                Depth::Blocks(k) => {
-                    let hidden = self.backbone.upper(rows, k, &segments, pass)?;
-                    ops::pool(pass, &hidden, &segments, self.pooling)
-                }
-            };
+            return Ok(match prefix.depth() {
+                Depth::Pooled => (rows, segments),
+                Depth::Blocks(k) => (self.backbone.upper(rows, k, &segments, pass)?, segments),
+            });
         }
         let (ids, segments) = self.tokens(items)?.pack(items.ids);
-        let hidden = self.backbone.forward(ids, &segments, pass)?;
-        ops::pool(pass, &hidden, &segments, self.pooling)
+        Ok((self.backbone.forward(ids, &segments, pass)?, segments))
+    }
+    fn pooled(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
+        let (rows, segments) = self.states(items, pass)?;
+        match items.features.prefix.as_ref().map(|p| p.depth()) {
+            Some(Depth::Pooled) => Ok(rows),
+            _ => ops::pool(pass, &rows, &segments, self.pooling),
+        }
+    }
+    /// (tokens, d), the projection of each token's last hidden state, and how they are packed.
+    pub(super) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
+        let (rows, segments) = self.states(items, pass)?;
+        Ok((ops::linear(pass, &rows, &self.projection)?, segments))
+    }
+    /// Blocks of the backbone.
+    pub(super) fn blocks(&self) -> usize {
+        self.backbone.depth()
     }
 }
 
@@ -87,14 +100,21 @@ impl ItemEncoder for TextEncoder {
             None => Ok(y),
         }
     }
-    fn frozen(&self) -> Option<Depth> {
-        match self.backbone.frozen_blocks() {
-            _ if !self.backbone.trains() => Some(Depth::Pooled),
-            0 => None,
-            k => Some(Depth::Blocks(k)),
+    fn frozen(&self) -> Vec<(Modality, Depth)> {
+        let depth = match self.backbone.frozen_blocks() {
+            _ if !self.backbone.trains() => Depth::Pooled,
+            0 => return vec![],
+            k => Depth::Blocks(k),
+        };
+        vec![(Modality::Text, depth)]
+    }
+    fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
+        match (depth, &features.tokens) {
+            (Depth::Blocks(_), Some(t)) => t.row(item).len(),
+            _ => 1,
         }
     }
-    fn prefix(&self, items: &ItemTable, depth: Depth) -> Result<(Vec<f32>, usize)> {
+    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
         let rows = match depth {
             Depth::Pooled => self.pooled(items, &Pass::eval())?,
             Depth::Blocks(k) => {

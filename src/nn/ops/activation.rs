@@ -18,6 +18,8 @@ pub fn activation(pass: &Pass, x: &Act, f: Activation) -> Result<Act> {
                 // candle's relu has derivative 1 at 0; this one has 0, like PyTorch's.
                 Activation::Relu => (&a[0] * a[0].gt(0f64)?.to_dtype(a[0].dtype())?)?,
                 Activation::Tanh => a[0].tanh()?,
+                Activation::QuickGelu => (&a[0] * (&a[0] * -1.702)?.exp()?.affine(1.0, 1.0)?.recip()?)?,
+                Activation::Silu => a[0].silu()?,
             })
         });
     }

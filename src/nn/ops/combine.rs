@@ -5,7 +5,7 @@ use super::dropout::Mask;
 use crate::error::{Error, Result};
 use crate::nn::Segments;
 use crate::nn::host::{host, scratch, tensor};
-use crate::nn::kernels::{CHUNK, ROWS, add_assign, axpy, dot};
+use crate::nn::kernels::{CHUNK, ROWS, add_assign, axpy, dot, gate_row, gate_row_back};
 use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -98,6 +98,60 @@ pub fn columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
         }
     });
     Ok(pass.result(tensor(y, (t, n))?, back))
+}
+
+/// (t₁, d) over (t₂, d) → (t₁ + t₂, d).
+pub fn stack(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
+    let ((ta, d), (tb, other)) = (a.dims2()?, b.dims2()?);
+    if d != other {
+        return Err(Error::Numeric(format!("stack: rows of {d} and of {other}")));
+    }
+    let y = Tensor::cat(&[a.value(), b.value()], 0)?;
+    let back = pass.records(a.tracked() || b.tracked()).then(|| {
+        let (an, bn) = (a.node(), b.node());
+        move |g: Tensor, grads: &mut Grads| {
+            for (node, from, n) in [(an, 0, ta), (bn, ta, tb)] {
+                if node.is_some() {
+                    grads.add(node, g.narrow(0, from, n)?.contiguous()?)?;
+                }
+            }
+            Ok(())
+        }
+    });
+    Ok(pass.result(y, back))
+}
+
+/// σ(a) ⊙ b, of one shape.
+pub fn gate(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
+    if a.value().shape() != b.value().shape() {
+        return Err(Error::Numeric(format!("gate: {:?} and {:?}", a.value().shape(), b.value().shape())));
+    }
+    if !pass.fused(a.value().device()) {
+        return composed(pass, &[a, b], &[], |x, _| Ok((candle_nn::ops::sigmoid(&x[0])? * &x[1])?));
+    }
+    let mut y = scratch(a.value().elem_count());
+    {
+        let (ah, bh) = (host(a.value())?, host(b.value())?);
+        y.par_chunks_mut(CHUNK).zip(ah.par_chunks(CHUNK)).zip(bh.par_chunks(CHUNK)).for_each(|((y, a), b)| {
+            gate_row(a, b, y);
+        });
+    }
+    let back = pass.records(a.tracked() || b.tracked()).then(|| {
+        let (an, bn, av, bv) = (a.node(), b.node(), a.value().clone(), b.value().clone());
+        move |g: Tensor, grads: &mut Grads| {
+            let (mut da, mut db) = (scratch(g.elem_count()), scratch(g.elem_count()));
+            {
+                let (ah, bh, gh) = (host(&av)?, host(&bv)?, host(&g)?);
+                da.par_chunks_mut(CHUNK).zip(db.par_chunks_mut(CHUNK)).enumerate().for_each(|(i, (da, db))| {
+                    let r = i * CHUNK..i * CHUNK + da.len();
+                    gate_row_back(&ah[r.clone()], &bh[r.clone()], &gh[r], da, db);
+                });
+            }
+            grads.add(an, tensor(da, av.shape())?)?;
+            grads.add(bn, tensor(db, bv.shape())?)
+        }
+    });
+    Ok(pass.result(tensor(y, a.value().shape())?, back))
 }
 
 /// factor · x.

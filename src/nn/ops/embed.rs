@@ -15,7 +15,7 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
     let Some((first, ids)) = tables.first() else {
         return base.cloned().ok_or_else(|| crate::Error::Numeric("embed needs a base or a table".into()));
     };
-    let (t, d) = (ids.len(), first.shape()[1]);
+    let (t, d) = (ids.len(), first.shape().last().copied().unwrap_or(1));
     let device = first.value().device().clone();
     if !pass.fused(&device) {
         let weights: Vec<&Weight> = tables.iter().map(|(w, _)| *w).collect();
@@ -24,7 +24,7 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
             let mut out = a.first().cloned();
             for (w, (_, ids)) in w.iter().zip(tables) {
                 let ids = Tensor::new(ids.as_slice(), &device)?;
-                let rows = w.index_select(&ids, 0)?;
+                let rows = w.reshape(((), d))?.index_select(&ids, 0)?;
                 out = Some(match out {
                     None => rows,
                     Some(o) => (o + rows)?,

@@ -24,7 +24,8 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
             let mut outs = vec![];
             for l in layers {
                 let (Some(weight), bias) = (w.next(), l.bias.as_ref().and_then(|_| w.next())) else { continue };
-                let y = a[0].matmul(&weight.t()?)?;
+                // A filter of shape (out, in, 1, 1), or a patch's, is a plain matrix.
+                let y = a[0].matmul(&weight.reshape((l.outputs(), ()))?.t()?)?;
                 outs.push(match bias {
                     Some(b) => y.broadcast_add(b)?,
                     None => y,

@@ -2,9 +2,12 @@
 
 mod activation;
 mod attention;
+mod batch_norm;
 mod combine;
 pub mod composed;
 mod conv;
+mod conv2d;
+mod cross;
 mod dropout;
 mod embed;
 mod feed_forward;
@@ -14,11 +17,16 @@ mod norm;
 mod pool;
 mod recurrent;
 mod sampled;
+mod vision;
+mod window;
 
 pub use activation::activation;
 pub use attention::{AttentionSpec, attention};
-pub use combine::{add, columns, running_mean, scale, unit, unit_rows};
+pub use batch_norm::batch_norm;
+pub use combine::{add, columns, gate, running_mean, scale, stack, unit, unit_rows};
 pub use conv::{causal_conv, window_max, window_sums};
+pub use conv2d::{Filter, Grid, conv2d, conv2d_fixed, every, max_pool};
+pub use cross::cross_attention;
 pub use dropout::dropout;
 pub use embed::{HIDDEN, embed, gather, gather_or};
 pub use feed_forward::feed_forward;
@@ -28,3 +36,5 @@ pub use norm::add_norm;
 pub use pool::{Pooling, pool};
 pub use recurrent::gru;
 pub use sampled::{Contrast, Sampled, sampled};
+pub use vision::{add_scaled, mix_rows, swiglu};
+pub use window::{WindowBias, window_attention};

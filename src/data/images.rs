@@ -1,0 +1,198 @@
+//! The pictures of a data set: `images.parquet` with the columns `item` (u32, dense index) and `image` (compressed bytes,
+//! as they came). An item without a picture has no row.
+
+use super::columns::damaged;
+use super::notes::Notes;
+use crate::error::{DataError, Error, Result};
+use crate::picture::check;
+use arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::file::properties::WriterProperties;
+use rayon::prelude::*;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file's name.
+pub const IMAGES: &str = "images.parquet";
+/// Pictures held at a time while writing.
+const BATCH: usize = 128;
+
+/// Pictures on disk.
+#[derive(Debug, Clone)]
+pub struct ImageFile {
+    path: PathBuf,
+    digest: String,
+    items: Vec<u32>,
+}
+
+impl ImageFile {
+    /// Opens the file of a data set with `count` items; `digest` is its content's.
+    pub fn open(path: &Path, digest: &str, count: usize) -> Result<Self> {
+        let bad = |m: String| damaged(path, m);
+        let file = File::open(path).map_err(|e| bad(e.to_string()))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| bad(e.to_string()))?;
+        let mask = ProjectionMask::leaves(builder.parquet_schema(), [0]);
+        let reader = builder.with_projection(mask).build().map_err(|e| bad(e.to_string()))?;
+        let mut items = vec![];
+        for batch in reader {
+            let batch = batch.map_err(|e| bad(e.to_string()))?;
+            let column = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt32Type>());
+            items.extend_from_slice(column.ok_or_else(|| bad("column 0 is not u32".into()))?.values());
+        }
+        let mut seen = vec![false; count];
+        for &i in &items {
+            match seen.get_mut(i as usize) {
+                Some(s) if !*s => *s = true,
+                _ => return Err(bad(format!("item {i} is out of range or has two pictures"))),
+            }
+        }
+        Ok(Self { path: path.into(), digest: digest.into(), items })
+    }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Digest of its content.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+    /// Number of pictures.
+    pub fn count(&self) -> usize {
+        self.items.len()
+    }
+    /// Item of each row.
+    pub fn items(&self) -> &[u32] {
+        &self.items
+    }
+    /// Row of each of `count` items' pictures.
+    pub fn places(&self, count: usize) -> Vec<Option<u32>> {
+        let mut out = vec![None; count];
+        self.items.iter().enumerate().for_each(|(row, &i)| out[i as usize] = Some(row as u32));
+        out
+    }
+    /// Calls `take(first row, bytes of each)` for all rows from `from` on, at most `batch` at a time.
+    pub fn each(
+        &self,
+        from: usize,
+        batch: usize,
+        mut take: impl FnMut(usize, Vec<Vec<u8>>) -> Result<()>,
+    ) -> Result<()> {
+        let bad = |m: String| damaged(&self.path, m);
+        let file = File::open(&self.path).map_err(|e| bad(e.to_string()))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| bad(e.to_string()))?;
+        let mask = ProjectionMask::leaves(builder.parquet_schema(), [1]);
+        let reader = builder.with_projection(mask).with_offset(from).with_batch_size(batch).build();
+        let mut at = from;
+        for rows in reader.map_err(|e| bad(e.to_string()))? {
+            let rows = rows.map_err(|e| bad(e.to_string()))?;
+            let column = rows.columns().first().and_then(|c| c.as_binary_opt::<i32>());
+            let column = column.ok_or_else(|| bad("column 1 is not binary".into()))?;
+            let all: Vec<Vec<u8>> = column.iter().map(|v| v.unwrap_or_default().to_vec()).collect();
+            let n = all.len();
+            take(at, all)?;
+            at += n;
+        }
+        Ok(())
+    }
+}
+
+/// Where pictures come from while a data set is made.
+pub trait ImageSource {
+    /// Calls `give(item, place, bytes)` once for each picture whose raw item id `find` knows.
+    fn each(
+        &self,
+        find: &dyn Fn(&str) -> Option<u32>,
+        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// What was taken and what was not.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Pictures kept.
+    pub kept: usize,
+    /// Findings, by kind.
+    pub notes: Notes,
+}
+
+/// Writes the pictures of a source, those that decode; more than `tolerance` (a share of all that were there) that do not
+/// are an error. `ids` are the items' raw ids.
+pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f64) -> Result<Taken> {
+    let fail = |m: String| Error::Io { path: path.into(), source: std::io::Error::other(m) };
+    let fields = vec![Field::new("item", DataType::UInt32, false), Field::new("image", DataType::Binary, false)];
+    let schema = Arc::new(Schema::new(fields));
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(1024));
+    let file = File::create(path).map_err(Error::io(path))?;
+    let writer =
+        ArrowWriter::try_new(file, schema.clone(), Some(properties.build())).map_err(|e| fail(e.to_string()))?;
+    let by_id: std::collections::HashMap<&str, u32> =
+        ids.iter().enumerate().map(|(i, id)| (id.as_str(), i as u32)).collect();
+    let mut state =
+        Writing { writer, taken: Taken::default(), has: vec![false; ids.len()], faults: vec![], batch: vec![] };
+    source.each(&|id| by_id.get(id).copied(), &mut |item, place, bytes| {
+        state.batch.push((item, place, bytes));
+        if state.batch.len() == BATCH { state.flush(&schema).map_err(fail) } else { Ok(()) }
+    })?;
+    state.flush(&schema).map_err(fail)?;
+    state.writer.close().map_err(|e| fail(e.to_string()))?;
+    let Writing { mut taken, has, faults, .. } = state;
+    let found = taken.kept + faults.len();
+    if found == 0 {
+        return Err(Error::Usage("none of the pictures belongs to an item: they are looked up by item id".into()));
+    }
+    if faults.len() as f64 > tolerance * found as f64 {
+        let listed: Vec<&str> = faults.iter().take(5).map(|f| f.1.as_str()).collect();
+        let m = format!("{} of {found} pictures cannot be used: {}", faults.len(), listed.join("; "));
+        return Err(DataError::new(faults[0].0.as_str(), m)
+            .remedy("mend or remove them, or pass `--bad-images SHARE` to go on without so large a share")
+            .into());
+    }
+    for (_, m) in faults {
+        taken.notes.add("bad_images", "pictures cannot be used; their items have none", || m);
+    }
+    for (id, _) in ids.iter().zip(&has).filter(|(_, has)| !**has) {
+        taken.notes.add("items_without_image", "items have no picture", || id.clone());
+    }
+    Ok(taken)
+}
+
+struct Writing {
+    writer: ArrowWriter<File>,
+    taken: Taken,
+    has: Vec<bool>,
+    /// Place, and what is wrong.
+    faults: Vec<(String, String)>,
+    batch: Vec<(u32, String, Vec<u8>)>,
+}
+
+impl Writing {
+    fn flush(&mut self, schema: &Arc<Schema>) -> std::result::Result<(), String> {
+        let batch = std::mem::take(&mut self.batch);
+        let checked: Vec<_> = batch.par_iter().map(|(_, _, bytes)| check(bytes)).collect();
+        let (mut items, mut images) = (vec![], vec![]);
+        for ((item, place, bytes), checked) in batch.into_iter().zip(checked) {
+            match checked {
+                Err(fault) => self.faults.push((place.clone(), format!("{place} {fault}"))),
+                Ok(()) if self.has[item as usize] => {
+                    self.taken.notes.add("two_images", "pictures are an item's second; the first is kept", || place);
+                }
+                Ok(()) => {
+                    self.has[item as usize] = true;
+                    items.push(item);
+                    images.push(bytes);
+                }
+            }
+        }
+        self.taken.kept += items.len();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let bytes = BinaryArray::from_iter_values(images);
+        let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(UInt32Array::from(items)), Arc::new(bytes)];
+        let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
+        self.writer.write(&rows).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,357 @@
+//! Reads the one pickle there is in image databases of the MoRec family, `LMDB_Image{channels, size, image, id}`, without
+//! executing anything: opcodes build plain values, classes are names and nothing is ever called.
+
+use crate::picture::{MAX_PIXELS, Rgb};
+use std::collections::HashMap;
+
+/// Values that such a pickle consists of.
+#[derive(Debug, Clone)]
+enum Value {
+    None,
+    Int(i64),
+    Bytes(Vec<u8>),
+    Text(String),
+    Tuple(Vec<Value>),
+    List(Vec<Value>),
+    Dict(Vec<(Value, Value)>),
+    /// A class by name, never looked up.
+    Class(String),
+    /// What a class and its arguments would make, with its state.
+    Object(Box<Object>),
+    Mark,
+}
+
+#[derive(Debug, Clone)]
+struct Object {
+    class: String,
+    args: Vec<Value>,
+    state: Option<Value>,
+}
+
+/// Values, nesting and memory that no honest file comes near.
+const MOST: usize = 10_000;
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    stack: Vec<Value>,
+    memo: HashMap<u64, Value>,
+}
+
+type Result<T> = std::result::Result<T, String>;
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        if n > self.bytes.len() {
+            return Err("it ends early".into());
+        }
+        let (a, b) = self.bytes.split_at(n);
+        self.bytes = b;
+        Ok(a)
+    }
+    fn number(&mut self, n: usize) -> Result<u64> {
+        Ok(self.take(n)?.iter().rev().fold(0, |a, &b| a << 8 | u64::from(b)))
+    }
+    fn signed(&mut self, n: usize) -> Result<i64> {
+        let v = self.number(n)?;
+        let shift = 64 - 8 * n as u32;
+        Ok(((v << shift) as i64) >> shift)
+    }
+    fn line(&mut self) -> Result<String> {
+        let end = self.bytes.iter().position(|&b| b == b'\n').ok_or("it ends early")?;
+        let line = self.take(end + 1)?;
+        Ok(String::from_utf8_lossy(&line[..end]).trim_end_matches('\r').into())
+    }
+    fn text(&mut self, n: usize) -> Result<Value> {
+        Ok(Value::Text(String::from_utf8_lossy(self.take(n)?).into_owned()))
+    }
+    fn pop(&mut self) -> Result<Value> {
+        match self.stack.pop() {
+            None | Some(Value::Mark) => Err("its opcodes do not fit together".into()),
+            Some(v) => Ok(v),
+        }
+    }
+    fn since_mark(&mut self) -> Result<Vec<Value>> {
+        let at = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or("a mark is missing")?;
+        let values = self.stack.split_off(at + 1);
+        self.stack.pop();
+        Ok(values)
+    }
+    fn memo(&mut self, key: u64) -> Result<()> {
+        let top = self.stack.last().ok_or("nothing to remember")?;
+        // A copied value may hold another: big ones are only remembered where they are plain.
+        let small = match top {
+            Value::Bytes(_) | Value::Text(_) | Value::Int(_) | Value::None | Value::Class(_) => true,
+            Value::Tuple(v) | Value::List(v) => {
+                v.len() < 16 && v.iter().all(|v| matches!(v, Value::Int(_) | Value::Text(_)))
+            }
+            _ => false,
+        };
+        let kept = if small { top.clone() } else { Value::None };
+        if self.memo.len() > MOST {
+            return Err("it remembers too much".into());
+        }
+        self.memo.insert(key, kept);
+        Ok(())
+    }
+    fn recall(&mut self, key: u64) -> Result<()> {
+        let v = self.memo.get(&key).cloned().ok_or("it recalls what it never kept")?;
+        self.stack.push(v);
+        Ok(())
+    }
+    fn top(&mut self) -> Result<&mut Value> {
+        self.stack.last_mut().ok_or_else(|| "its opcodes do not fit together".into())
+    }
+    fn add_items(&mut self, items: Vec<Value>) -> Result<()> {
+        let mut items = items.into_iter();
+        let Value::Dict(d) = self.top()? else { return Err("items for what is no dictionary".into()) };
+        while let (Some(k), Some(v)) = (items.next(), items.next()) {
+            d.push((k, v));
+        }
+        Ok(())
+    }
+    fn build(&mut self) -> Result<()> {
+        let args = self.pop()?;
+        let class = self.pop()?;
+        let args = match args {
+            Value::Tuple(v) => v,
+            _ => return Err("arguments that are no tuple".into()),
+        };
+        let Value::Class(class) = class else { return Err("it calls what is no class".into()) };
+        if !expected(&class) {
+            return Err(format!("it wants `{class}`, which has no place in a picture"));
+        }
+        self.stack.push(Value::Object(Box::new(Object { class, args, state: None })));
+        Ok(())
+    }
+    fn run(mut self) -> Result<Value> {
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            if steps > MOST || self.stack.len() > MOST {
+                return Err("it is too long for a picture".into());
+            }
+            match self.take(1)?[0] {
+                0x80 => {
+                    let version = self.take(1)?[0];
+                    if version > 5 {
+                        return Err(format!("pickle protocol {version} is not known"));
+                    }
+                }
+                0x95 => {
+                    self.take(8)?;
+                }
+                b'.' => return self.pop(),
+                b'(' => self.stack.push(Value::Mark),
+                b'0' => {
+                    self.stack.pop();
+                }
+                b'N' => self.stack.push(Value::None),
+                0x88 => self.stack.push(Value::Int(1)),
+                0x89 => self.stack.push(Value::Int(0)),
+                b'K' => {
+                    let v = self.number(1)? as i64;
+                    self.stack.push(Value::Int(v));
+                }
+                b'M' => {
+                    let v = self.number(2)? as i64;
+                    self.stack.push(Value::Int(v));
+                }
+                b'J' => {
+                    let v = self.signed(4)?;
+                    self.stack.push(Value::Int(v));
+                }
+                0x8a => {
+                    let n = self.number(1)? as usize;
+                    if n > 8 {
+                        return Err("a number of more than 64 bits".into());
+                    }
+                    let v = if n == 0 { 0 } else { self.signed(n)? };
+                    self.stack.push(Value::Int(v));
+                }
+                b'I' | b'L' => {
+                    let line = self.line()?;
+                    let v = line.trim_end_matches('L').parse().map_err(|_| format!("`{line}` is no number"))?;
+                    self.stack.push(Value::Int(v));
+                }
+                b'C' | b'U' => {
+                    let n = self.number(1)? as usize;
+                    let v = self.take(n)?.to_vec();
+                    self.stack.push(Value::Bytes(v));
+                }
+                b'B' | b'T' => {
+                    let n = self.number(4)? as usize;
+                    let v = self.take(n)?.to_vec();
+                    self.stack.push(Value::Bytes(v));
+                }
+                0x8e | 0x96 => {
+                    let n = usize::try_from(self.number(8)?).map_err(|e| e.to_string())?;
+                    let v = self.take(n)?.to_vec();
+                    self.stack.push(Value::Bytes(v));
+                }
+                0x8c => {
+                    let n = self.number(1)? as usize;
+                    let v = self.text(n)?;
+                    self.stack.push(v);
+                }
+                b'X' => {
+                    let n = self.number(4)? as usize;
+                    let v = self.text(n)?;
+                    self.stack.push(v);
+                }
+                b')' => self.stack.push(Value::Tuple(vec![])),
+                b']' => self.stack.push(Value::List(vec![])),
+                b'}' => self.stack.push(Value::Dict(vec![])),
+                b't' => {
+                    let v = self.since_mark()?;
+                    self.stack.push(Value::Tuple(v));
+                }
+                b'l' => {
+                    let v = self.since_mark()?;
+                    self.stack.push(Value::List(v));
+                }
+                n @ (0x85..=0x87) => {
+                    let k = usize::from(n - 0x84);
+                    let mut v = (0..k).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
+                    v.reverse();
+                    self.stack.push(Value::Tuple(v));
+                }
+                b'a' => {
+                    let v = self.pop()?;
+                    let Value::List(l) = self.top()? else { return Err("an element for what is no list".into()) };
+                    l.push(v);
+                }
+                b'e' => {
+                    let all = self.since_mark()?;
+                    let Value::List(l) = self.top()? else { return Err("elements for what is no list".into()) };
+                    l.extend(all);
+                }
+                b's' => {
+                    let v = self.pop()?;
+                    let k = self.pop()?;
+                    self.add_items(vec![k, v])?;
+                }
+                b'u' => {
+                    let all = self.since_mark()?;
+                    self.add_items(all)?;
+                }
+                b'q' => {
+                    let k = self.number(1)?;
+                    self.memo(k)?;
+                }
+                b'r' => {
+                    let k = self.number(4)?;
+                    self.memo(k)?;
+                }
+                0x94 => {
+                    let k = self.memo.len() as u64;
+                    self.memo(k)?;
+                }
+                b'h' => {
+                    let k = self.number(1)?;
+                    self.recall(k)?;
+                }
+                b'j' => {
+                    let k = self.number(4)?;
+                    self.recall(k)?;
+                }
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.stack.push(Value::Class(format!("{module}.{name}")));
+                }
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Text(module), Value::Text(name)) = (module, name) else {
+                        return Err("a class without a name".into());
+                    };
+                    self.stack.push(Value::Class(format!("{module}.{name}")));
+                }
+                // NEWOBJ and REDUCE: what would be made or called is written down, not done.
+                0x81 | b'R' => self.build()?,
+                b'b' => {
+                    let state = self.pop()?;
+                    let Value::Object(o) = self.top()? else { return Err("a state for what is no object".into()) };
+                    o.state = Some(state);
+                }
+                other => return Err(format!("opcode 0x{other:02x} has no place in a picture")),
+            }
+        }
+    }
+}
+
+/// What honest pickles of this kind name.
+fn expected(class: &str) -> bool {
+    let last = class.rsplit('.').next().unwrap_or_default();
+    let numpy = class.starts_with("numpy.") && ["_reconstruct", "_frombuffer", "ndarray", "dtype"].contains(&last);
+    let plain = ["_codecs.encode", "copyreg._reconstructor", "copy_reg._reconstructor"].contains(&class);
+    last == "LMDB_Image" || numpy || plain
+}
+
+fn field<'v>(state: &'v Value, name: &str) -> Result<&'v Value> {
+    let Value::Dict(d) = state else { return Err("its state is no dictionary".into()) };
+    let found = d.iter().find(|(k, _)| matches!(k, Value::Text(t) if t == name));
+    found.map(|(_, v)| v).ok_or_else(|| format!("it has no `{name}`"))
+}
+
+/// The bytes of `image`: plain, as text in Latin-1 (protocol 2), or of a numpy array.
+fn bytes(v: &Value) -> Result<Vec<u8>> {
+    match v {
+        Value::Bytes(b) => Ok(b.clone()),
+        Value::Object(o) if o.class == "_codecs.encode" => match o.args.as_slice() {
+            [Value::Text(t), ..] => t.chars().map(|c| u8::try_from(u32::from(c)).map_err(|e| e.to_string())).collect(),
+            _ => Err("bytes in an unknown coding".into()),
+        },
+        // numpy: _reconstruct(ndarray, …) with the state (version, shape, dtype, is Fortran, data).
+        Value::Object(o) if o.class.starts_with("numpy.") && o.class.ends_with("_reconstruct") => match &o.state {
+            Some(Value::Tuple(s)) if s.len() == 5 => {
+                if matches!(s[3], Value::Int(1)) {
+                    return Err("an array in Fortran's order".into());
+                }
+                bytes(&s[4])
+            }
+            _ => Err("a numpy array without data".into()),
+        },
+        // Protocol 5: numpy's _frombuffer(data, dtype, shape, order).
+        Value::Object(o) if o.class.ends_with("_frombuffer") => match o.args.first() {
+            Some(v) => bytes(v),
+            None => Err("a numpy array without data".into()),
+        },
+        _ => Err("`image` is not bytes".into()),
+    }
+}
+
+/// The picture in a pickled `LMDB_Image`.
+///
+/// # Errors
+/// Anything else, with what it is.
+pub fn picture(pickle: &[u8]) -> Result<Rgb> {
+    let value = Reader { bytes: pickle, stack: vec![], memo: HashMap::new() }.run()?;
+    let Value::Object(o) = value else { return Err("it is no object".into()) };
+    if o.class.rsplit('.').next() != Some("LMDB_Image") && !o.class.ends_with("_reconstructor") {
+        return Err(format!("it is a {}, not an LMDB_Image", o.class));
+    }
+    let state = o.state.as_ref().ok_or("an object without content")?;
+    let int = |v: &Value| match v {
+        Value::Int(i) if *i >= 0 => Ok(*i as u64),
+        _ => Err("a size that is no number".to_string()),
+    };
+    let channels = int(field(state, "channels")?)? as usize;
+    let (height, width) = match field(state, "size")? {
+        Value::Tuple(v) | Value::List(v) if v.len() == 2 => (int(&v[0])?, int(&v[1])?),
+        _ => return Err("`size` is not two numbers".into()),
+    };
+    if width == 0 || height == 0 || width.checked_mul(height).is_none_or(|n| n > MAX_PIXELS) {
+        return Err(format!("it claims {width}×{height} pixels"));
+    }
+    let data = bytes(field(state, "image")?)?;
+    let (width, height) = (width as usize, height as usize);
+    if data.len() != width * height * channels {
+        return Err(format!("{} bytes for {width}×{height} pixels of {channels} channels", data.len()));
+    }
+    let data = match channels {
+        3 => data,
+        1 => data.iter().flat_map(|&v| [v; 3]).collect(),
+        4 => data.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        n => return Err(format!("{n} channels")),
+    };
+    Ok(Rgb { width, height, data })
+}

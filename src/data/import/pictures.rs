@@ -1,0 +1,198 @@
+//! Where pictures come from: a folder of files named by item id, a Parquet file with a binary column, an LMDB of the MoRec
+//! family.
+
+use crate::data::images::ImageSource;
+use crate::error::{DataError, Error, Result};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::DataType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Files larger than this are not pictures of items.
+const MAX_FILE: u64 = 256 << 20;
+
+/// A folder: `<item id>.jpg`, also one level of folders below (H&M).
+pub struct Folder {
+    files: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Lists it.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let mut files = vec![];
+        list(dir, 1, &mut files)?;
+        files.sort();
+        Ok(Self { files })
+    }
+}
+
+fn list(dir: &Path, below: usize, out: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(dir).map_err(Error::io(dir))? {
+        let path = entry.map_err(Error::io(dir))?.path();
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if path.is_dir() && below > 0 && !hidden {
+            list(&path, below - 1, out)?;
+        } else if path.is_file() && !hidden {
+            out.push(path);
+        }
+    }
+    Ok(())
+}
+
+impl ImageSource for Folder {
+    fn each(
+        &self,
+        find: &dyn Fn(&str) -> Option<u32>,
+        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        for path in &self.files {
+            let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let Some(item) = find(&stem) else { continue };
+            let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+            // Too large to be read at all: as broken as an empty one.
+            let bytes = if size > MAX_FILE { vec![] } else { std::fs::read(path).map_err(Error::io(path))? };
+            give(item, path.display().to_string(), bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// A Parquet file: a column of item ids, and one of bytes, plain or as Hugging Face's `{bytes, path}`.
+pub struct Table {
+    path: PathBuf,
+    id: String,
+    image: String,
+}
+
+impl Table {
+    /// With the names of the two columns.
+    pub fn new(path: &Path, id: &str, image: &str) -> Self {
+        Self { path: path.into(), id: id.into(), image: image.into() }
+    }
+}
+
+impl ImageSource for Table {
+    fn each(
+        &self,
+        find: &dyn Fn(&str) -> Option<u32>,
+        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let bad = |m: String| Error::from(DataError::new(&self.path, m));
+        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .and_then(|b| b.with_batch_size(64).build())
+            .map_err(|e| bad(format!("not a Parquet file: {e}")))?;
+        let mut row = 0u64;
+        for batch in reader {
+            let batch = batch.map_err(|e| bad(e.to_string()))?;
+            let column = |name: &str, flag: &str| {
+                batch.column_by_name(name).cloned().ok_or_else(|| {
+                    let names: Vec<String> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+                    bad(format!("no column `{name}`, only {}; name it with {flag}", names.join(", ")))
+                })
+            };
+            let ids = column(&self.id, "--image-id-col")?;
+            let ids = arrow::compute::cast(&ids, &DataType::Utf8).map_err(|e| bad(e.to_string()))?;
+            let mut images = column(&self.image, "--image-col")?;
+            if let Some(s) = images.as_struct_opt() {
+                images = s
+                    .column_by_name("bytes")
+                    .cloned()
+                    .ok_or_else(|| bad(format!("`{}` has no `bytes`", self.image)))?;
+            }
+            let images = arrow::compute::cast(&images, &DataType::Binary)
+                .map_err(|_| bad(format!("column `{}` is not binary", self.image)))?;
+            let (ids, images) = (ids.as_string::<i32>(), images.as_binary::<i32>());
+            for i in 0..batch.num_rows() {
+                row += 1;
+                if ids.is_null(i) || images.is_null(i) {
+                    continue;
+                }
+                if let Some(item) = find(ids.value(i)) {
+                    let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+                    give(item, format!("{name}:{row}"), images.value(i).to_vec())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An LMDB folder of MoRec, NineRec, IISAN or PixelRec.
+#[cfg(feature = "lmdb")]
+pub struct Lmdb(pub PathBuf);
+
+#[cfg(feature = "lmdb")]
+impl ImageSource for Lmdb {
+    fn each(
+        &self,
+        find: &dyn Fn(&str) -> Option<u32>,
+        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        use heed::types::Bytes;
+        let bad = |e: heed::Error| Error::from(DataError::new(&self.0, format!("not a readable LMDB: {e}")));
+        let mut options = heed::EnvOpenOptions::new();
+        // SAFETY: opened for reading, without a lock file; nobody writes to it meanwhile.
+        let env = unsafe {
+            options.flags(heed::EnvFlags::READ_ONLY | heed::EnvFlags::NO_LOCK);
+            options.open(&self.0)
+        }
+        .map_err(bad)?;
+        let txn = env.read_txn().map_err(bad)?;
+        let Some(db) = env.open_database::<Bytes, Bytes>(&txn, None).map_err(bad)? else { return Ok(()) };
+        for entry in db.iter(&txn).map_err(bad)? {
+            let (key, value) = entry.map_err(bad)?;
+            let key = String::from_utf8_lossy(key);
+            let Some(item) = find(&key) else { continue };
+            let place = format!("{}:{key}", self.0.display());
+            // What is no picture is given on as nothing, and counted as broken.
+            let bytes = super::pickle::picture(value).map(|p| crate::picture::encode_png(&p)).unwrap_or_default();
+            give(item, place, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// What `--images` names.
+///
+/// # Errors
+/// Something that is neither; an LMDB without the feature.
+pub fn open(path: &Path, id: &str, image: &str) -> Result<Box<dyn ImageSource>> {
+    if path.join("data.mdb").exists() {
+        #[cfg(feature = "lmdb")]
+        return Ok(Box::new(Lmdb(path.into())));
+        #[cfg(not(feature = "lmdb"))]
+        return Err(Error::Usage(format!(
+            "{} is an LMDB, which this binary was built without; build with --features lmdb",
+            path.display()
+        )));
+    }
+    if path.is_dir() {
+        return Ok(Box::new(Folder::new(path)?));
+    }
+    if path.extension().is_some_and(|e| e == "parquet") {
+        return Ok(Box::new(Table::new(path, id, image)));
+    }
+    Err(Error::Usage(format!("--images {}: is neither a folder, nor a .parquet file, nor an LMDB", path.display())))
+}
+
+/// A digest of what is there, so that another import can tell whether anything changed: names and sizes of files, the
+/// content of a single one.
+pub fn digest(path: &Path) -> Result<String> {
+    let mdb = path.join("data.mdb");
+    if mdb.exists() {
+        return crate::fsio::sha256_file(&mdb);
+    }
+    if !path.is_dir() {
+        return crate::fsio::sha256_file(path);
+    }
+    let mut text = String::new();
+    for file in Folder::new(path)?.files {
+        let meta = std::fs::metadata(&file).map_err(Error::io(&file))?;
+        let inside = file.strip_prefix(path).unwrap_or(&file).display().to_string();
+        let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        text += &format!("{inside} {} {}\n", meta.len(), modified.map_or(0, |t| t.as_secs()));
+    }
+    Ok(crate::fsio::sha256_bytes(text.as_bytes()))
+}

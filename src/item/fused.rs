@@ -1,0 +1,202 @@
+//! Items with text and picture, or one of the two (NineRec's fusions; TransRec's mixture of modality).
+//!
+//! A modality that an item lacks is a learned vector in the place of its encoding, so that every fusion is defined for
+//! every item; in a mixture an item is encoded by one encoder only, and the rows are put together again.
+
+use super::text::TextFolder;
+use super::{Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder};
+use crate::config::{Fusion, ItemConfig};
+use crate::error::Result;
+use crate::item::image::ImageFolder;
+use crate::nn::host::tensor;
+use crate::nn::init::Init;
+use crate::nn::ops::{self, HIDDEN, Pooling};
+use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use std::sync::Arc;
+
+/// Joins two vectors of width d.
+enum Join {
+    Sum,
+    /// (d, 2d).
+    Concat(Linear),
+    /// Of text, of picture: (d, d) each.
+    Gated(Linear, Linear),
+    /// Tokens look at the picture, its pieces at the tokens; both pooled, side by side, (d, 2d).
+    CoAttention {
+        text: Look,
+        image: Look,
+        line: Linear,
+    },
+    /// One of the two.
+    Mixture,
+}
+
+/// One side of a co-attention: x + O·attention(x over the other), normed (Lu et al. 2019).
+struct Look {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    norm: Norm,
+}
+
+/// Heads of a co-attention, where the width divides by them.
+const HEADS: usize = 4;
+
+impl Look {
+    fn new(scope: &Scope, d: usize) -> Result<Self> {
+        let line = |name: &str| Linear::new(&scope.pp(name), d, d, true, Init::XavierNormal);
+        Ok(Self {
+            query: line("query")?,
+            key: line("key")?,
+            value: line("value")?,
+            out: line("out")?,
+            norm: Norm::new(&scope.pp("norm"), d, 1e-6)?,
+        })
+    }
+    /// Rows that have looked at the others, pooled to one a sequence.
+    fn run(&self, pass: &Pass, (x, asks): (&Act, &Segments), (other, told): (&Act, &Segments)) -> Result<Act> {
+        let q = ops::linear(pass, x, &self.query)?;
+        let kv = ops::linears(pass, other, &[&self.key, &self.value])?;
+        let heads = if x.dims2()?.1.is_multiple_of(HEADS) { HEADS } else { 1 };
+        let a = ops::linear(pass, &ops::cross_attention(pass, &q, &kv, asks, told, heads)?, &self.out)?;
+        ops::pool(pass, &ops::add_norm(pass, &a, Some(x), &self.norm, 0.0)?, asks, Pooling::Mean)
+    }
+}
+
+/// Text and picture → (n, d).
+pub struct FusedEncoder {
+    text: TextEncoder,
+    image: ImageEncoder,
+    /// Stands for a text that is not there; a mixture needs none.
+    missing: Option<Weight>,
+    join: Join,
+}
+
+impl FusedEncoder {
+    /// Parameters `text.*`, `image.*`, `missing_text`, and the fusion's below `fusion`.
+    pub fn new(scope: &Scope, text: &TextFolder, image: &ImageFolder, c: &ItemConfig, dim: usize) -> Result<Self> {
+        let at = scope.pp("fusion");
+        let line = |name: &str, i: usize| Linear::new(&at.pp(name), i, dim, true, Init::XavierNormal);
+        let join = match c.fusion {
+            Fusion::Sum => Join::Sum,
+            Fusion::Concat => Join::Concat(line("linear", 2 * dim)?),
+            Fusion::Gated => Join::Gated(line("text", dim)?, line("image", dim)?),
+            Fusion::Mixture => Join::Mixture,
+            Fusion::CoAttention => Join::CoAttention {
+                text: Look::new(&at.pp("text"), dim)?,
+                image: Look::new(&at.pp("image"), dim)?,
+                line: line("linear", 2 * dim)?,
+            },
+        };
+        Ok(Self {
+            text: TextEncoder::new(&scope.pp("text"), text, c, dim)?,
+            image: ImageEncoder::new(&scope.pp("image"), image, &c.image, c.activation, dim)?,
+            missing: match c.fusion {
+                Fusion::Mixture => None,
+                _ => Some(scope.weight("missing_text", &[dim], Init::Zeros)?),
+            },
+            join,
+        })
+    }
+    /// Projected tokens of each item, packed; the learned one where there is no text.
+    fn tokens(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
+        let f = items.features;
+        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| f.has_text(i as usize)).collect();
+        let (rows, packed) = match present.is_empty() {
+            true => (Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?), Segments::from_lengths([])),
+            false => self.text.projected(&ItemTable { ids: &Arc::new(present), features: f }, pass)?,
+        };
+        let (mut lengths, mut place, mut next) = (vec![], vec![], packed.iter());
+        for &i in items.ids.iter() {
+            match if f.has_text(i as usize) { next.next() } else { None } {
+                Some((at, len)) => {
+                    place.extend((at..at + len).map(|r| r as u32));
+                    lengths.push(len);
+                }
+                None => {
+                    place.push(HIDDEN);
+                    lengths.push(1);
+                }
+            }
+        }
+        let rows = ops::gather_or(pass, &rows, Arc::new(place), self.missing.as_ref())?;
+        Ok((rows, Segments::from_lengths(lengths)))
+    }
+    /// Vectors of the items for which `wanted`, and where each item's stands among them.
+    fn some(
+        encoder: &dyn ItemEncoder,
+        items: &ItemTable,
+        wanted: impl Fn(usize) -> bool,
+        pass: &Pass,
+    ) -> Result<(Act, Vec<u32>)> {
+        let mut present = vec![];
+        let place = items.ids.iter().map(|&i| {
+            if !wanted(i as usize) {
+                return HIDDEN;
+            }
+            present.push(i);
+            present.len() as u32 - 1
+        });
+        let place: Vec<u32> = place.collect();
+        if present.is_empty() {
+            let d = encoder.dim();
+            return Ok((Act::constant(tensor(vec![0f32; d], (1, d))?), place));
+        }
+        let table = ItemTable { ids: &Arc::new(present), features: items.features };
+        Ok((encoder.encode(&table, pass)?, place))
+    }
+}
+
+impl ItemEncoder for FusedEncoder {
+    fn dim(&self) -> usize {
+        self.text.dim()
+    }
+    fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
+        let f = items.features;
+        if let Join::CoAttention { text, image, line } = &self.join {
+            let (t, ts) = self.tokens(items, pass)?;
+            let (v, vs) = self.image.projected(items, pass)?;
+            let (a, b) = (text.run(pass, (&t, &ts), (&v, &vs))?, image.run(pass, (&v, &vs), (&t, &ts))?);
+            return ops::linear(pass, &ops::columns(pass, &[&a, &b])?, line);
+        }
+        let (text, place) = Self::some(&self.text, items, |i| f.has_text(i), pass)?;
+        if let Join::Mixture = self.join {
+            // What is not text is a picture, or the learned vector for none.
+            let (image, other) = Self::some(&self.image, items, |i| !f.has_text(i), pass)?;
+            let first = text.dims2()?.0 as u32;
+            let rows = ops::stack(pass, &text, &image)?;
+            let at = place.iter().zip(&other).map(|(&t, &i)| if t == HIDDEN { first + i } else { t });
+            return ops::gather(pass, &rows, Arc::new(at.collect()));
+        }
+        let text = ops::gather_or(pass, &text, Arc::new(place), self.missing.as_ref())?;
+        let image = self.image.encode(items, pass)?;
+        match &self.join {
+            Join::Sum | Join::Mixture | Join::CoAttention { .. } => ops::add(pass, &text, &image, 0.0),
+            Join::Concat(l) => ops::linear(pass, &ops::columns(pass, &[&text, &image])?, l),
+            Join::Gated(a, b) => ops::gate(pass, &ops::linear(pass, &text, a)?, &ops::linear(pass, &image, b)?),
+        }
+    }
+    fn frozen(&self) -> Vec<(Modality, Depth)> {
+        let mut all = [self.text.frozen(), self.image.frozen()].concat();
+        if let Join::CoAttention { .. } = self.join {
+            // It looks at rows, not at what they were pooled to.
+            for (m, depth) in all.iter_mut().filter(|(_, d)| *d == Depth::Pooled) {
+                *depth = Depth::Blocks(if *m == Modality::Text { self.text.blocks() } else { self.image.blocks() });
+            }
+        }
+        all
+    }
+    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+        match modality {
+            Modality::Text => self.text.prefix(items, modality, depth),
+            Modality::Image => self.image.prefix(items, modality, depth),
+        }
+    }
+    fn prefix_rows(&self, modality: Modality, features: &Features, depth: Depth, item: usize) -> usize {
+        match modality {
+            Modality::Text => self.text.prefix_rows(modality, features, depth, item),
+            Modality::Image => self.image.prefix_rows(modality, features, depth, item),
+        }
+    }
+}

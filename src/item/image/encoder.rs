@@ -1,0 +1,259 @@
+//! Pictures → (n, d): backbone, pooling, Linear, activation (MoRec's and NineRec's image encoder).
+
+use super::{Backbone, ImageFolder, Images, Pixels};
+use crate::config::{ImageConfig, ImagePooling, Squash};
+use crate::error::{Error, Result};
+use crate::item::{Depth, Features, ItemEncoder, ItemTable, Modality, features};
+use crate::nn::host::{tensor, to_vec};
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::ops::{self, HIDDEN, Pooling};
+use crate::nn::{Act, Action, Linear, Origin, Params, Pass, Scope, Segments, Weight};
+use crate::picture::Augment;
+use candle_core::{Device, Tensor};
+use std::sync::Arc;
+
+/// Cost of a picture when batches are made, in tokens.
+pub const COST: usize = 256;
+
+/// A backbone with its pooling: the part that a frozen encoder consists of.
+struct Tower {
+    backbone: Box<dyn Backbone>,
+    pooling: Pooling,
+}
+
+impl Tower {
+    fn new(scope: &Scope, folder: &ImageFolder, c: &ImageConfig) -> Result<Self> {
+        let backbone = folder.backbone(scope, c)?;
+        let pooling = match c.pooling {
+            ImagePooling::Auto if backbone.has_class() => Pooling::Cls,
+            ImagePooling::Cls if backbone.has_class() => Pooling::Cls,
+            ImagePooling::Cls => {
+                return Err(Error::config("item.image.pooling", "this encoder has no class token; use mean or auto"));
+            }
+            _ => Pooling::Mean,
+        };
+        Ok(Self { backbone, pooling })
+    }
+    /// Blocks that are frozen, with all below them; `None` where nothing is.
+    fn frozen(&self) -> Option<Depth> {
+        let b = &self.backbone;
+        let below = if b.trains(None) { 0 } else { (0..b.blocks()).take_while(|&i| !b.trains(Some(i))).count() };
+        match below {
+            n if n == b.blocks() && !b.head_trains() => Some(Depth::Pooled),
+            0 => None,
+            n => Some(Depth::Blocks(n)),
+        }
+    }
+    /// What comes out of the first blocks, up to `to`, → (n, width) if `to` is none.
+    fn run(&self, x: Act, n: usize, from: usize, to: Option<usize>, pass: &Pass) -> Result<Act> {
+        let b = &self.backbone;
+        let eval = Pass::eval();
+        let mut x = x;
+        let mut live = b.trains(None) || (0..from).any(|i| b.trains(Some(i)));
+        for i in from..to.unwrap_or(b.blocks()) {
+            live |= b.trains(Some(i));
+            let last = to.is_none() && i + 1 == b.blocks() && self.pooling == Pooling::Cls;
+            x = b.block(i, &x, n, if live { pass } else { &eval }, last)?;
+        }
+        match to {
+            Some(_) => Ok(x),
+            None => b.head(&x, n, self.pooling, if live || b.head_trains() { pass } else { &eval }),
+        }
+    }
+    fn embed(&self, images: &Images, pass: &Pass) -> Result<Act> {
+        let eval = Pass::eval();
+        self.backbone.embed(images, if self.backbone.trains(None) { pass } else { &eval })
+    }
+    fn pooled(&self, images: &Images, pass: &Pass) -> Result<Act> {
+        self.run(self.embed(images, pass)?, images.count(), 0, None, pass)
+    }
+}
+
+/// Image → (n, d).
+pub struct ImageEncoder {
+    tower: Tower,
+    projection: Linear,
+    /// Stands for items without a picture.
+    missing: Weight,
+    squash: Option<Activation>,
+    augment: Augment,
+}
+
+impl ImageEncoder {
+    /// Parameters `model.*` (the backbone, under its Hugging Face names), `projection.{weight,bias}` and `missing`.
+    pub fn new(scope: &Scope, folder: &ImageFolder, c: &ImageConfig, squash: Squash, dim: usize) -> Result<Self> {
+        let tower = Tower::new(&scope.pp("model").encoder(), folder, c)?;
+        Ok(Self {
+            projection: Linear::new(&scope.pp("projection"), tower.backbone.width(), dim, true, Init::XavierNormal)?,
+            missing: scope.weight("missing", &[dim], Init::Zeros)?,
+            tower,
+            squash: squash.kernel(),
+            augment: c.augment,
+        })
+    }
+    fn pixels<'a>(&self, features: &'a Features) -> Result<&'a Pixels> {
+        features.pixels.as_ref().ok_or_else(|| {
+            Error::config("item.kind", "an image model needs the items' pictures, which were not prepared")
+        })
+    }
+    /// (rows, d), the projection of what the last block says of each piece of a picture, and how they are packed; an item
+    /// without a picture has one row, the learned one.
+    pub(in crate::item) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
+        let (b, f) = (&self.tower.backbone, items.features);
+        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| f.has_image(i as usize)).collect();
+        let per = b.shape_after(b.blocks()).0;
+        let count = |i: u32| if f.has_image(i as usize) { per } else { 1 };
+        let segments = Segments::from_lengths(items.ids.iter().map(|&i| count(i)));
+        let rows = match &f.image_prefix {
+            _ if present.is_empty() => Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?),
+            kept => {
+                let x = match kept {
+                    Some(prefix) => {
+                        let (rows, s) = prefix.pack(&present);
+                        let device = self.projection.weight.value().device().clone();
+                        let rows = Act::constant(Tensor::from_vec(rows, (s.total(), prefix.width()), &device)?);
+                        let from = match prefix.depth() {
+                            Depth::Blocks(k) => k,
+                            Depth::Pooled => return Err(Error::Numeric("co-attention over pooled pictures".into())),
+                        };
+                        self.tower.run(rows, present.len(), from, Some(b.blocks()), pass)?
+                    }
+                    None => {
+                        let images = Images::of(self.pixels(f)?, &present, self.augment, pass)?;
+                        let x = self.tower.embed(&images, pass)?;
+                        self.tower.run(x, present.len(), 0, Some(b.blocks()), pass)?
+                    }
+                };
+                ops::linear(pass, &b.rows(&x, pass)?, &self.projection)?
+            }
+        };
+        let mut at = 0u32;
+        let mut place = Vec::with_capacity(segments.total());
+        for &i in items.ids.iter() {
+            if f.has_image(i as usize) {
+                place.extend(at..at + per as u32);
+                at += per as u32;
+            } else {
+                place.push(HIDDEN);
+            }
+        }
+        Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, segments))
+    }
+    /// Blocks of the backbone.
+    pub(in crate::item) fn blocks(&self) -> usize {
+        self.tower.backbone.blocks()
+    }
+    fn pooled(&self, ids: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
+        if let Some(prefix) = &features.image_prefix {
+            let device = self.projection.weight.value().device().clone();
+            let (rows, segments) = prefix.pack(ids);
+            let rows = Act::constant(Tensor::from_vec(rows, (segments.total(), prefix.width()), &device)?);
+            return match prefix.depth() {
+                Depth::Pooled => Ok(rows),
+                Depth::Blocks(k) => self.tower.run(rows, ids.len(), k, None, pass),
+            };
+        }
+        self.tower.pooled(&Images::of(self.pixels(features)?, ids, self.augment, pass)?, pass)
+    }
+}
+
+impl ItemEncoder for ImageEncoder {
+    fn dim(&self) -> usize {
+        self.projection.outputs()
+    }
+    fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
+        let has = |i: u32| items.features.has_image(i as usize);
+        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| has(i)).collect();
+        let rows = if present.is_empty() {
+            Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?)
+        } else {
+            let y = ops::linear(pass, &self.pooled(&present, items.features, pass)?, &self.projection)?;
+            match self.squash {
+                Some(f) => ops::activation(pass, &y, f)?,
+                None => y,
+            }
+        };
+        let mut at = 0;
+        let place = items.ids.iter().map(|&i| {
+            if !has(i) {
+                return HIDDEN;
+            }
+            at += 1;
+            at - 1
+        });
+        ops::gather_or(pass, &rows, Arc::new(place.collect()), Some(&self.missing))
+    }
+    fn frozen(&self) -> Vec<(Modality, Depth)> {
+        // Pictures that change each time cannot be kept.
+        let depth = if self.augment == Augment::None { self.tower.frozen() } else { None };
+        depth.into_iter().map(|d| (Modality::Image, d)).collect()
+    }
+    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| items.features.has_image(i as usize)).collect();
+        let width = match depth {
+            Depth::Pooled => self.tower.backbone.width(),
+            Depth::Blocks(k) => self.tower.backbone.shape_after(k).1,
+        };
+        if present.is_empty() {
+            return Ok((vec![], width));
+        }
+        let pass = Pass::eval();
+        let images = Images::of(self.pixels(items.features)?, &present, Augment::None, &pass)?;
+        let x = match depth {
+            Depth::Pooled => self.tower.pooled(&images, &pass)?,
+            Depth::Blocks(k) => self.tower.run(self.tower.embed(&images, &pass)?, present.len(), 0, Some(k), &pass)?,
+        };
+        Ok((to_vec(x.value())?, width))
+    }
+    fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
+        match (features.has_image(item), depth) {
+            (false, _) => 0,
+            (true, Depth::Pooled) => 1,
+            (true, Depth::Blocks(k)) => self.tower.backbone.shape_after(k).0,
+        }
+    }
+}
+
+/// A frozen vision encoder on its own: pictures → pooled vectors.
+pub struct PictureEncoder {
+    tower: Tower,
+}
+
+impl PictureEncoder {
+    /// Loads a folder that was opened with its weights.
+    pub fn new(folder: &ImageFolder, c: &ImageConfig) -> Result<Self> {
+        let action = Action { origin: Origin::Pretrained, train: false, lr: None };
+        let specs = Params::declare(|s| Tower::new(s, folder, c))?;
+        let actions = specs.into_iter().map(|s| (s.name, action)).collect();
+        let (_, tower) = Params::build(0, &Device::Cpu, &actions, None, |s| Tower::new(s, folder, c))?;
+        Ok(Self { tower })
+    }
+    /// Width of its vectors.
+    pub fn width(&self) -> usize {
+        self.tower.backbone.width()
+    }
+    /// Vectors of some pictures, as one batch.
+    pub fn some(&self, images: &Images) -> Result<Vec<f32>> {
+        to_vec(self.tower.pooled(images, &Pass::eval())?.value())
+    }
+    /// (items, width), row by row, zeros where an item has no picture; `watch(done, all)` is told after each batch.
+    pub fn encode(&self, pixels: &Pixels, count: usize, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+        let width = self.width();
+        let one = |batch: &[u32]| {
+            let present: Vec<u32> = batch.iter().copied().filter(|&i| pixels.has(i as usize)).collect();
+            let mut out = vec![0f32; batch.len() * width];
+            if !present.is_empty() {
+                let rows = self.some(&Images::of(pixels, &present, Augment::None, &Pass::eval())?)?;
+                let mut rows = rows.chunks_exact(width);
+                for (out, &i) in out.chunks_exact_mut(width).zip(batch) {
+                    if let Some(row) = pixels.has(i as usize).then(|| rows.next()).flatten() {
+                        out.copy_from_slice(row);
+                    }
+                }
+            }
+            Ok(out)
+        };
+        features::rows(count, width, |_| COST, &Device::Cpu, one, watch)
+    }
+}

@@ -1,0 +1,106 @@
+//! A Hugging Face folder of a vision encoder: config.json, preprocessor_config.json, weights.
+
+use super::{Backbone, ResNet, ResNetConfig, Swin, SwinConfig, Vit, VitConfig};
+use crate::config::ImageConfig;
+use crate::error::{Error, Result};
+use crate::nn::Scope;
+use crate::nn::weights::Weights;
+use crate::picture::Preprocess;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Architecture of a vision encoder.
+#[derive(Debug, Clone)]
+pub enum VisionConfig {
+    /// ViT, ViT-MAE, DINOv2, CLIP.
+    Vit(VitConfig),
+    /// ResNet.
+    ResNet(ResNetConfig),
+    /// Swin.
+    Swin(SwinConfig),
+}
+
+impl VisionConfig {
+    /// From `config.json`; the message says what is not understood.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let v: serde_json::Value = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        match v["model_type"].as_str() {
+            Some("vit" | "vit_mae" | "dinov2" | "clip" | "clip_vision_model") => VitConfig::parse(&v).map(Self::Vit),
+            Some("resnet") => ResNetConfig::parse(&v).map(Self::ResNet),
+            Some("swin") => SwinConfig::parse(&v).map(Self::Swin),
+            other => Err(format!(
+                "model_type {} is none of vit, vit_mae, dinov2, clip, resnet, swin",
+                other.map_or("is missing, which".into(), |o| format!("`{o}`"))
+            )),
+        }
+    }
+    /// Side of the pictures it was made for, where it says so.
+    pub fn side(&self) -> Option<usize> {
+        match self {
+            Self::Vit(c) => Some(c.image),
+            Self::Swin(c) => Some(c.image),
+            Self::ResNet(_) => None,
+        }
+    }
+}
+
+/// What is needed to build an image encoder.
+#[derive(Clone)]
+pub struct ImageFolder {
+    /// Architecture.
+    pub config: VisionConfig,
+    /// `config.json` as it stands there, to be kept in checkpoints.
+    pub config_json: String,
+    /// What its pictures go through.
+    pub preprocess: Preprocess,
+    /// `preprocessor_config.json` as it stands there; where there is none, what is taken instead.
+    pub preprocess_json: String,
+    /// Pre-trained values; absent in checkpoints, which have their own.
+    pub weights: Option<Arc<Weights>>,
+}
+
+impl ImageFolder {
+    /// Reads a folder; with `weights` its tensors are opened, too.
+    pub fn open(dir: &Path, weights: bool) -> Result<Self> {
+        let path = dir.join("config.json");
+        if !path.exists() {
+            return Err(Error::model(dir, "no config.json; an image encoder needs config.json and its weights"));
+        }
+        let config_json = crate::fsio::read_text(&path)?;
+        let config = VisionConfig::parse(&config_json).map_err(|m| Error::model(&path, m))?;
+        let path = dir.join("preprocessor_config.json");
+        let preprocess_json = match path.exists() {
+            true => crate::fsio::read_text(&path)?,
+            false => {
+                let side = config.side().unwrap_or(224);
+                format!("{{\"size\": {{\"height\": {side}, \"width\": {side}}}, \"resample\": 2}}\n")
+            }
+        };
+        let preprocess = Preprocess::parse(&preprocess_json).map_err(|m| Error::model(&path, m))?;
+        let weights = if weights { Some(Arc::new(Weights::open_dir(dir)?)) } else { None };
+        Ok(Self { config, config_json, preprocess, preprocess_json, weights })
+    }
+    /// What pictures go through under these settings.
+    pub fn preprocess(&self, c: &ImageConfig) -> Preprocess {
+        if c.side == 0 { self.preprocess.clone() } else { self.preprocess.clone().with_side(c.side) }
+    }
+    /// The network, its parameters below `scope`, its values taken from here if there are any.
+    pub fn backbone(&self, scope: &Scope, c: &ImageConfig) -> Result<Box<dyn Backbone>> {
+        let scope = match self.weights.clone().filter(|_| c.pretrained) {
+            Some(w) => scope.pretrained(w, super::file_names),
+            None => scope.clone(),
+        };
+        let (side, _) = self.preprocess(c).output();
+        Ok(match &self.config {
+            VisionConfig::Vit(v) => {
+                let mut v = v.clone();
+                if c.dropout >= 0.0 {
+                    v.dropout = (c.dropout, c.dropout);
+                }
+                Box::new(Vit::new(&scope, &v, side)?)
+            }
+            VisionConfig::ResNet(r) => Box::new(ResNet::new(&scope, r, (side, side), c.batch_norm)?),
+            VisionConfig::Swin(s) => Box::new(Swin::new(&scope, s, side)?),
+        })
+    }
+}

@@ -1,0 +1,340 @@
+//! Swin transformer (Liu et al. 2021) under its Hugging Face names.
+//!
+//! Source: transformers' `modeling_swin.py`. Windows are made by gathering rows, so that shifting costs nothing more.
+
+use super::{Backbone, Images};
+use crate::error::{Error, Result};
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::ops::{self, Pooling, WindowBias};
+use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// ε of the norms that the configuration's does not reach.
+const PLAIN: f64 = 1e-5;
+
+/// Architecture.
+#[derive(Debug, Clone)]
+pub struct SwinConfig {
+    /// Width of the first stage; each further one doubles it.
+    pub width: usize,
+    /// Blocks of each stage.
+    pub depths: Vec<usize>,
+    /// Heads of each stage.
+    pub heads: Vec<usize>,
+    /// Side of a window.
+    pub window: usize,
+    /// Side of a patch.
+    pub patch: usize,
+    /// Side of the pictures it was trained on.
+    pub image: usize,
+    /// Width inside the feed-forward part, as a multiple.
+    pub ratio: f64,
+    /// Its non-linearity.
+    pub activation: Activation,
+    /// Whether query, key and value have biases.
+    pub qkv_bias: bool,
+    /// LayerNorm's ε.
+    pub eps: f64,
+    /// σ of a random start.
+    pub sigma: f64,
+}
+
+impl SwinConfig {
+    /// From `config.json`; the message says what is not understood.
+    pub fn parse(v: &Value) -> Result<Self, String> {
+        let size = |key: &str, default: usize| v[key].as_u64().map_or(default, |n| n as usize);
+        let list = |key: &str, default: [usize; 4]| -> Vec<usize> {
+            let all = v[key].as_array().map(|a| a.iter().filter_map(|n| Some(n.as_u64()? as usize)).collect());
+            all.unwrap_or_else(|| default.to_vec())
+        };
+        if v["use_absolute_embeddings"].as_bool().unwrap_or(false) {
+            return Err("use_absolute_embeddings is not known here".into());
+        }
+        let this = Self {
+            width: size("embed_dim", 96),
+            depths: list("depths", [2, 2, 6, 2]),
+            heads: list("num_heads", [3, 6, 12, 24]),
+            window: size("window_size", 7),
+            patch: size("patch_size", 4),
+            image: size("image_size", 224),
+            ratio: v["mlp_ratio"].as_f64().unwrap_or(4.0),
+            activation: super::activation(v["hidden_act"].as_str().unwrap_or("gelu"))?,
+            qkv_bias: v["qkv_bias"].as_bool().unwrap_or(true),
+            eps: v["layer_norm_eps"].as_f64().unwrap_or(1e-5),
+            sigma: v["initializer_range"].as_f64().unwrap_or(0.02),
+        };
+        if this.depths.is_empty() || this.depths.len() != this.heads.len() || this.window == 0 || this.patch == 0 {
+            return Err(format!("depths {:?} and num_heads {:?} do not fit", this.depths, this.heads));
+        }
+        Ok(this)
+    }
+}
+
+struct Block {
+    norm1: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    norm2: Norm,
+    inner: Linear,
+    outer: Linear,
+    bias: WindowBias,
+    heads: usize,
+    /// Side of its windows.
+    window: usize,
+    /// Where each row of a picture's windows comes from.
+    into: Vec<u32>,
+    /// And back.
+    back: Vec<u32>,
+    merge: Option<Merge>,
+}
+
+/// Four neighbours side by side, normed, and mapped to twice the width.
+struct Merge {
+    norm: Norm,
+    reduction: Linear,
+}
+
+/// Pixels of a `side` × `side` grid in order of windows, after a roll by −shift.
+fn windows(side: usize, window: usize, shift: usize) -> Vec<u32> {
+    let per = side / window;
+    let mut ids = Vec::with_capacity(side * side);
+    for w in 0..per * per {
+        for i in 0..window * window {
+            let y = (w / per * window + i / window + shift) % side;
+            let x = (w % per * window + i % window + shift) % side;
+            ids.push((y * side + x) as u32);
+        }
+    }
+    ids
+}
+
+/// −100 between places that only a roll has made neighbours.
+fn shift_mask(side: usize, window: usize, shift: usize) -> Vec<f32> {
+    let band = |v: usize| {
+        if v < side - window {
+            0
+        } else if v < side - shift {
+            1
+        } else {
+            2
+        }
+    };
+    let (per, l) = (side / window, window * window);
+    let mut out = Vec::with_capacity(per * per * l * l);
+    for w in 0..per * per {
+        let region = |i: usize| {
+            let (y, x) = (w / per * window + i / window, w % per * window + i % window);
+            3 * band(y) + band(x)
+        };
+        for i in 0..l {
+            out.extend((0..l).map(|j| if region(i) == region(j) { 0.0 } else { -100.0 }));
+        }
+    }
+    out
+}
+
+/// Entry of the bias table for each pair of places in a window.
+fn relative(window: usize) -> Vec<u32> {
+    let (l, span) = (window * window, 2 * window - 1);
+    (0..l * l)
+        .map(|k| {
+            let (i, j) = (k / l, k % l);
+            let dy = i / window + window - 1 - j / window;
+            let dx = i % window + window - 1 - j % window;
+            (dy * span + dx) as u32
+        })
+        .collect()
+}
+
+impl Block {
+    fn new(scope: &Scope, c: &SwinConfig, stage: usize, index: usize, side: usize) -> Result<Self> {
+        let (d, heads, init) = (c.width << stage, c.heads[stage], Init::Normal(c.sigma));
+        let window = c.window.min(side);
+        let shift = if index % 2 == 1 && side > c.window { c.window / 2 } else { 0 };
+        if !side.is_multiple_of(window) || !d.is_multiple_of(heads) {
+            let m = format!(
+                "stage {stage} has {side}×{side} patches, which windows of {window} do not divide; take a side for which they do"
+            );
+            return Err(Error::config("item.image.side", m));
+        }
+        let own = scope.pp("attention.self");
+        let dense = |s: Scope, i: usize, o: usize, bias: bool| Linear::new(&s, i, o, bias, init);
+        let wide = (d as f64 * c.ratio) as usize;
+        let into = windows(side, window, shift);
+        let mut back = vec![0; into.len()];
+        into.iter().enumerate().for_each(|(at, &from)| back[from as usize] = at as u32);
+        // HF keeps the table of the configured window even where the picture is smaller.
+        let entries = (2 * window - 1).pow(2);
+        Ok(Self {
+            norm1: Norm::new(&scope.pp("layernorm_before"), d, c.eps)?,
+            query: dense(own.pp("query"), d, d, c.qkv_bias)?,
+            key: dense(own.pp("key"), d, d, c.qkv_bias)?,
+            value: dense(own.pp("value"), d, d, c.qkv_bias)?,
+            out: dense(scope.pp("attention.output.dense"), d, d, true)?,
+            norm2: Norm::new(&scope.pp("layernorm_after"), d, c.eps)?,
+            inner: dense(scope.pp("intermediate.dense"), d, wide, true)?,
+            outer: dense(scope.pp("output.dense"), wide, d, true)?,
+            bias: WindowBias {
+                table: own.weight("relative_position_bias_table", &[entries, heads], Init::Zeros)?,
+                index: Arc::new(relative(window)),
+                mask: (shift > 0).then(|| Arc::new(shift_mask(side, window, shift))),
+            },
+            heads,
+            window,
+            into,
+            back,
+            merge: None,
+        })
+    }
+    fn trains(&self) -> bool {
+        let lines = [&self.query, &self.key, &self.value, &self.out, &self.inner, &self.outer];
+        lines.iter().any(|l| l.trains())
+            || self.norm1.trains()
+            || self.norm2.trains()
+            || self.bias.table.trains()
+            || self.merge.as_ref().is_some_and(|m| m.norm.trains() || m.reduction.trains())
+    }
+}
+
+/// The same order for each of n pictures.
+fn repeat(ids: &[u32], n: usize) -> Arc<Vec<u32>> {
+    let l = ids.len() as u32;
+    Arc::new((0..n as u32).flat_map(|p| ids.iter().map(move |i| p * l + i)).collect())
+}
+
+/// The transformer.
+pub struct Swin {
+    config: SwinConfig,
+    patches: Weight,
+    patch_bias: Weight,
+    first: Norm,
+    blocks: Vec<Block>,
+    /// Side of the grid and width before each block, and after the last.
+    shapes: Vec<(usize, usize)>,
+    last: Norm,
+}
+
+impl Swin {
+    /// For pictures of `side` × `side`.
+    pub fn new(scope: &Scope, c: &SwinConfig, side: usize) -> Result<Self> {
+        let (d, p, init) = (c.width, c.patch, Init::Normal(c.sigma));
+        let patch = scope.pp("embeddings.patch_embeddings.projection");
+        let mut grid = side / p;
+        if grid == 0 || !side.is_multiple_of(p) {
+            return Err(Error::config("item.image.side", format!("{side} is no multiple of its patches of {p}")));
+        }
+        let (mut blocks, mut shapes) = (vec![], vec![]);
+        for (s, &depth) in c.depths.iter().enumerate() {
+            let stage = scope.pp(format!("encoder.layers.{s}"));
+            for i in 0..depth {
+                shapes.push((grid, d << s));
+                blocks.push(Block::new(&stage.pp(format!("blocks.{i}")), c, s, i, grid)?);
+            }
+            if s + 1 < c.depths.len() {
+                if !grid.is_multiple_of(2) {
+                    let m = format!("stage {s} has an odd grid of {grid}, which cannot be halved");
+                    return Err(Error::config("item.image.side", m));
+                }
+                let (at, w) = (stage.pp("downsample"), d << s);
+                let merge = Merge {
+                    norm: Norm::new(&at.pp("norm"), 4 * w, PLAIN)?,
+                    reduction: Linear::new(&at.pp("reduction"), 4 * w, 2 * w, false, init)?,
+                };
+                if let Some(b) = blocks.last_mut() {
+                    b.merge = Some(merge);
+                }
+                grid /= 2;
+            }
+        }
+        let width = d << (c.depths.len() - 1);
+        shapes.push((grid, width));
+        Ok(Self {
+            patches: patch.weight("weight", &[d, 3, p, p], init)?,
+            patch_bias: patch.weight("bias", &[d], Init::Zeros)?,
+            first: Norm::new(&scope.pp("embeddings.norm"), d, PLAIN)?,
+            blocks,
+            shapes,
+            last: Norm::new(&scope.pp("layernorm"), width, c.eps)?,
+            config: c.clone(),
+        })
+    }
+    /// (n·side², d) → (n·side²/4, 2d).
+    fn merge(&self, m: &Merge, x: &Act, n: usize, side: usize, pass: &Pass) -> Result<Act> {
+        let half = side / 2;
+        // In HF's order: upper left, lower left, upper right, lower right.
+        let parts = [(0, 0), (1, 0), (0, 1), (1, 1)]
+            .map(|(dy, dx)| {
+                let ids: Vec<u32> =
+                    (0..half * half).map(|i| ((i / half * 2 + dy) * side + i % half * 2 + dx) as u32).collect();
+                // `repeat` counts whole pictures.
+                let all = (0..n as u32).flat_map(|p| ids.iter().map(move |i| p * (side * side) as u32 + i)).collect();
+                ops::gather(pass, x, Arc::new(all))
+            })
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        let wide = ops::columns(pass, &parts.iter().collect::<Vec<_>>())?;
+        let wide = ops::add_norm(pass, &wide, None, &m.norm, 0.0)?;
+        ops::linear(pass, &wide, &m.reduction)
+    }
+}
+
+impl Backbone for Swin {
+    fn width(&self) -> usize {
+        self.shapes.last().map_or(0, |s| s.1)
+    }
+    fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+    fn trains(&self, block: Option<usize>) -> bool {
+        match block {
+            None => self.patches.trains() || self.patch_bias.trains() || self.first.trains(),
+            Some(i) => self.blocks[i].trains(),
+        }
+    }
+    fn head_trains(&self) -> bool {
+        self.last.trains()
+    }
+    fn shape_after(&self, blocks: usize) -> (usize, usize) {
+        let (side, width) = self.shapes[blocks];
+        (side * side, width)
+    }
+    fn embed(&self, images: &Images, pass: &Pass) -> Result<Act> {
+        let device = self.patches.value().device().clone();
+        let pixels = Act::constant(images.patches(self.config.patch)?.to_device(&device)?);
+        let layer = Linear { weight: self.patches.clone(), bias: Some(self.patch_bias.clone()) };
+        let x = ops::linear(pass, &pixels, &layer)?;
+        ops::add_norm(pass, &x, None, &self.first, 0.0)
+    }
+    fn block(&self, i: usize, x: &Act, n: usize, pass: &Pass, _: bool) -> Result<Act> {
+        let (b, (side, _)) = (&self.blocks[i], self.shapes[i]);
+        let h = ops::add_norm(pass, x, None, &b.norm1, 0.0)?;
+        let h = ops::gather(pass, &h, repeat(&b.into, n))?;
+        let qkv = ops::linears(pass, &h, &[&b.query, &b.key, &b.value])?;
+        let a = ops::window_attention(pass, &qkv, b.window * b.window, b.heads, &b.bias)?;
+        let a = ops::linear(pass, &a, &b.out)?;
+        let a = ops::gather(pass, &a, repeat(&b.back, n))?;
+        let x = ops::add(pass, x, &a, 0.0)?;
+        let h = ops::add_norm(pass, &x, None, &b.norm2, 0.0)?;
+        let f = ops::feed_forward(pass, &h, &b.inner, self.config.activation, &b.outer)?;
+        let x = ops::add(pass, &x, &f, 0.0)?;
+        match &b.merge {
+            Some(m) => self.merge(m, &x, n, side, pass),
+            None => Ok(x),
+        }
+    }
+    fn head(&self, x: &Act, n: usize, _: Pooling, pass: &Pass) -> Result<Act> {
+        let rows = x.dims2()?.0 / n.max(1);
+        let x = ops::add_norm(pass, x, None, &self.last, 0.0)?;
+        ops::pool(pass, &x, &Segments::from_lengths(std::iter::repeat_n(rows, n)), Pooling::Mean)
+    }
+    fn rows(&self, x: &Act, pass: &Pass) -> Result<Act> {
+        ops::add_norm(pass, x, None, &self.last, 0.0)
+    }
+    fn has_class(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,348 @@
+//! Vision transformers under their Hugging Face names: ViT (Dosovitskiy et al. 2021), the encoder of ViT-MAE (He et al. 2022,
+//! every patch seen), DINOv2 (Oquab et al. 2024), CLIP's vision tower (Radford et al. 2021).
+//!
+//! Source: transformers' `modeling_vit.py`, `modeling_vit_mae.py`, `modeling_dinov2.py`, `modeling_clip.py`. All norm before a
+//! sub-layer; they differ in names, layer scale, SwiGLU, and where the last norm stands.
+
+use super::positions;
+use super::{Backbone, Images};
+use crate::error::Result;
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::ops::{self, AttentionSpec, HIDDEN, Pooling};
+use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// ViT, and ViT-MAE's encoder, which differs in nothing.
+    Vit,
+    /// DINOv2.
+    Dinov2,
+    /// CLIP's vision tower.
+    Clip,
+}
+
+/// Architecture.
+#[derive(Debug, Clone)]
+pub struct VitConfig {
+    /// Which of them.
+    pub family: Family,
+    /// Width.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Width inside the feed-forward part (of each half, with SwiGLU).
+    pub inner: usize,
+    /// Its non-linearity; `None`: SwiGLU.
+    pub activation: Option<Activation>,
+    /// LayerNorm's ε.
+    pub eps: f64,
+    /// Side of the pictures that the table of positions is for.
+    pub image: usize,
+    /// Side of a patch.
+    pub patch: usize,
+    /// Whether query, key and value have biases.
+    pub qkv_bias: bool,
+    /// Layer scale at a random start.
+    pub layer_scale: f32,
+    /// σ of a random start.
+    pub sigma: f64,
+    /// Dropout of hidden states and of attention weights.
+    pub dropout: (f64, f64),
+}
+
+impl VitConfig {
+    /// From `config.json`; the message says what is not understood.
+    pub fn parse(v: &Value) -> Result<Self, String> {
+        let kind = v["model_type"].as_str().unwrap_or("vit");
+        let family = match kind {
+            "vit" | "vit_mae" => Family::Vit,
+            "dinov2" => Family::Dinov2,
+            "clip" | "clip_vision_model" => Family::Clip,
+            other => return Err(format!("model_type `{other}` is no vision transformer that is known here")),
+        };
+        let v = if kind == "clip" && v["vision_config"].is_object() { &v["vision_config"] } else { v };
+        // CLIP's configuration leaves out what is as in its paper.
+        let clip = family == Family::Clip;
+        let size = |key: &str, default: Option<usize>| {
+            v[key].as_u64().map(|n| n as usize).or(default).filter(|&n| n > 0).ok_or_else(|| format!("no `{key}`"))
+        };
+        let number = |key: &str, default: f64| v[key].as_f64().unwrap_or(default);
+        let width = size("hidden_size", clip.then_some(768))?;
+        let swiglu = v["use_swiglu_ffn"].as_bool().unwrap_or(false);
+        let inner = match family {
+            Family::Dinov2 => {
+                let wide = (width as f64 * number("mlp_ratio", 4.0)) as usize;
+                if swiglu { (wide * 2 / 3).div_ceil(8) * 8 } else { wide }
+            }
+            _ => size("intermediate_size", clip.then_some(3072))?,
+        };
+        let name = v["hidden_act"].as_str().unwrap_or(if clip { "quick_gelu" } else { "gelu" });
+        let this = Self {
+            family,
+            width,
+            layers: size("num_hidden_layers", clip.then_some(12))?,
+            heads: size("num_attention_heads", clip.then_some(12))?,
+            inner,
+            activation: if swiglu { None } else { Some(super::activation(name)?) },
+            eps: number(
+                "layer_norm_eps",
+                match family {
+                    Family::Vit => 1e-12,
+                    Family::Dinov2 => 1e-6,
+                    Family::Clip => 1e-5,
+                },
+            ),
+            image: size("image_size", Some(224))?,
+            patch: size("patch_size", Some(if clip { 32 } else { 16 }))?,
+            qkv_bias: v["qkv_bias"].as_bool().unwrap_or(true),
+            layer_scale: number("layerscale_value", 1.0) as f32,
+            sigma: number("initializer_range", 0.02),
+            dropout: (number("hidden_dropout_prob", 0.0), number("attention_probs_dropout_prob", 0.0)),
+        };
+        if !this.width.is_multiple_of(this.heads) || this.image < this.patch {
+            return Err(format!(
+                "{} heads in a width of {}, patches of {} in {}",
+                this.heads, width, this.patch, this.image
+            ));
+        }
+        match v["num_channels"].as_u64() {
+            None | Some(3) => Ok(this),
+            Some(n) => Err(format!("num_channels = {n}; pictures have 3")),
+        }
+    }
+}
+
+struct Block {
+    norm1: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    scale1: Option<Weight>,
+    norm2: Norm,
+    inner: Linear,
+    outer: Linear,
+    scale2: Option<Weight>,
+}
+
+/// What the parts of a block are called: attention, its output, norms, feed-forward.
+type Names = [&'static str; 8];
+
+fn names(c: &VitConfig) -> Names {
+    let own = "attention.attention.";
+    match c.family {
+        Family::Vit => [
+            own,
+            "query",
+            "key",
+            "value",
+            "attention.output.dense",
+            "layernorm_before",
+            "layernorm_after",
+            "intermediate.dense",
+        ],
+        Family::Dinov2 => [own, "query", "key", "value", "attention.output.dense", "norm1", "norm2", "mlp.fc1"],
+        Family::Clip => {
+            ["self_attn.", "q_proj", "k_proj", "v_proj", "self_attn.out_proj", "layer_norm1", "layer_norm2", "mlp.fc1"]
+        }
+    }
+}
+
+impl Block {
+    fn new(scope: &Scope, c: &VitConfig) -> Result<Self> {
+        let (d, init) = (c.width, Init::Normal(c.sigma));
+        let [attention, q, k, v, out, norm1, norm2, inner] = names(c);
+        let dense = |name: &str, i: usize, o: usize, bias: bool| Linear::new(&scope.pp(name), i, o, bias, init);
+        let norm = |name: &str| Norm::new(&scope.pp(name), d, c.eps);
+        let (inner, outer, wide) = match (c.family, c.activation) {
+            (Family::Dinov2, None) => ("mlp.weights_in", "mlp.weights_out", 2 * c.inner),
+            (Family::Vit, _) => (inner, "output.dense", c.inner),
+            _ => (inner, "mlp.fc2", c.inner),
+        };
+        let scale = |name: &str| match c.family {
+            Family::Dinov2 => scope.pp(name).weight("lambda1", &[d], Init::Constant(c.layer_scale)).map(Some),
+            _ => Ok(None),
+        };
+        Ok(Self {
+            norm1: norm(norm1)?,
+            query: dense(&format!("{attention}{q}"), d, d, c.qkv_bias)?,
+            key: dense(&format!("{attention}{k}"), d, d, c.qkv_bias)?,
+            value: dense(&format!("{attention}{v}"), d, d, c.qkv_bias)?,
+            out: dense(out, d, d, true)?,
+            scale1: scale("layer_scale1")?,
+            norm2: norm(norm2)?,
+            inner: dense(inner, d, wide, true)?,
+            outer: dense(outer, c.inner, d, true)?,
+            scale2: scale("layer_scale2")?,
+        })
+    }
+    fn trains(&self) -> bool {
+        [&self.query, &self.key, &self.value, &self.out, &self.inner, &self.outer].iter().any(|l| l.trains())
+            || self.norm1.trains()
+            || self.norm2.trains()
+            || [&self.scale1, &self.scale2].into_iter().flatten().any(|w| w.trains())
+    }
+    /// x + part, or x + scale ⊙ part.
+    fn join(pass: &Pass, x: &Act, part: &Act, scale: &Option<Weight>, p: f32) -> Result<Act> {
+        match scale {
+            Some(s) => ops::add_scaled(pass, x, &ops::dropout(pass, part, p)?, s),
+            None => ops::add(pass, x, part, p),
+        }
+    }
+}
+
+/// The transformer.
+pub struct Vit {
+    config: VitConfig,
+    side: usize,
+    class: Weight,
+    patches: Weight,
+    patch_bias: Option<Weight>,
+    positions: Weight,
+    /// To another grid than the table's.
+    mix: Option<Arc<Vec<f32>>>,
+    /// CLIP's norm before the first block.
+    first: Option<Norm>,
+    blocks: Vec<Block>,
+    last: Norm,
+}
+
+impl Vit {
+    /// For pictures of `side` × `side`.
+    pub fn new(scope: &Scope, c: &VitConfig, side: usize) -> Result<Self> {
+        let (d, p, init) = (c.width, c.patch, Init::Normal(c.sigma));
+        let clip = c.family == Family::Clip;
+        let scope = if clip { scope.pp("vision_model") } else { scope.clone() };
+        let emb = scope.pp("embeddings");
+        let (table, grid) = (c.image / p, side / p);
+        if grid == 0 {
+            let m = format!("{side} pixels are less than a patch of {p}");
+            return Err(crate::Error::config("item.image.side", m));
+        }
+        let rows = table * table + 1;
+        let (class, patch, positions) = if clip {
+            let table = emb.pp("position_embedding").weight("weight", &[rows, d], init)?;
+            (emb.weight("class_embedding", &[d], init)?, emb.pp("patch_embedding"), table)
+        } else {
+            let table = emb.weight("position_embeddings", &[1, rows, d], init)?;
+            (emb.weight("cls_token", &[1, 1, d], init)?, emb.pp("patch_embeddings.projection"), table)
+        };
+        let layer = if clip { "encoder.layers" } else { "encoder.layer" };
+        let mix = (table != grid).then(|| Arc::new(positions::with_class(table, grid)));
+        Ok(Self {
+            side,
+            class,
+            patches: patch.weight("weight", &[d, 3, p, p], init)?,
+            patch_bias: if clip { None } else { Some(patch.weight("bias", &[d], Init::Zeros)?) },
+            positions,
+            mix,
+            first: if clip { Some(Norm::new(&scope.pp("pre_layrnorm"), d, c.eps)?) } else { None },
+            blocks: (0..c.layers).map(|i| Block::new(&scope.pp(format!("{layer}.{i}")), c)).collect::<Result<_>>()?,
+            last: Norm::new(&scope.pp(if clip { "post_layernorm" } else { "layernorm" }), d, c.eps)?,
+            config: c.clone(),
+        })
+    }
+    fn tokens(&self) -> usize {
+        (self.side / self.config.patch).pow(2) + 1
+    }
+    fn embeddings_train(&self) -> bool {
+        let some = [Some(&self.class), Some(&self.patches), self.patch_bias.as_ref(), Some(&self.positions)];
+        some.into_iter().flatten().any(|w| w.trains()) || self.first.as_ref().is_some_and(Norm::trains)
+    }
+}
+
+impl Backbone for Vit {
+    fn width(&self) -> usize {
+        self.config.width
+    }
+    fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+    fn trains(&self, block: Option<usize>) -> bool {
+        match block {
+            None => self.embeddings_train(),
+            Some(i) => self.blocks[i].trains(),
+        }
+    }
+    fn head_trains(&self) -> bool {
+        self.last.trains()
+    }
+    fn shape_after(&self, _: usize) -> (usize, usize) {
+        (self.tokens(), self.config.width)
+    }
+    fn embed(&self, images: &Images, pass: &Pass) -> Result<Act> {
+        let (c, n, t) = (&self.config, images.count(), self.tokens());
+        let device = self.class.value().device().clone();
+        let pixels = Act::constant(images.patches(c.patch)?.to_device(&device)?);
+        let x = ops::linear(pass, &pixels, &Linear { weight: self.patches.clone(), bias: self.patch_bias.clone() })?;
+        // The class token before each picture's patches.
+        let ids = (0..n * t).map(|r| match r % t {
+            0 => HIDDEN,
+            at => (r / t * (t - 1) + at - 1) as u32,
+        });
+        let x = ops::gather_or(pass, &x, Arc::new(ids.collect()), Some(&self.class))?;
+        let places = Arc::new((0..n).flat_map(|_| 0..t as u32).collect::<Vec<u32>>());
+        let mut x = match &self.mix {
+            None => ops::embed(pass, Some(&x), &[(&self.positions, places)])?,
+            Some(m) => {
+                let table = ops::mix_rows(pass, &self.positions, m)?;
+                ops::add(pass, &x, &ops::gather(pass, &table, places)?, 0.0)?
+            }
+        };
+        if let Some(norm) = &self.first {
+            x = ops::add_norm(pass, &x, None, norm, 0.0)?;
+        }
+        ops::dropout(pass, &x, c.dropout.0 as f32)
+    }
+    fn block(&self, i: usize, x: &Act, n: usize, pass: &Pass, only_class: bool) -> Result<Act> {
+        let (c, b, t) = (&self.config, &self.blocks[i], self.tokens());
+        let p = c.dropout.0 as f32;
+        let segments = Segments::from_lengths(std::iter::repeat_n(t, n));
+        let h = ops::add_norm(pass, x, None, &b.norm1, 0.0)?;
+        let qkv = ops::linears(pass, &h, &[&b.query, &b.key, &b.value])?;
+        let spec = AttentionSpec { heads: c.heads, causal: false, dropout: c.dropout.1 as f32 };
+        let mut a = ops::attention(pass, &qkv, &segments, spec)?;
+        let mut x = x.clone();
+        if only_class {
+            // Nothing above reads the other rows.
+            let first = Arc::new((0..n).map(|i| (i * t) as u32).collect::<Vec<_>>());
+            (a, x) = (ops::gather(pass, &a, first.clone())?, ops::gather(pass, &x, first)?);
+        }
+        let a = ops::linear(pass, &a, &b.out)?;
+        let x = Block::join(pass, &x, &a, &b.scale1, p)?;
+        let h = ops::add_norm(pass, &x, None, &b.norm2, 0.0)?;
+        let f = match c.activation {
+            Some(f) => ops::feed_forward(pass, &h, &b.inner, f, &b.outer)?,
+            None => ops::linear(pass, &ops::swiglu(pass, &ops::linear(pass, &h, &b.inner)?)?, &b.outer)?,
+        };
+        Block::join(pass, &x, &f, &b.scale2, p)
+    }
+    fn head(&self, x: &Act, n: usize, how: Pooling, pass: &Pass) -> Result<Act> {
+        let rows = x.dims2()?.0 / n.max(1);
+        let segments = Segments::from_lengths(std::iter::repeat_n(rows, n));
+        match (how, self.config.family) {
+            // CLIP norms the class token only.
+            (Pooling::Mean, Family::Clip) => ops::pool(pass, x, &segments, how),
+            (Pooling::Cls, _) => {
+                let x = if rows == 1 { x.clone() } else { ops::pool(pass, x, &segments, how)? };
+                ops::add_norm(pass, &x, None, &self.last, 0.0)
+            }
+            _ => ops::pool(pass, &ops::add_norm(pass, x, None, &self.last, 0.0)?, &segments, how),
+        }
+    }
+    fn rows(&self, x: &Act, pass: &Pass) -> Result<Act> {
+        match self.config.family {
+            Family::Clip => Ok(x.clone()),
+            _ => ops::add_norm(pass, x, None, &self.last, 0.0),
+        }
+    }
+    fn has_class(&self) -> bool {
+        true
+    }
+}

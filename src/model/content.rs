@@ -1,0 +1,98 @@
+//! What the items of a catalogue consist of, before a model reads it.
+
+use crate::config::{Config, Fusion, ItemKind};
+use crate::data::{Dataset, ImageFile};
+use crate::error::{Error, Result};
+use crate::item::image::{ImageFolder, Pixels, Store};
+use crate::item::text::TextFolder;
+use crate::item::{Features, Has, token_cache};
+use crate::rng::Stream;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Texts and pictures of items, in the order of a catalogue.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content<'a> {
+    /// Raw ids; as many as there are texts, or none.
+    pub ids: &'a [String],
+    /// A text each; empty where there is none.
+    pub texts: &'a [String],
+    /// All pictures of the data set.
+    pub images: Option<&'a ImageFile>,
+    /// Which item of the data set each is; empty: they are the data set's first ones, and what comes behind has no picture.
+    pub items: &'a [u32],
+    /// The data set's folder.
+    pub data: Option<&'a Path>,
+}
+
+impl<'a> Content<'a> {
+    /// All items of a data set.
+    pub fn whole(data: &'a Dataset) -> Self {
+        Self {
+            ids: &data.items.ids,
+            texts: &data.items.text,
+            images: data.images.as_ref(),
+            items: &[],
+            data: data.dir.as_deref(),
+        }
+    }
+    /// As a model of these settings and encoders reads it.
+    pub(super) fn read(
+        &self,
+        config: &Config,
+        text: Option<&TextFolder>,
+        image: Option<&ImageFolder>,
+        watch: &dyn Fn(usize, usize),
+    ) -> Result<Features> {
+        let c = &config.item;
+        let mut f = Features { count: self.texts.len(), ..Default::default() };
+        if let Some(t) = text.filter(|_| c.kind.text()) {
+            let json = &t.tokenizer_json;
+            f.tokens =
+                Some(token_cache::tokens(self.data, &t.tokenizer, json, self.texts, c.max_tokens, c.lower_case)?);
+        }
+        if let Some(i) = image.filter(|_| c.kind.image()) {
+            f.pixels = Some(self.pixels(i, config, watch)?);
+        }
+        if c.kind == ItemKind::Both {
+            f.has = Some(Arc::new(self.modalities(config, &f)));
+        }
+        Ok(f)
+    }
+    fn pixels(&self, folder: &ImageFolder, config: &Config, watch: &dyn Fn(usize, usize)) -> Result<Pixels> {
+        let pre = folder.preprocess(&config.item.image);
+        let Some(file) = self.images else {
+            if config.item.kind == ItemKind::Image {
+                let m = "the data set has no pictures; import it with --images";
+                return Err(Error::config("item.kind", m));
+            }
+            let (side, _) = pre.output();
+            return Ok(Pixels::new(Store::in_memory(vec![], side, &pre), vec![None; self.texts.len()]));
+        };
+        let store = Store::open(file, self.data, &pre, watch)?;
+        let most = file.items().iter().max().map_or(0, |&i| i as usize + 1);
+        let places = file.places(most);
+        let of = |i: usize| places.get(i).copied().flatten();
+        let place = match self.items.is_empty() {
+            true => (0..self.texts.len()).map(of).collect(),
+            false => self.items.iter().map(|&i| of(i as usize)).collect(),
+        };
+        Ok(Pixels::new(store, place))
+    }
+    /// What counts of each item. In a mixture an item that has both is one of them, by a draw from its raw id.
+    fn modalities(&self, config: &Config, f: &Features) -> Vec<Has> {
+        let mixture = config.item.fusion == Fusion::Mixture;
+        (0..self.texts.len())
+            .map(|i| {
+                let has =
+                    Has { text: !self.texts[i].trim().is_empty(), image: f.pixels.as_ref().is_some_and(|p| p.has(i)) };
+                if !(mixture && has.text && has.image) {
+                    return has;
+                }
+                let id = self.ids.get(i).map_or("", String::as_str);
+                let image = Stream::new(config.seed, &format!("mixture/{id}")).uniform() < config.item.image_share;
+                Has { text: !image, image }
+            })
+            .collect()
+    }
+}

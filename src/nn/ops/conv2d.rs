@@ -1,0 +1,416 @@
+//! Convolution over pictures whose pixels are rows: (n·h·w, channels), picture after picture, row after row.
+//!
+//! What a filter sees is laid out side by side (im2col) for some pictures at a time, and multiplied; the backward pass lays
+//! it out again instead of keeping it. 1×1 filters need no laying out at all.
+
+use super::composed::composed;
+use super::linear;
+use crate::error::{Error, Result};
+use crate::nn::gemm::{Mat, sgemm};
+use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::kernels::{add_assign, relu};
+use crate::nn::tape::{Act, Grads, Pass};
+use crate::nn::{Linear, Weight};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// `n` pictures of `h` rows of `w` pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Pictures.
+    pub n: usize,
+    /// Rows of a picture.
+    pub h: usize,
+    /// Pixels of a row.
+    pub w: usize,
+}
+
+impl Grid {
+    /// Pixels of a picture.
+    pub fn area(self) -> usize {
+        self.h * self.w
+    }
+    /// Pixels of all.
+    pub fn rows(self) -> usize {
+        self.n * self.area()
+    }
+    /// What a filter of `k` × `k` at every `stride`-th place, with `pad` around, makes of it.
+    pub fn filtered(self, k: usize, stride: usize, pad: usize) -> Self {
+        let side = |s: usize| (s + 2 * pad - k) / stride + 1;
+        Self { n: self.n, h: side(self.h), w: side(self.w) }
+    }
+}
+
+/// Size of a filter, its stride, and the zeros around a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filter {
+    /// Side.
+    pub k: usize,
+    /// Step.
+    pub stride: usize,
+    /// Zeros on each side.
+    pub pad: usize,
+}
+
+impl Filter {
+    fn of(self, grid: Grid) -> Grid {
+        grid.filtered(self.k, self.stride, self.pad)
+    }
+    fn plain(self) -> bool {
+        self.k == 1 && self.stride == 1 && self.pad == 0
+    }
+}
+
+/// Output pixels that are laid out at a time, at least (whole pictures).
+const PIXELS: usize = 512;
+
+/// Weights (out, in, k, k) → (out, k·k·in), as pixels are laid out.
+fn by_pixel(w: &[f32], out: usize, c: usize, kk: usize) -> Vec<f32> {
+    let mut y = scratch(w.len());
+    y.par_chunks_mut(kk * c).zip(w.par_chunks(kk * c)).take(out).for_each(|(y, w)| {
+        for (i, w) in w.chunks_exact(kk).enumerate() {
+            for (j, &v) in w.iter().enumerate() {
+                y[j * c + i] = v;
+            }
+        }
+    });
+    y
+}
+
+/// The other way round, added to or put into `out`.
+fn by_channel(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32) {
+    out.par_chunks_mut(kk * c).zip(y.par_chunks(kk * c)).for_each(|(out, y)| {
+        for (i, out) in out.chunks_exact_mut(kk).enumerate() {
+            for (j, o) in out.iter_mut().enumerate() {
+                *o = y[j * c + i] + if beta == 0.0 { 0.0 } else { *o };
+            }
+        }
+    });
+}
+
+/// Lays out what the filter sees at each place of one picture: (out.area, k·k·c).
+fn lay_out(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
+    let out = f.of(grid);
+    let wide = f.k * f.k * c;
+    for (at, row) in cols.chunks_exact_mut(wide).take(out.area()).enumerate() {
+        let (oy, ox) = (at / out.w, at % out.w);
+        let left = (ox * f.stride) as isize - f.pad as isize;
+        for (ky, row) in row.chunks_exact_mut(f.k * c).enumerate() {
+            let y = (oy * f.stride + ky) as isize - f.pad as isize;
+            if y < 0 || y >= grid.h as isize {
+                row.fill(0.0);
+                continue;
+            }
+            let line = y as usize * grid.w;
+            let (from, to) = (left.max(0), (left + f.k as isize).min(grid.w as isize));
+            let (before, len) = ((from - left) as usize, (to - from).max(0) as usize);
+            row[..before * c].fill(0.0);
+            row[before * c..(before + len) * c]
+                .copy_from_slice(&x[(line + from as usize) * c..(line + from as usize + len) * c]);
+            row[(before + len) * c..].fill(0.0);
+        }
+    }
+}
+
+/// Adds laid-out values back to the pixels they came from.
+fn put_back(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
+    let out = f.of(grid);
+    let wide = f.k * f.k * c;
+    for (at, row) in cols.chunks_exact(wide).take(out.area()).enumerate() {
+        let (oy, ox) = (at / out.w, at % out.w);
+        let left = (ox * f.stride) as isize - f.pad as isize;
+        for (ky, row) in row.chunks_exact(f.k * c).enumerate() {
+            let y = (oy * f.stride + ky) as isize - f.pad as isize;
+            if y < 0 || y >= grid.h as isize {
+                continue;
+            }
+            let line = y as usize * grid.w;
+            let (from, to) = (left.max(0), (left + f.k as isize).min(grid.w as isize));
+            let (before, len) = ((from - left) as usize, (to - from).max(0) as usize);
+            add_assign(
+                &mut dx[(line + from as usize) * c..(line + from as usize + len) * c],
+                &row[before * c..(before + len) * c],
+            );
+        }
+    }
+}
+
+/// Pictures that are laid out together; by their size alone, so that sums do not depend on anything else.
+fn together(grid: Grid, f: Filter) -> usize {
+    PIXELS.div_ceil(f.of(grid).area()).min(grid.n.max(1))
+}
+
+/// y = x ∗ w (+ bias) (then + residual, then ReLU): `w` is (out, k·k·in). Nothing recorded.
+pub(super) fn forward(
+    x: &[f32],
+    c: usize,
+    grid: Grid,
+    f: Filter,
+    w: &[f32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    with_relu: bool,
+) -> Vec<f32> {
+    let out = f.of(grid);
+    let wide = f.k * f.k * c;
+    let n = w.len() / wide;
+    let mut y = scratch(out.rows() * n);
+    let some = together(grid, f);
+    let finish = |y: &mut [f32], at: usize| {
+        if let Some(r) = residual {
+            add_assign(y, &r[at..at + y.len()]);
+        }
+        if with_relu {
+            relu(y);
+        }
+    };
+    let prepare = |y: &mut [f32]| {
+        if let Some(b) = bias {
+            y.chunks_exact_mut(n).for_each(|y| y.copy_from_slice(b));
+        }
+        if bias.is_some() { 1.0 } else { 0.0 }
+    };
+    y.par_chunks_mut(some * out.area() * n).enumerate().for_each_init(
+        || if f.plain() { vec![] } else { scratch(some * out.area() * wide) },
+        |cols, (part, y)| {
+            let rows = y.len() / n;
+            let from = part * some * grid.area() * c;
+            let beta = prepare(y);
+            let seen: &[f32] = if f.plain() {
+                &x[from..]
+            } else {
+                for (p, cols) in cols.chunks_exact_mut(out.area() * wide).take(rows / out.area()).enumerate() {
+                    lay_out(&x[from + p * grid.area() * c..], c, grid, f, cols);
+                }
+                cols
+            };
+            sgemm(rows, n, wide, 1.0, Mat::new(seen, wide), Mat::t(w, wide), beta, y, n, false);
+            finish(y, part * some * out.area() * n);
+        },
+    );
+    y
+}
+
+/// x (n·h·w, in) → (n·h′·w′, out) and its grid; `weight` is (out, in, k, k) as in PyTorch, without bias.
+pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, pad: usize) -> Result<(Act, Grid)> {
+    let (rows, c) = x.dims2()?;
+    let [n, inputs, k, _] = weight.shape()[..] else {
+        return Err(Error::Numeric(format!("convolution: a filter of shape {:?}", weight.shape())));
+    };
+    if rows != grid.rows() || c != inputs || grid.h + 2 * pad < k || grid.w + 2 * pad < k {
+        let m = format!("convolution: {rows} pixels of {c} channels, {grid:?}, for {:?}", weight.shape());
+        return Err(Error::Numeric(m));
+    }
+    let f = Filter { k, stride, pad };
+    let out = f.of(grid);
+    if !pass.fused(x.value().device()) {
+        // What the filter sees, gathered; outside the picture stands a row of zeros. (candle's own convolution has a backward
+        // that fails for some sizes.)
+        let ids: Vec<u32> = (0..out.rows() * k * k)
+            .map(|i| {
+                let (row, at) = (i / (k * k), i % (k * k));
+                let (p, place) = (row / out.area(), row % out.area());
+                let y = place / out.w * stride + at / k;
+                let x = place % out.w * stride + at % k;
+                match (y.checked_sub(pad).filter(|y| *y < grid.h), x.checked_sub(pad).filter(|x| *x < grid.w)) {
+                    (Some(y), Some(x)) => (p * grid.area() + y * grid.w + x) as u32,
+                    _ => rows as u32,
+                }
+            })
+            .collect();
+        let y = composed(pass, &[x], &[weight], |a, w| {
+            let zero = Tensor::zeros((1, c), a[0].dtype(), a[0].device())?;
+            let ids = Tensor::new(ids.as_slice(), a[0].device())?;
+            let seen = Tensor::cat(&[&a[0], &zero], 0)?.index_select(&ids, 0)?.reshape((out.rows(), k * k * c))?;
+            let w = w[0].permute((0, 2, 3, 1))?.contiguous()?.reshape((n, k * k * c))?;
+            Ok(seen.matmul(&w.t()?)?)
+        })?;
+        return Ok((y, out));
+    }
+    if f.plain() {
+        // (out, in, 1, 1) is (out, in) in memory.
+        return Ok((linear(pass, x, &Linear { weight: weight.clone(), bias: None })?, out));
+    }
+    let value = {
+        let (xh, w) = (host(x.value())?, weight.value());
+        let w = by_pixel(&host(&w)?, n, c, k * k);
+        forward(&xh, c, grid, f, &w, None, None, false)
+    };
+    let back = pass.records_with(x.tracked(), [weight]).then(|| {
+        let (x, node, weight) = (x.value().clone(), x.node(), weight.clone());
+        move |g: Tensor, grads: &mut Grads| {
+            let dx = backward(&x, grid, f, &weight, &g, node.is_some())?;
+            grads.done([&weight])?;
+            match dx {
+                Some(dx) => grads.add(node, tensor(dx, (grid.rows(), c))?),
+                None => Ok(()),
+            }
+        }
+    });
+    Ok((pass.result(tensor(value, (out.rows(), n))?, back), out))
+}
+
+/// Partial sums of the weight's gradient; fixed, so that they do not depend on the threads.
+fn lanes(weights: usize) -> usize {
+    if weights > 1 << 20 { 4 } else { 8 }
+}
+
+fn backward(
+    x: &Tensor,
+    grid: Grid,
+    f: Filter,
+    weight: &Weight,
+    g: &Tensor,
+    wants_dx: bool,
+) -> Result<Option<Vec<f32>>> {
+    let (xh, gh, wv) = (host(x)?, host(g)?, weight.value());
+    let (xs, gs): (&[f32], &[f32]) = (&xh, &gh);
+    let (n, c) = (weight.shape()[0], weight.shape()[1]);
+    let out = f.of(grid);
+    let wide = f.k * f.k * c;
+    let w = if wants_dx { by_pixel(&host(&wv)?, n, c, f.k * f.k) } else { vec![] };
+    let some = together(grid, f);
+    let mut dx = vec![0f32; if wants_dx { grid.rows() * c } else { 0 }];
+    let parts = grid.n.div_ceil(some);
+    let lanes = lanes(n * wide).min(parts);
+    let each = parts.div_ceil(lanes);
+    let shared = Shared::new(&mut dx);
+    let trains = weight.trains();
+    let sums: Vec<Vec<f32>> = (0..lanes)
+        .into_par_iter()
+        .map(|lane| {
+            let mut dw = if trains { scratch(n * wide) } else { vec![] };
+            let mut cols = scratch(some * out.area() * wide);
+            let mut first = true;
+            for part in lane * each..((lane + 1) * each).min(parts) {
+                let pictures = part * some..((part + 1) * some).min(grid.n);
+                let rows = pictures.len() * out.area();
+                let gs = &gs[pictures.start * out.area() * n..][..rows * n];
+                if trains {
+                    for (p, cols) in pictures.clone().zip(cols.chunks_exact_mut(out.area() * wide)) {
+                        lay_out(&xs[p * grid.area() * c..], c, grid, f, cols);
+                    }
+                    let beta = if first { 0.0 } else { 1.0 };
+                    sgemm(n, wide, rows, 1.0, Mat::t(gs, n), Mat::new(&cols, wide), beta, &mut dw, wide, false);
+                    first = false;
+                }
+                if wants_dx {
+                    sgemm(rows, wide, n, 1.0, Mat::new(gs, n), Mat::new(&w, wide), 0.0, &mut cols, wide, false);
+                    for (p, cols) in pictures.zip(cols.chunks_exact(out.area() * wide)) {
+                        // SAFETY: picture p belongs to this part alone, and lies within dx.
+                        let dx =
+                            unsafe { std::slice::from_raw_parts_mut(shared.at(p * grid.area() * c), grid.area() * c) };
+                        put_back(cols, c, grid, f, dx);
+                    }
+                }
+            }
+            if first {
+                dw.fill(0.0);
+            }
+            dw
+        })
+        .collect();
+    if trains && let Some((total, rest)) = sums.split_first() {
+        let mut total = total.clone();
+        rest.iter().for_each(|s| add_assign(&mut total, s));
+        weight.add_grad(|dw, beta| by_channel(&total, c, f.k * f.k, dw, beta));
+    }
+    Ok(wants_dx.then_some(dx))
+}
+
+/// The largest of each channel under a filter of `k` × `k` (padding never wins); ties go to the first, as in PyTorch.
+pub fn max_pool(pass: &Pass, x: &Act, grid: Grid, k: usize, stride: usize, pad: usize) -> Result<(Act, Grid)> {
+    let (_, c) = x.dims2()?;
+    let out = grid.filtered(k, stride, pad);
+    let mut y = scratch(out.rows() * c);
+    let mut from = vec![0u32; out.rows() * c];
+    {
+        // The choice is made on the CPU, whatever the device.
+        let values = if x.value().device().is_cpu() { None } else { Some(crate::nn::host::to_vec(x.value())?) };
+        let held = if values.is_none() { Some(host(x.value())?) } else { None };
+        let xs: &[f32] = values.as_deref().or(held.as_deref()).unwrap_or_default();
+        y.par_chunks_mut(out.w * c).zip(from.par_chunks_mut(out.w * c)).enumerate().for_each(|(line, (y, from))| {
+            let (p, oy) = (line / out.h, line % out.h);
+            for (ox, (y, from)) in y.chunks_exact_mut(c).zip(from.chunks_exact_mut(c)).enumerate() {
+                y.fill(f32::NEG_INFINITY);
+                let rows = (oy * stride).saturating_sub(pad)..(oy * stride + k - pad).min(grid.h);
+                for iy in rows {
+                    for ix in (ox * stride).saturating_sub(pad)..(ox * stride + k - pad).min(grid.w) {
+                        let row = p * grid.area() + iy * grid.w + ix;
+                        for ((y, from), &v) in y.iter_mut().zip(from.iter_mut()).zip(&xs[row * c..]) {
+                            if v > *y || v.is_nan() {
+                                (*y, *from) = (v, row as u32);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+    if !pass.fused(x.value().device()) {
+        let device = x.value().device().clone();
+        let ids: Vec<u32> = from.iter().enumerate().map(|(i, r)| r * c as u32 + (i % c) as u32).collect();
+        let y = composed(pass, &[x], &[], |a, _| {
+            Ok(a[0].flatten_all()?.index_select(&Tensor::new(ids.as_slice(), &device)?, 0)?.reshape((out.rows(), c))?)
+        })?;
+        return Ok((y, out));
+    }
+    let back = pass.records(x.tracked()).then(|| {
+        let (node, from) = (x.node(), Arc::new(from));
+        move |g: Tensor, grads: &mut Grads| {
+            let mut dx = vec![0f32; grid.rows() * c];
+            {
+                let gh = host(&g)?;
+                let gs: &[f32] = &gh;
+                let per = out.area() * c;
+                dx.par_chunks_mut(grid.area() * c).enumerate().for_each(|(p, dx)| {
+                    let base = p * grid.area() * c;
+                    for (i, (&g, &r)) in gs[p * per..][..per].iter().zip(&from[p * per..]).enumerate() {
+                        dx[r as usize * c + i % c - base] += g;
+                    }
+                });
+            }
+            grads.add(node, tensor(dx, (grid.rows(), c))?)
+        }
+    });
+    Ok((pass.result(tensor(y, (out.rows(), c))?, back), out))
+}
+
+/// Every `stride`-th pixel of every `stride`-th row.
+pub fn every(pass: &Pass, x: &Act, grid: Grid, stride: usize) -> Result<(Act, Grid)> {
+    if stride == 1 {
+        return Ok((x.clone(), grid));
+    }
+    let out = grid.filtered(1, stride, 0);
+    let ids = (0..out.rows()).map(|r| {
+        let (p, at) = (r / out.area(), r % out.area());
+        (p * grid.area() + at / out.w * stride * grid.w + at % out.w * stride) as u32
+    });
+    Ok((super::gather(pass, x, Arc::new(ids.collect()))?, out))
+}
+
+/// A convolution whose output is normalised by fixed statistics, with nothing to learn: one product with folded weights.
+/// `scale` and `shift` are a channel's.
+pub fn conv2d_fixed(
+    x: &Act,
+    grid: Grid,
+    weight: &Weight,
+    (stride, pad): (usize, usize),
+    (scale, shift): (&[f32], &[f32]),
+    residual: Option<&Act>,
+    with_relu: bool,
+) -> Result<(Act, Grid)> {
+    let (_, c) = x.dims2()?;
+    let [n, _, k, _] = weight.shape()[..] else {
+        return Err(Error::Numeric(format!("convolution: a filter of shape {:?}", weight.shape())));
+    };
+    let f = Filter { k, stride, pad };
+    let (xh, wv) = (host(x.value())?, weight.value());
+    let mut w = by_pixel(&host(&wv)?, n, c, k * k);
+    w.par_chunks_mut(k * k * c).zip(scale).for_each(|(w, &s)| w.iter_mut().for_each(|w| *w *= s));
+    let rh = residual.map(|r| host(r.value())).transpose()?;
+    let y = forward(&xh, c, grid, f, &w, Some(shift), rh.as_deref(), with_relu);
+    let out = f.of(grid);
+    Ok((Act::constant(tensor(y, (out.rows(), n))?), out))
+}

@@ -1,0 +1,115 @@
+//! Attention of one packed set of sequences over another: sequence i looks at sequence i of the other set.
+
+use super::composed::composed;
+use crate::error::{Error, Result};
+use crate::nn::Segments;
+use crate::nn::gemm::{Mat, sgemm, sgemm_at};
+use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::kernels::{softmax, softmax_back};
+use crate::nn::tape::{Act, Grads, Pass};
+use candle_core::{D, Tensor};
+use rayon::prelude::*;
+
+/// q (t, d) packed as `asks`, kv (s, 2d), key | value side by side, packed as `told` → (t, d).
+pub fn cross_attention(pass: &Pass, q: &Act, kv: &Act, asks: &Segments, told: &Segments, heads: usize) -> Result<Act> {
+    let ((t, d), (_, wide)) = (q.dims2()?, kv.dims2()?);
+    let hd = d / heads;
+    if wide != 2 * d || asks.len() != told.len() {
+        return Err(Error::Numeric(format!("cross attention: {d} and {wide}, {} and {}", asks.len(), told.len())));
+    }
+    let scale = 1.0 / (hd as f32).sqrt();
+    if !pass.fused(q.value().device()) {
+        return composed(pass, &[q, kv], &[], |a, _| {
+            let mut out = vec![];
+            for ((qa, ql), (ka, kl)) in asks.iter().zip(told.iter()) {
+                let split = |x: Tensor, l: usize| -> Result<Tensor> {
+                    Ok(x.reshape((l, heads, hd))?.transpose(0, 1)?.contiguous()?)
+                };
+                let q = split(a[0].narrow(0, qa, ql)?.contiguous()?, ql)?;
+                let rows = a[1].narrow(0, ka, kl)?;
+                let k = split(rows.narrow(1, 0, d)?.contiguous()?, kl)?;
+                let v = split(rows.narrow(1, d, d)?.contiguous()?, kl)?;
+                let s = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * f64::from(scale))?;
+                let y = candle_nn::ops::softmax(&s, D::Minus1)?.matmul(&v)?;
+                out.push(y.transpose(0, 1)?.contiguous()?.reshape((ql, d))?);
+            }
+            Ok(Tensor::cat(&out, 0)?)
+        });
+    }
+    // Where each sequence's weights (heads · ql · kl) begin.
+    let mut starts = vec![0];
+    for ((_, ql), (_, kl)) in asks.iter().zip(told.iter()) {
+        starts.push(starts[starts.len() - 1] + heads * ql * kl);
+    }
+    let mut p = scratch(starts[asks.len()]);
+    let mut out = scratch(t * d);
+    {
+        let (qh, kh) = (host(q.value())?, host(kv.value())?);
+        let (qs, ks, o): (&[f32], &[f32], Shared) = (&qh, &kh, Shared::new(&mut out));
+        parts(&mut p, &starts).for_each(|(i, p)| {
+            let ((qa, ql), (ka, kl)) = (asks.get(i), told.get(i));
+            for (head, p) in p.chunks_exact_mut(ql * kl).enumerate() {
+                let (q, k) = (&qs[qa * d + head * hd..], &ks[ka * wide + head * hd..]);
+                sgemm(ql, kl, hd, scale, Mat::new(q, d), Mat::t(k, wide), 0.0, p, kl, false);
+                p.chunks_exact_mut(kl).for_each(|row| {
+                    softmax(row);
+                });
+                let to = qa * d + head * hd;
+                // SAFETY: this sequence's rows, this head's columns: written by this task alone, inside `out`.
+                unsafe { sgemm_at(ql, hd, kl, 1.0, Mat::new(p, kl), Mat::new(&k[d..], wide), 0.0, o.at(to), d, false) };
+            }
+        });
+    }
+    let back = pass.records(q.tracked() || kv.tracked()).then(|| {
+        let (qn, kn, qv, kvv) = (q.node(), kv.node(), q.value().clone(), kv.value().clone());
+        let (asks, told) = (asks.clone(), told.clone());
+        move |g: Tensor, grads: &mut Grads| {
+            let (mut dq, mut dkv, mut p) = (scratch(t * d), scratch(told.total() * wide), p);
+            {
+                let (qh, kh, gh) = (host(&qv)?, host(&kvv)?, host(&g)?);
+                let (qs, ks, gs): (&[f32], &[f32], &[f32]) = (&qh, &kh, &gh);
+                let (oq, ok) = (Shared::new(&mut dq), Shared::new(&mut dkv));
+                parts(&mut p, &starts).for_each(|(i, p)| {
+                    let ((qa, ql), (ka, kl)) = (asks.get(i), told.get(i));
+                    let mut ds = vec![0f32; ql * kl];
+                    for (head, p) in p.chunks_exact_mut(ql * kl).enumerate() {
+                        let (at, from) = (qa * d + head * hd, ka * wide + head * hd);
+                        let (q, k, g) = (&qs[at..], &ks[from..], &gs[at..]);
+                        // SAFETY (all three): this sequence's rows, this head's columns; this task alone.
+                        unsafe {
+                            sgemm_at(kl, hd, ql, 1.0, Mat::t(p, kl), Mat::new(g, d), 0.0, ok.at(from + d), wide, false);
+                        }
+                        sgemm(ql, kl, hd, 1.0, Mat::new(g, d), Mat::t(&k[d..], wide), 0.0, &mut ds, kl, false);
+                        for (p, ds) in p.chunks_exact(kl).zip(ds.chunks_exact_mut(kl)) {
+                            softmax_back(p, ds, scale);
+                        }
+                        unsafe {
+                            sgemm_at(ql, hd, kl, 1.0, Mat::new(&ds, kl), Mat::new(k, wide), 0.0, oq.at(at), d, false);
+                            sgemm_at(kl, hd, ql, 1.0, Mat::t(&ds, kl), Mat::new(q, d), 0.0, ok.at(from), wide, false);
+                        }
+                    }
+                });
+            }
+            if qn.is_some() {
+                grads.add(qn, tensor(dq, (t, d))?)?;
+            }
+            if kn.is_some() {
+                grads.add(kn, tensor(dkv, (told.total(), wide))?)?;
+            }
+            Ok(())
+        }
+    });
+    Ok(pass.result(tensor(out, (t, d))?, back))
+}
+
+/// The weights of each sequence, as parallel tasks.
+fn parts<'a>(p: &'a mut [f32], starts: &[usize]) -> impl IndexedParallelIterator<Item = (usize, &'a mut [f32])> {
+    let mut rest = p;
+    let mut all = Vec::with_capacity(starts.len());
+    for w in starts.windows(2) {
+        let (a, b) = rest.split_at_mut(w[1] - w[0]);
+        all.push(a);
+        rest = b;
+    }
+    all.into_par_iter().enumerate()
+}

@@ -1,0 +1,108 @@
+//! JPEG, PNG, WebP and GIF → [`Rgb`], within limits: a header that promises more pixels than anybody needs is refused
+//! before any memory is taken for them.
+//!
+//! Colour: grey, palette, CMYK and 16-bit pictures become 8-bit RGB. Transparent pixels are laid over white (what stands in
+//! the colour channels under them is arbitrary). A camera's orientation mark is obeyed. Of an animation the first frame counts.
+
+use super::Rgb;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use std::io::Cursor;
+
+/// Pictures of more pixels than this are refused (Pillow's limit).
+pub const MAX_PIXELS: u64 = 89_478_485;
+
+/// Why there is no picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Not one of the known formats.
+    Unknown,
+    /// It says that it is too large.
+    TooLarge(u32, u32),
+    /// It begins well and ends badly.
+    Broken(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unknown => write!(f, "is not a JPEG, PNG, WebP or GIF picture"),
+            Self::TooLarge(w, h) => write!(f, "claims {w}×{h} pixels, more than {MAX_PIXELS} in all"),
+            Self::Broken(m) => write!(f, "is broken: {m}"),
+        }
+    }
+}
+
+fn known(bytes: &[u8]) -> Result<ImageFormat, Fault> {
+    let format = image::guess_format(bytes).map_err(|_| Fault::Unknown)?;
+    let fine = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif].contains(&format);
+    if fine { Ok(format) } else { Err(Fault::Unknown) }
+}
+
+/// Whether the last scan of a JPEG comes to its end; decoders fill what is missing with grey and say nothing.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let last = |mark: u8| bytes.windows(2).rposition(|w| w == [0xff, mark]);
+    matches!((last(0xd9), last(0xda)), (Some(end), Some(scan)) if end > scan)
+}
+
+/// Decodes a picture.
+///
+/// # Errors
+/// A [`Fault`].
+pub fn decode(bytes: &[u8]) -> Result<Rgb, Fault> {
+    let format = known(bytes)?;
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        return Err(Fault::Broken("it ends before its last pixel".into()));
+    }
+    let broken = |e: image::ImageError| Fault::Broken(e.to_string());
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // Checked by hand below, so that the message can name the size.
+    reader.no_limits();
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (w, h) = decoder.dimensions();
+    if u64::from(w) * u64::from(h) > MAX_PIXELS {
+        return Err(Fault::TooLarge(w, h));
+    }
+    if w == 0 || h == 0 {
+        return Err(Fault::Broken("it has no pixel".into()));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(16 * MAX_PIXELS);
+    decoder.set_limits(limits).map_err(broken)?;
+    let orientation = decoder.orientation().map_err(broken)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    picture.apply_orientation(orientation);
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let data = match picture {
+        DynamicImage::ImageRgb8(p) => p.into_raw(),
+        p if p.color().has_alpha() => over_white(&p.into_rgba8().into_raw()),
+        p => p.into_rgb8().into_raw(),
+    };
+    Ok(Rgb { width, height, data })
+}
+
+fn over_white(rgba: &[u8]) -> Vec<u8> {
+    let mix = |c: u8, a: u8| {
+        let (c, a) = (u32::from(c), u32::from(a));
+        ((c * a + 255 * (255 - a) + 127) / 255) as u8
+    };
+    rgba.chunks_exact(4).flat_map(|p| [mix(p[0], p[3]), mix(p[1], p[3]), mix(p[2], p[3])]).collect()
+}
+
+/// Decodes and forgets.
+///
+/// # Errors
+/// A [`Fault`].
+pub fn check(bytes: &[u8]) -> Result<(), Fault> {
+    decode(bytes).map(|_| ())
+}
+
+/// A picture as PNG, without loss.
+pub fn encode_png(picture: &Rgb) -> Vec<u8> {
+    use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+    use image::{ExtendedColorType, ImageEncoder};
+    let mut out = vec![];
+    let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Adaptive);
+    let (w, h) = (picture.width as u32, picture.height as u32);
+    encoder.write_image(&picture.data, w, h, ExtendedColorType::Rgb8).expect("a whole picture, into memory");
+    out
+}

@@ -1,0 +1,170 @@
+//! `preprocessor_config.json` of Hugging Face: what an encoder's pictures went through.
+
+use super::{Filter, Rgb, resize};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Resize, crop, scale.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preprocess {
+    /// The picture is brought to this width and height (`None`: its shorter side to this length).
+    pub size: Option<(usize, usize)>,
+    /// Length of the shorter side, where `size` is absent; 0: not resized.
+    pub shortest: usize,
+    /// Then this width and height are cut from its middle; what it lacks is black.
+    pub crop: Option<(usize, usize)>,
+    /// How pixels in between are made.
+    pub filter: Filter,
+    /// Value of a channel = (v · `factor` − `mean`) / `std`.
+    pub factor: f32,
+    /// By channel.
+    pub mean: [f32; 3],
+    /// By channel.
+    pub std: [f32; 3],
+}
+
+impl Default for Preprocess {
+    /// ViT's and MoRec's: 224 × 224, mean and deviation 0.5.
+    fn default() -> Self {
+        Self {
+            size: Some((224, 224)),
+            shortest: 0,
+            crop: None,
+            filter: Filter::Bilinear,
+            factor: 1.0 / 255.0,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        }
+    }
+}
+
+fn length(v: &Value) -> Option<usize> {
+    v.as_u64().map(|v| v as usize).filter(|v| (1..=4096).contains(v))
+}
+
+/// (width, height) of `{"height", "width"}` or of one number.
+fn sides(v: &Value) -> Option<(usize, usize)> {
+    match length(v) {
+        Some(n) => Some((n, n)),
+        None => Some((length(&v["width"])?, length(&v["height"])?)),
+    }
+}
+
+impl Preprocess {
+    /// Parses `preprocessor_config.json`; the message says what is not understood.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let v: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let on = |key: &str| v[key].as_bool().unwrap_or(true);
+        let kind = v["image_processor_type"].as_str().or(v["feature_extractor_type"].as_str()).unwrap_or_default();
+        let mut p = Self { size: None, ..Self::default() };
+        let size = &v["size"];
+        let shortest = length(&size["shortest_edge"]);
+        if on("do_resize") && !size.is_null() {
+            // CLIP's and ConvNeXt's extractors meant the shorter side by a single number.
+            let by_side = kind.starts_with("CLIP") || kind.starts_with("ConvNext");
+            match (shortest, by_side.then(|| length(size)).flatten()) {
+                (Some(n), _) | (None, Some(n)) => p.shortest = n,
+                _ => p.size = Some(sides(size).ok_or_else(|| format!("size {size} is not understood"))?),
+            }
+        }
+        if v["do_center_crop"].as_bool().unwrap_or(false) {
+            p.crop =
+                Some(sides(&v["crop_size"]).ok_or_else(|| format!("crop_size {} is not understood", v["crop_size"]))?);
+        }
+        if kind.starts_with("ConvNext") && p.shortest > 0 {
+            // Below 384 it enlarges, then cuts; from there on it squashes.
+            let n = p.shortest;
+            if n < 384 {
+                let share = v["crop_pct"].as_f64().unwrap_or(224.0 / 256.0);
+                (p.shortest, p.crop) = ((n as f64 / share) as usize, Some((n, n)));
+            } else {
+                (p.shortest, p.size) = (0, Some((n, n)));
+            }
+        }
+        if p.size.is_none() && p.crop.is_none() {
+            // A batch needs pictures of one size.
+            match p.shortest {
+                0 => return Err("it neither resizes nor cuts to a fixed size".into()),
+                n => p.crop = Some((n, n)),
+            }
+        }
+        p.filter = match v["resample"].as_u64() {
+            None | Some(2) => Filter::Bilinear,
+            Some(3) => Filter::Bicubic,
+            Some(other) => return Err(format!("resample {other}: only 2 (bilinear) and 3 (bicubic) are known")),
+        };
+        p.factor = if on("do_rescale") { v["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0) as f32 } else { 1.0 };
+        if on("do_normalize") {
+            let three = |key: &str, default: [f32; 3]| -> Result<[f32; 3], String> {
+                if v[key].is_null() {
+                    return Ok(default);
+                }
+                let all: Vec<f64> = v[key].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+                match all[..] {
+                    [a, b, c] => Ok([a as f32, b as f32, c as f32]),
+                    _ => Err(format!("{key} {} is not three numbers", v[key])),
+                }
+            };
+            (p.mean, p.std) = (three("image_mean", [0.5; 3])?, three("image_std", [0.5; 3])?);
+            if p.std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
+                return Err(format!("image_std {:?} is not positive", p.std));
+            }
+        } else {
+            (p.mean, p.std) = ([0.0; 3], [1.0; 3]);
+        }
+        Ok(p)
+    }
+    /// The same for pictures of `side` × `side`.
+    pub fn with_side(mut self, side: usize) -> Self {
+        if let Some((w, _)) = self.crop {
+            self.shortest = (self.shortest * side).div_ceil(w.max(1));
+            self.crop = Some((side, side));
+        }
+        if self.size.is_some() {
+            self.size = Some((side, side));
+        }
+        self
+    }
+    /// Width and height of what comes out.
+    pub fn output(&self) -> (usize, usize) {
+        self.crop.or(self.size).unwrap_or((self.shortest, self.shortest))
+    }
+    /// Resized and cut, not yet scaled.
+    pub fn apply(&self, picture: &Rgb) -> Rgb {
+        let sized = match (self.size, self.shortest) {
+            (Some((w, h)), _) => resize(picture, w, h, self.filter),
+            (None, 0) => picture.clone(),
+            (None, n) => {
+                // transformers: the longer side is n · long / short, rounded down.
+                let (w, h) = (picture.width, picture.height);
+                let long = |a: usize, b: usize| (n * a / b).max(1);
+                let (w, h) = if w <= h { (n, long(h, w)) } else { (long(w, h), n) };
+                resize(picture, w, h, self.filter)
+            }
+        };
+        match self.crop {
+            None => sized,
+            Some((w, h)) => centre(&sized, w, h),
+        }
+    }
+    /// What each byte of each channel becomes.
+    pub fn table(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 * self.factor - self.mean[c]) / self.std[c]))
+    }
+}
+
+/// The middle, with black where there is nothing (transformers' `center_crop`).
+fn centre(p: &Rgb, w: usize, h: usize) -> Rgb {
+    if w <= p.width && h <= p.height {
+        return p.crop((p.width - w) / 2, (p.height - h) / 2, w, h);
+    }
+    let mut out = Rgb::filled(w, h, [0; 3]);
+    let (cw, ch) = (w.min(p.width), h.min(p.height));
+    let part = p.crop((p.width - cw) / 2, (p.height - ch) / 2, cw, ch);
+    let (x, y) = ((w - cw).div_ceil(2), (h - ch).div_ceil(2));
+    for (row, from) in part.data.chunks_exact(3 * cw).enumerate() {
+        let at = 3 * ((y + row) * w + x);
+        out.data[at..at + 3 * cw].copy_from_slice(from);
+    }
+    out
+}
