@@ -22,6 +22,16 @@ pub enum Kind {
     EncodeOnnx,
     /// Ranks of targets over a whole catalogue; the peer multiplies and takes the top 10.
     Rank,
+    /// One training step of a vision transformer with an in-batch loss.
+    Vit,
+    /// Vectors of pictures by it.
+    VitEncode,
+    /// One training step of ResNet-50, batch norm frozen.
+    Resnet,
+    /// Vectors of pictures by it.
+    ResnetEncode,
+    /// Covers decoded and resized; the peer is Pillow.
+    Decode,
 }
 
 /// Shapes of a case; what a kind does not use is 0.
@@ -104,6 +114,10 @@ impl Named {
     /// Whether it needs a data set and an encoder.
     pub fn needs_data(&self) -> bool {
         matches!(self.shape.0, Kind::Morec | Kind::MorecFrozen | Kind::Encode | Kind::EncodeOnnx)
+    }
+    /// Whether it needs a folder of covers.
+    pub fn needs_covers(&self) -> bool {
+        self.shape.0 == Kind::Decode
     }
 }
 
@@ -188,5 +202,28 @@ pub const CASES: &[Named] = &[
         (0.5, None),
         Kind::Rank,
         [64, 0, 0, 10_000, 0, 20_000, 1],
+    ),
+    case(
+        "vit-s",
+        "training step, ViT-S/14, 16 pictures of 224²",
+        (1.0, Some(0.7)),
+        Kind::Vit,
+        [384, 12, 6, 16, 14, 0, 1],
+    ),
+    case("vit-s-encode", "the same, inference", (0.9, Some(0.7)), Kind::VitEncode, [384, 12, 6, 16, 14, 0, 2]),
+    case(
+        "resnet50",
+        "training step, ResNet-50, 16 pictures of 224², batch norm frozen",
+        (1.2, Some(0.7)),
+        Kind::Resnet,
+        [0, 0, 0, 16, 0, 0, 1],
+    ),
+    case("resnet50-encode", "the same, inference", (0.9, Some(0.7)), Kind::ResnetEncode, [0, 0, 0, 16, 0, 0, 2]),
+    case(
+        "covers",
+        "512 covers decoded and resized to 224²; the peer is Pillow, one thread",
+        (0.5, None),
+        Kind::Decode,
+        [0, 0, 0, 512, 0, 0, 2],
     ),
 ];

@@ -9,6 +9,7 @@ mod recommend;
 mod sasrec;
 mod text;
 mod versus;
+mod vision;
 
 pub use cases::{CASES, Kind, Named, Spec};
 pub use child::serve;
@@ -32,6 +33,8 @@ pub fn open(spec: &Spec) -> Result<Box<dyn Case>> {
         Kind::Sasrec => Box::new(sasrec::Training::new(spec)?),
         Kind::Morec | Kind::MorecFrozen => Box::new(recommend::Training::new(spec)?),
         Kind::Encode | Kind::EncodeOnnx => Box::new(text::Encoding::new(spec)?),
+        Kind::Vit | Kind::VitEncode | Kind::Resnet | Kind::ResnetEncode => Box::new(vision::Network::new(spec)?),
+        Kind::Decode => Box::new(vision::Decoding::new(spec)?),
         Kind::Rank => Box::new(ranking::Ranking::new(spec)),
     })
 }

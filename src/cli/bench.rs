@@ -30,7 +30,7 @@ enum What {
 /// Time training steps, encoding and ranking in turns with the same work in PyTorch
 ///
 /// The peer's script comes with this program; it needs a Python with PyTorch:
-/// `python3 -m venv peer && peer/bin/pip install torch transformers sentence-transformers onnxruntime onnx`, then
+/// `python3 -m venv peer && peer/bin/pip install torch transformers sentence-transformers onnxruntime onnx pillow`, then
 /// `--python peer/bin/python`. Without one only this program's times are shown.
 #[derive(Debug, Args)]
 struct SpeedArgs {
@@ -61,6 +61,9 @@ struct SpeedArgs {
     /// Their text encoder
     #[arg(long, default_value = "all-minilm-l6-v2", value_name = "MODEL")]
     model: String,
+    /// A folder of at least 512 JPEG covers, for the case of that name
+    #[arg(long, value_name = "DIR")]
+    covers: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -102,7 +105,8 @@ fn speed(args: &SpeedArgs) -> Result<()> {
     let model = hub::resolve(&args.model, &HubOptions::from_env()?);
     let real = args.data.join(crate::fsio::MANIFEST).exists() && model.is_ok();
     if cases.is_empty() {
-        cases = CASES.iter().filter(|c| real || !c.needs_data()).collect();
+        let can = |c: &&Named| (real || !c.needs_data()) && (args.covers.is_some() || !c.needs_covers());
+        cases = CASES.iter().filter(can).collect();
         if !real {
             let m = "cases on real data are left out: --data (a built data set) and --model name what they need";
             eprintln!("{m}");
@@ -142,7 +146,11 @@ fn speed(args: &SpeedArgs) -> Result<()> {
     for case in cases {
         let mut spec = case.spec();
         spec.dropout = args.dropout;
-        spec.data = args.data.clone();
+        spec.data = match (&args.covers, case.needs_covers()) {
+            (Some(dir), true) => dir.clone(),
+            (None, true) => return Err(Error::Usage(format!("{}: --covers DIR names a folder of covers", case.name))),
+            _ => args.data.clone(),
+        };
         spec.model = model.clone();
         spec.exchange = folder.0.clone();
         let bar = Progress::new(case.name, options.rounds as u64 + 1);

@@ -24,7 +24,7 @@ enum Pool {
 
 /// Teach a small encoder what a large one knows about the titles, or the pictures, of your data
 ///
-/// A teacher with a tokenizer teaches texts; a vision encoder teaches a ViT on the data sets' pictures.
+/// A text encoder teaches one of its family; a vision encoder teaches a ViT on the data sets' pictures.
 #[derive(Debug, Args)]
 pub struct DistillArgs {
     /// The teacher: a folder, a name below models/, or a hub id
@@ -49,13 +49,13 @@ pub struct DistillArgs {
     /// Start again: forget the checkpoint in --work, replace --out
     #[arg(long)]
     force: bool,
-    /// How token vectors become a text's vector, in teacher and student
-    #[arg(long, value_enum, default_value = "mean")]
-    pooling: Pool,
-    /// Tokens after which texts are cut, special ones included
-    #[arg(long, default_value_t = 48, value_name = "N")]
-    max_tokens: usize,
-    /// Do not lower-case texts first
+    /// Texts: how token vectors become a text's vector, in teacher and student [default: mean]
+    #[arg(long, value_enum)]
+    pooling: Option<Pool>,
+    /// Texts: tokens after which they are cut, special ones included [default: 48]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Texts: do not lower-case them first
     #[arg(long)]
     keep_case: bool,
     /// Width of the student
@@ -70,15 +70,15 @@ pub struct DistillArgs {
     /// Width inside its feed-forward part [default: 4 × hidden]
     #[arg(long, value_name = "N", help_heading = "Student")]
     intermediate: Option<usize>,
-    /// Tokens kept of the teacher's vocabulary, most used in the texts first; 0: all
-    #[arg(long, default_value_t = 10_000, value_name = "N", help_heading = "Student")]
-    vocab: usize,
-    /// Pictures: pixels a side
-    #[arg(long, default_value_t = 112, value_name = "N", help_heading = "Student")]
-    side: usize,
-    /// Pictures: side of a patch
-    #[arg(long, default_value_t = 16, value_name = "N", help_heading = "Student")]
-    patch: usize,
+    /// Texts: tokens kept of the teacher's vocabulary, most used in the texts first; 0: all [default: 10000]
+    #[arg(long, value_name = "N", help_heading = "Student")]
+    vocab: Option<usize>,
+    /// Pictures: pixels a side [default: 112]
+    #[arg(long, value_name = "N", help_heading = "Student")]
+    side: Option<usize>,
+    /// Pictures: side of a patch [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Student")]
+    patch: Option<usize>,
     /// Write weights as F32 instead of F16
     #[arg(long, help_heading = "Student")]
     f32: bool,
@@ -94,9 +94,9 @@ pub struct DistillArgs {
     /// AdamW's weight decay
     #[arg(long, default_value_t = 0.01, value_name = "X", help_heading = "Learning")]
     weight_decay: f64,
-    /// Weight of the loss on each token's hidden state; 0: only the pooled vectors
-    #[arg(long, default_value_t = 0.0, value_name = "X", help_heading = "Learning")]
-    hidden_weight: f64,
+    /// Texts: weight of the loss on each token's hidden state; 0: only the pooled vectors [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Learning")]
+    hidden_weight: Option<f64>,
     /// Random parts of each text or picture that are learned from, too
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Learning")]
     crops: usize,
@@ -121,27 +121,27 @@ pub struct DistillArgs {
 pub fn run(args: DistillArgs) -> Result<()> {
     use_threads(args.threads)?;
     if args.data.is_empty() && args.texts.is_empty() {
-        return Err(Error::Usage("give texts to learn from: --data DIR… or --texts FILE…".into()));
+        return Err(Error::Usage("give something to learn from: --data DIR…, or for texts --texts FILE…".into()));
     }
     let name = args.out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "student".into());
     let config = DistillConfig {
         name: name.clone(),
         teacher: args.teacher.clone(),
-        pooling: if args.pooling == Pool::Cls { Pooling::Cls } else { Pooling::Mean },
-        max_tokens: args.max_tokens,
+        pooling: if args.pooling == Some(Pool::Cls) { Pooling::Cls } else { Pooling::Mean },
+        max_tokens: args.max_tokens.unwrap_or(48),
         lower_case: !args.keep_case,
         hidden: args.hidden,
         layers: args.layers,
         heads: args.heads,
         intermediate: args.intermediate.unwrap_or(4 * args.hidden),
-        vocab: args.vocab,
-        side: args.side,
-        patch: args.patch,
+        vocab: args.vocab.unwrap_or(10_000),
+        side: args.side.unwrap_or(112),
+        patch: args.patch.unwrap_or(16),
         epochs: args.epochs,
         batch_size: args.batch_size,
         lr: args.lr,
         weight_decay: args.weight_decay,
-        hidden_weight: args.hidden_weight,
+        hidden_weight: args.hidden_weight.unwrap_or(0.0),
         crops: args.crops,
         held_out: args.held_out,
         seed: args.seed,
@@ -179,13 +179,28 @@ pub fn run(args: DistillArgs) -> Result<()> {
             bar.set(step);
         }
     };
-    let report = if teacher.dir.join("tokenizer.json").exists() {
+    let pictures = ImageFolder::is_one(&teacher.dir);
+    let foreign = match pictures {
+        true => [
+            ("--texts", !args.texts.is_empty()),
+            ("--compare", !args.compare.is_empty()),
+            ("--pooling", args.pooling.is_some()),
+            ("--max-tokens", args.max_tokens.is_some()),
+            ("--keep-case", args.keep_case),
+            ("--vocab", args.vocab.is_some()),
+            ("--hidden-weight", args.hidden_weight.is_some()),
+        ]
+        .to_vec(),
+        false => vec![("--side", args.side.is_some()), ("--patch", args.patch.is_some())],
+    };
+    if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
+        let what = if pictures { "pictures" } else { "texts" };
+        return Err(Error::Usage(format!("{flag} has no meaning with a teacher of {what}")));
+    }
+    let report = if !pictures {
         let corpus = Corpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
         distill::distill(&config, &teacher.dir, &others, &corpus, &work, &args.out, &tell)?
     } else {
-        if !args.texts.is_empty() || !others.is_empty() {
-            return Err(Error::Usage("--texts and --compare are for teachers of texts".into()));
-        }
         let pre = ImageFolder::open(&teacher.dir, false)?.preprocess;
         let gallery = Gallery::read(&args.data, &pre, config.held_out, config.seed, &tell)?;
         distill::distill_images(&config, &teacher.dir, &gallery, &work, &args.out, &tell)?

@@ -3,7 +3,7 @@
 use super::console::encoding;
 use super::evaluate::data_dir;
 use super::output::{self, bytes};
-use crate::config::{Config, ImageConfig, ItemKind};
+use crate::config::{Config, ImageConfig, ImagePooling, ItemKind};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::encode::candidates;
@@ -46,12 +46,12 @@ pub struct EncodeArgs {
     /// Scale each vector to length 1
     #[arg(long)]
     normalize: bool,
-    /// Of a pre-trained encoder: cls or mean
-    #[arg(long, value_enum, default_value_t = Pool::Mean)]
-    pooling: Pool,
-    /// Of a pre-trained encoder: tokens a text is cut to
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    max_tokens: usize,
+    /// Of a pre-trained encoder: cls or mean [default: mean for texts; for pictures cls where there is such a token]
+    #[arg(long, value_enum)]
+    pooling: Option<Pool>,
+    /// Of a pre-trained encoder of texts: tokens a text is cut to [default: 256, or as many as it has positions]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     /// Replace a file that is there
     #[arg(long)]
     force: bool,
@@ -122,21 +122,22 @@ fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
         return Err(Error::Usage("--data DIR: the data set whose items are to be encoded".into()));
     };
     let found = hub::resolve(&args.model, &HubOptions::from_env()?)?;
-    if !found.dir.join("tokenizer.json").exists() {
+    if ImageFolder::is_one(&found.dir) {
         return of_image_encoder(args, format, &found.dir, dir);
     }
     let folder = TextFolder::open(&found.dir, true)?;
-    if args.max_tokens < 3 || args.max_tokens > folder.config.usable_positions() && args.max_tokens != 256 {
-        let m = format!("--max-tokens {}: from 3 to {}", args.max_tokens, folder.config.usable_positions());
+    let usable = folder.config.usable_positions();
+    let limit = args.max_tokens.unwrap_or(usable.min(256));
+    if !(3..=usable).contains(&limit) {
+        let m = format!("--max-tokens {limit}: from 3 to {usable}");
         return Err(Error::Usage(m));
     }
     let pooling = match args.pooling {
-        Pool::Mean => Pooling::Mean,
-        Pool::Cls => Pooling::Cls,
+        None | Some(Pool::Mean) => Pooling::Mean,
+        Some(Pool::Cls) => Pooling::Cls,
     };
     let encoder = SentenceEncoder::new(&folder, pooling)?;
     let data = Dataset::open(dir)?;
-    let limit = args.max_tokens.min(folder.config.usable_positions());
     let tokens = Tokens::new(&folder.tokenizer, &data.items.text, limit, false)?;
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
     let identity =
@@ -147,7 +148,15 @@ fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
 
 fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Path) -> Result<()> {
     let folder = ImageFolder::open(encoder, true)?;
-    let config = ImageConfig::default();
+    if args.max_tokens.is_some() {
+        return Err(Error::Usage("--max-tokens is for encoders of texts".into()));
+    }
+    let pooling = match args.pooling {
+        None => ImagePooling::Auto,
+        Some(Pool::Mean) => ImagePooling::Mean,
+        Some(Pool::Cls) => ImagePooling::Cls,
+    };
+    let config = ImageConfig { pooling, ..Default::default() };
     let data = Dataset::open(dir)?;
     let Some(file) = &data.images else {
         return Err(Error::Usage(format!("{}: has no pictures; import it with --images", dir.display())));
@@ -156,7 +165,12 @@ fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Pat
     let pixels = Pixels::new(store, file.places(data.items.ids.len()));
     let encoder = PictureEncoder::new(&folder, &config)?;
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
-    let identity = format!("{weights} {} {}", fsio::sha256_bytes(folder.config_json.as_bytes()), pixels.digest());
+    let identity = format!(
+        "{weights} {} {} {:?}",
+        fsio::sha256_bytes(folder.config_json.as_bytes()),
+        pixels.digest(),
+        config.pooling
+    );
     // Items without a picture have no vector.
     let with: Vec<u32> = (0..data.items.ids.len() as u32).filter(|&i| pixels.has(i as usize)).collect();
     let ids: Vec<String> = with.iter().map(|&i| data.items.ids[i as usize].clone()).collect();

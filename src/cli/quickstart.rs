@@ -26,6 +26,8 @@ const PEOPLE: usize = 6;
 const SOURCE_EPOCHS: usize = 5;
 /// Epochs of the ID model.
 const ID_EPOCHS: usize = 60;
+/// Epochs of the models of frozen encoders, whose output is computed once.
+const FROZEN_EPOCHS: usize = 8;
 
 /// Show everything on two invented platforms: no data, no network, about two minutes
 #[derive(Debug, Args)]
@@ -59,7 +61,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         mean_events: 8.0,
         noise: 0.1,
         seed: args.seed,
-        covers: false,
+        covers: true,
     };
     synth::make(&invent(Platform::Media, 6000, 4000), &source_data)?;
     synth::make(&invent(Platform::Goods, 2500, 2000), &target_data)?;
@@ -77,10 +79,13 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let source = Prepared::open(&source_config)?;
     eprintln!("1/2 media platform: {} users, {} items: pre-training", source.split.users.len(), source.item_ids.len());
     let pretrained = go("source", &source_config, &source, None, &at("source"))?;
+    for kind in [ItemKind::Image, ItemKind::Both] {
+        go(kind.name(), &frozen(&source_config, kind), &source, None, &at(&format!("source-{}", kind.name())))?;
+    }
     drop(source);
 
     let target = Prepared::open(&on(&target_data))?;
-    eprintln!("2/2 goods platform: {} users, {} items: five ways", target.split.users.len(), target.item_ids.len());
+    eprintln!("2/2 goods platform: {} users, {} items: seven ways", target.split.users.len(), target.item_ids.len());
     let mut rows = super::results::baselines(&base, &target, "test")?;
     let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
         let result = go(name, config, &target, source, &at(name))?;
@@ -100,6 +105,13 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         c.transfer.preset = preset.into();
         add(preset, &c, Some(&folder))?;
     }
+    for kind in [ItemKind::Image, ItemKind::Both] {
+        let dir = at(&format!("source-{}", kind.name()));
+        let mut c = frozen(&on(&target_data), kind);
+        c.transfer.source = dir.display().to_string();
+        c.transfer.preset = "frozen".into();
+        add(kind.name(), &c, Some(&ModelFolder::open(&dir)?))?;
+    }
 
     let popular = MostPopular::new(&target.split);
     let runs = ["ID-SASRec", "from-scratch", "full"].map(|n| (n.to_string(), at(n)));
@@ -113,18 +125,19 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         intro: vec![
             format!(
                 "Two invented platforms: media (pre-training: {} test users, NDCG@10 {:.2} %) and goods. They share no user \
-                 and no item, only that titles say what people are interested in. The table is of the goods platform.",
+                 and no item, only that titles and covers say what people are interested in. The table is of the goods platform.",
                 pretrained.test.users,
                 100.0 * pretrained.test.get("ndcg@10")
             ),
             "full: the media model, all of it trained on; frozen: its text encoder stays as it is; zero-shot: nothing \
-             trained; from-scratch: the same model, never on media; ID-SASRec: items are rows of a table, titles unused."
+             trained; from-scratch: the same model, never on media; ID-SASRec: items are rows of a table, titles unused. image, both: the items' covers, alone and with their titles, through \
+             encoders that stay as they are."
                 .into(),
         ],
         table,
         note: format!("{} Whole quickstart: {seconds:.0} s.", super::results::protocol_line(&rows)),
         plot: ("Learning on the goods platform".into(), "epoch".into(), "validation NDCG@10, %".into()),
-        curves: ["ID-SASRec", "frozen", "from-scratch", "full"]
+        curves: ["ID-SASRec", "frozen", "from-scratch", "full", "image", "both"]
             .iter()
             .map(|n| Ok(Curve { name: (*n).into(), points: curve(&at(n).join("metrics.jsonl"))? }))
             .collect::<Result<_>>()?,
@@ -141,6 +154,17 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let text = comparison(&rows, &base.eval.ks);
     let shown = file.display();
     output::print(&format!("{text}{seconds:.0} s; page: {shown}\n\nOn your own data:\n  {}\n", NEXT.join("\n  ")))
+}
+
+/// The same settings for items with covers, both encoders as they came.
+fn frozen(base: &Config, kind: ItemKind) -> Config {
+    let mut c = base.clone();
+    c.item.kind = kind;
+    c.item.train_layers = 0;
+    c.item.image.model = "cover-mini".into();
+    c.item.image.train_layers = 0;
+    c.train.epochs = FROZEN_EPOCHS;
+    c
 }
 
 const NEXT: [&str; 3] = [

@@ -23,7 +23,8 @@ pub struct ImageConfig {
     pub batch_norm: BatchNormMode,
     /// Dropout inside a vision transformer; negative: as its config.json says.
     pub dropout: f64,
-    /// Only the last n blocks of the encoder train; negative: all of it. What is below is computed once an item.
+    /// Only the last n blocks of the encoder train; negative: all of it. What is below is computed once an item. (The transfer
+    /// presets other than full and from-scratch decide that themselves.)
     pub train_layers: i64,
     /// Its learning rate; negative: as `train.encoder_lr`.
     pub lr: f64,

@@ -163,6 +163,9 @@ pub struct Description {
     pub repeats: Repeats,
     /// Text.
     pub text: Text,
+    /// Items with a picture, where the data set has such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<usize>,
     /// Attributes of items.
     pub item_attributes: BTreeMap<String, Attribute>,
     /// Attributes of users.
@@ -207,6 +210,7 @@ impl Description {
             times: d.times.as_ref().and_then(|t| times(d, t)),
             repeats,
             text: describe_text(d),
+            pictures: d.images.as_ref().map(|f| f.count()),
             item_attributes: attributes(&d.items.attributes),
             user_attributes: attributes(&d.user_attributes),
         }
@@ -360,6 +364,9 @@ impl Display for Description {
             line("words a text", s.to_string())?;
         }
         line("duplicate texts", self.text.duplicates.to_string())?;
+        if let Some(n) = self.pictures {
+            line("items with picture", format!("{n} ({})", percent(n as f64 / self.items.max(1) as f64)))?;
+        }
         for (what, columns) in [("item", &self.item_attributes), ("user", &self.user_attributes)] {
             for (name, a) in columns {
                 line(&format!("{what}: {name}"), format!("{} filled, {} distinct", a.filled, a.distinct))?;

@@ -5,7 +5,7 @@ use super::columns::damaged;
 use super::notes::Notes;
 use crate::error::{DataError, Error, Result};
 use crate::picture::check;
-use arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{AsArray, LargeBinaryArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub const IMAGES: &str = "images.parquet";
 /// Pictures held at a time while writing.
 const BATCH: usize = 128;
+/// And their bytes.
+const BATCH_BYTES: usize = 128 << 20;
 
 /// Pictures on disk.
 #[derive(Debug, Clone)]
@@ -88,7 +90,7 @@ impl ImageFile {
         let mut at = from;
         for rows in reader.map_err(|e| bad(e.to_string()))? {
             let rows = rows.map_err(|e| bad(e.to_string()))?;
-            let column = rows.columns().first().and_then(|c| c.as_binary_opt::<i32>());
+            let column = rows.columns().first().and_then(|c| c.as_binary_opt::<i64>());
             let column = column.ok_or_else(|| bad("column 1 is not binary".into()))?;
             let all: Vec<Vec<u8>> = column.iter().map(|v| v.unwrap_or_default().to_vec()).collect();
             let n = all.len();
@@ -99,14 +101,14 @@ impl ImageFile {
     }
 }
 
+/// Takes a picture: its item, its place for messages, its bytes or what is wrong with it.
+pub type Give<'a> = dyn FnMut(u32, String, std::result::Result<Vec<u8>, String>) -> Result<()> + 'a;
+
 /// Where pictures come from while a data set is made.
 pub trait ImageSource {
-    /// Calls `give(item, place, bytes)` once for each picture whose raw item id `find` knows.
-    fn each(
-        &self,
-        find: &dyn Fn(&str) -> Option<u32>,
-        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
-    ) -> Result<()>;
+    /// Calls `give(item, place, bytes)` once for each picture whose raw item id `find` knows; in the place of bytes, why there
+    /// are none.
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()>;
 }
 
 /// What was taken and what was not.
@@ -122,7 +124,7 @@ pub struct Taken {
 /// are an error. `ids` are the items' raw ids.
 pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f64) -> Result<Taken> {
     let fail = |m: String| Error::Io { path: path.into(), source: std::io::Error::other(m) };
-    let fields = vec![Field::new("item", DataType::UInt32, false), Field::new("image", DataType::Binary, false)];
+    let fields = vec![Field::new("item", DataType::UInt32, false), Field::new("image", DataType::LargeBinary, false)];
     let schema = Arc::new(Schema::new(fields));
     let properties = WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(1024));
     let file = File::create(path).map_err(Error::io(path))?;
@@ -130,11 +132,22 @@ pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f
         ArrowWriter::try_new(file, schema.clone(), Some(properties.build())).map_err(|e| fail(e.to_string()))?;
     let by_id: std::collections::HashMap<&str, u32> =
         ids.iter().enumerate().map(|(i, id)| (id.as_str(), i as u32)).collect();
-    let mut state =
-        Writing { writer, taken: Taken::default(), has: vec![false; ids.len()], faults: vec![], batch: vec![] };
+    let mut state = Writing {
+        writer,
+        taken: Taken::default(),
+        has: vec![false; ids.len()],
+        faults: vec![],
+        batch: vec![],
+        bytes: 0,
+    };
     source.each(&|id| by_id.get(id).copied(), &mut |item, place, bytes| {
+        state.bytes += bytes.as_ref().map_or(0, Vec::len);
         state.batch.push((item, place, bytes));
-        if state.batch.len() == BATCH { state.flush(&schema).map_err(fail) } else { Ok(()) }
+        if state.batch.len() == BATCH || state.bytes > BATCH_BYTES {
+            state.flush(&schema).map_err(fail)
+        } else {
+            Ok(())
+        }
     })?;
     state.flush(&schema).map_err(fail)?;
     state.writer.close().map_err(|e| fail(e.to_string()))?;
@@ -165,13 +178,19 @@ struct Writing {
     has: Vec<bool>,
     /// Place, and what is wrong.
     faults: Vec<(String, String)>,
-    batch: Vec<(u32, String, Vec<u8>)>,
+    batch: Vec<(u32, String, std::result::Result<Vec<u8>, String>)>,
+    bytes: usize,
 }
 
 impl Writing {
     fn flush(&mut self, schema: &Arc<Schema>) -> std::result::Result<(), String> {
         let batch = std::mem::take(&mut self.batch);
-        let checked: Vec<_> = batch.par_iter().map(|(_, _, bytes)| check(bytes)).collect();
+        self.bytes = 0;
+        let sound = |bytes: &std::result::Result<Vec<u8>, String>| match bytes {
+            Ok(b) => check(b).map_err(|fault| fault.to_string()),
+            Err(why) => Err(why.clone()),
+        };
+        let checked: Vec<_> = batch.par_iter().map(|(_, _, bytes)| sound(bytes)).collect();
         let (mut items, mut images) = (vec![], vec![]);
         for ((item, place, bytes), checked) in batch.into_iter().zip(checked) {
             match checked {
@@ -182,7 +201,7 @@ impl Writing {
                 Ok(()) => {
                     self.has[item as usize] = true;
                     items.push(item);
-                    images.push(bytes);
+                    images.push(bytes.unwrap_or_default());
                 }
             }
         }
@@ -190,7 +209,7 @@ impl Writing {
         if items.is_empty() {
             return Ok(());
         }
-        let bytes = BinaryArray::from_iter_values(images);
+        let bytes = LargeBinaryArray::from_iter_values(images);
         let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(UInt32Array::from(items)), Arc::new(bytes)];
         let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
         self.writer.write(&rows).map_err(|e| e.to_string())

@@ -4,6 +4,7 @@ use super::dataset::Dataset;
 use super::notes::Notes;
 use super::text;
 use crate::error::{DataError, Result};
+use rayon::prelude::*;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -33,6 +34,22 @@ pub fn validate(dir: &Path) -> Result<(Dataset, Notes)> {
         }
         if !texts.insert(t.to_lowercase()) {
             notes.add("duplicate_text", "items have the text of an earlier item", || id.clone());
+        }
+    }
+    if let Some(file) = &dataset.images {
+        file.each(0, 256, |from, batch| {
+            let faults: Vec<_> = batch.par_iter().map(|bytes| crate::picture::check(bytes).err()).collect();
+            for (k, fault) in faults.into_iter().enumerate() {
+                if let Some(fault) = fault {
+                    let id = &dataset.items.ids[file.items()[from + k] as usize];
+                    notes.add("bad_images", "pictures cannot be used", || format!("{id} {fault}"));
+                }
+            }
+            Ok(())
+        })?;
+        let places = file.places(dataset.items.ids.len());
+        for (id, _) in dataset.items.ids.iter().zip(&places).filter(|(_, p)| p.is_none()) {
+            notes.add("items_without_image", "items have no picture", || id.clone());
         }
     }
     for (u, row) in dataset.seqs.rows().enumerate() {

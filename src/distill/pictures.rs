@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Pictures to learn from and to be judged by, as squares of one size.
+/// Pictures to learn from and to be judged by, as squares of one size, in memory (150 kB each at 224 pixels).
 pub struct Gallery {
     side: usize,
     train: Vec<Vec<u8>>,
@@ -142,11 +142,12 @@ pub fn distill(
     let (views, d) = (1 + config.crops, encoder.width());
     let count = gallery.train.len() * views;
     let sources: String = gallery.train.iter().map(|p| fsio::sha256_bytes(p)).collect();
-    let key = format!("{digest} {views} {} {}", config.seed, fsio::sha256_bytes(sources.as_bytes()));
+    let shape = fsio::sha256_bytes(format!("{} {:?}", teacher.config_json, teacher.preprocess).as_bytes());
+    let key = format!("{digest} {shape} {views} {} {}", config.seed, fsio::sha256_bytes(sources.as_bytes()));
     let name = format!("vectors/{}", fsio::sha256_bytes(key.as_bytes()));
     let file = work.join("teacher.safetensors");
     let known = Weights::open(&file).ok().filter(|w| w.shape(&name) == Some(&[count, d]));
-    let theirs = match known {
+    let mut theirs = match known {
         Some(w) => w.read(&name)?,
         None => {
             let make = |s: usize| gallery.view(s / views, s % views, config.seed);
@@ -156,6 +157,9 @@ pub fn distill(
             all
         }
     };
+    // What all pictures share says nothing, and in a vision encoder it is most of the vector.
+    let centre = mean(&theirs, d);
+    shift(&mut theirs, &centre);
     let basis = subspace::leading(&theirs, d, config.hidden, config.seed);
     let mut targets = subspace::project(&theirs, d, &basis);
     drop(theirs);
@@ -207,7 +211,7 @@ pub fn distill(
         Ok(value)
     };
     let free = DistillConfig { checkpoint_steps: 0, name: String::new(), full_precision: false, ..config.clone() };
-    let identity = fsio::sha256_bytes(json!({ "config": free, "lesson": key }).to_string().as_bytes());
+    let identity = fsio::sha256_bytes(json!({ "config": free, "lesson": key, "centred": true }).to_string().as_bytes());
     let cursor = Learner { config, params: &params, identity: &identity, count, work }.learn(&backward, tell)?;
 
     let staged = Staged::new(out)?;
@@ -234,7 +238,8 @@ pub fn distill(
         seconds: 0.0,
         peak_memory: None,
     };
-    let again = judge(staged.path(), &encoder, &teacher, gallery, &basis, config, &mut report)?;
+    let lesson = Lesson { encoder: &encoder, folder: &teacher, basis: &basis, centre: &centre };
+    let again = judge(staged.path(), &lesson, gallery, config, &mut report)?;
     report.seconds = started.elapsed().as_secs_f64();
     report.peak_memory = crate::experiment::usage::peak_memory();
     card(staged.path(), config, gallery, &digest, &report, again)?;
@@ -253,14 +258,33 @@ fn write(dir: &Path, params: &Params, c: &DistillConfig, config_json: &str, pre_
     fsio::write_bytes(&dir.join("preprocessor_config.json"), pre_json.as_bytes())
 }
 
+/// Mean of rows of width `d`.
+fn mean(x: &[f32], d: usize) -> Vec<f32> {
+    let mut sum = vec![0f64; d];
+    x.chunks_exact(d).for_each(|r| sum.iter_mut().zip(r).for_each(|(s, v)| *s += f64::from(*v)));
+    let n = (x.len() / d.max(1)).max(1) as f64;
+    sum.iter().map(|s| (s / n) as f32).collect()
+}
+
+/// Subtracts `centre` from each row.
+fn shift(x: &mut [f32], centre: &[f32]) {
+    x.chunks_exact_mut(centre.len()).for_each(|r| r.iter_mut().zip(centre).for_each(|(v, c)| *v -= c));
+}
+
+/// The teacher, and what of its vectors is learned: about their mean, in a subspace.
+struct Lesson<'a> {
+    encoder: &'a PictureEncoder,
+    folder: &'a ImageFolder,
+    basis: &'a [f32],
+    centre: &'a [f32],
+}
+
 /// Compares the exported student with the teacher on held-out pictures. Returns, for student and teacher, the share of
 /// held-out pictures that are the nearest to their own mirrored, smaller part.
 fn judge(
     student: &Path,
-    teacher: &PictureEncoder,
-    folder: &ImageFolder,
+    lesson: &Lesson,
     gallery: &Gallery,
-    basis: &[f32],
     c: &DistillConfig,
     report: &mut DistillReport,
 ) -> Result<(f64, f64)> {
@@ -278,11 +302,18 @@ fn judge(
         p.flip();
         p
     };
+    // The gallery's pictures are as the teacher takes them already.
     let read = |encoder: &PictureEncoder, pre: &Preprocess, make: &(dyn Fn(usize) -> Rgb + Sync)| {
-        vectors(encoder, pre, n, &|i| pre.apply(&make(i)), &|_, _| {})
+        let size = pre.output().0;
+        vectors(encoder, pre, n, &|i| resize(&make(i), size, size, pre.filter), &|_, _| {})
     };
-    let d = teacher.width();
-    let theirs = read(teacher, &folder.preprocess, &whole)?;
+    let (d, basis) = (lesson.encoder.width(), lesson.basis);
+    let teacher = |make: &(dyn Fn(usize) -> Rgb + Sync)| {
+        let mut x = read(lesson.encoder, &lesson.folder.preprocess, make)?;
+        shift(&mut x, lesson.centre);
+        Ok::<_, Error>(x)
+    };
+    let theirs = teacher(&whole)?;
     let ours = read(&own, &mine.preprocess, &whole)?;
     let reference = neighbours::nearest(&theirs, d, NEIGHBOURS);
     let near = |x: &[f32], d: usize| neighbours::recall(&reference, &neighbours::nearest(x, d, NEIGHBOURS));
@@ -302,10 +333,7 @@ fn judge(
         });
         hits.count() as f64 / n.max(1) as f64
     };
-    Ok((
-        found(&ours, &read(&own, &mine.preprocess, &part)?, c.hidden),
-        found(&theirs, &read(teacher, &folder.preprocess, &part)?, d),
-    ))
+    Ok((found(&ours, &read(&own, &mine.preprocess, &part)?, c.hidden), found(&theirs, &teacher(&part)?, d)))
 }
 
 fn card(

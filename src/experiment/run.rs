@@ -4,13 +4,13 @@ use super::prepare::{Prepared, image_folder, text_folder};
 use super::run_folder;
 use super::usage;
 use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular, RecentPopular, TextNeighbours};
-use crate::config::{Config, UserKind};
+use crate::config::{Config, Fusion, ItemKind, UserKind};
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
 use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
 use crate::fsio;
-use crate::item::Tokens;
 use crate::item::text::{SentenceEncoder, TextFolder};
+use crate::item::{Features, Tokens};
 use crate::model::{Blueprint, Counts, ModelFolder, Recommender, pick_device};
 use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
@@ -82,6 +82,13 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> R
         Some(ModelFolder { image: Some(image), .. }) if !wants_pretrained => Some(image.clone()),
         _ => image_folder(config)?,
     };
+    if let (Some(f), Some(t)) = (&image, source.and_then(|s| s.image.as_ref()))
+        && config.transfer.preset != "from-scratch"
+        && f.preprocess(&config.item.image) != t.preprocess(&config.item.image)
+    {
+        let m = "its pictures are prepared otherwise than the source's, whose values are loaded";
+        return Err(Error::config("item.image.model", m));
+    }
     Ok(Blueprint { config: config.clone(), counts, folder, image })
 }
 
@@ -94,9 +101,10 @@ pub fn plan_of(config: &Config, source: Option<&ModelFolder>, counts: Counts) ->
 fn resolve(config: &Config, specs: &[Spec], source: Option<&ModelFolder>) -> Result<Plan> {
     let mut rules = vec![];
     if matches!(config.transfer.preset.as_str(), "" | "from-scratch" | "full") {
-        for (place, n) in [("text", config.item.train_layers), ("image", config.item.image.train_layers)] {
+        let (text, image) = (config.item.train_layers, config.item.image.train_layers);
+        for (place, n, setting) in [("text", text, "item.train_layers"), ("image", image, "item.image.train_layers")] {
             if let Ok(n) = usize::try_from(n) {
-                rules.extend(crate::transfer::depth_rules(place, n, specs)?);
+                rules.extend(crate::transfer::depth_rules(place, n, specs, setting)?);
             }
         }
     }
@@ -175,6 +183,7 @@ pub fn execute(
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
     let mut features = model.watched(&prepared.content(), watch)?;
+    modalities(config, &features)?;
     encode::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
 
     let mut seen = Summary::new(started);
@@ -233,6 +242,26 @@ pub fn execute(
     };
     fsio::write_json(&path, &result)?;
     Ok(result)
+}
+
+/// Refuses a catalogue in which a modality that the settings name does not occur.
+fn modalities(config: &Config, features: &Features) -> Result<()> {
+    let any = |has: &dyn Fn(usize) -> bool| (0..features.count).any(has);
+    let (kind, mixture) = (config.item.kind, config.item.kind == ItemKind::Both);
+    let key = if mixture && config.item.fusion == Fusion::Mixture { "item.image_share" } else { "item.kind" };
+    if kind.image() && !any(&|i| features.has_image(i)) {
+        return Err(Error::config(
+            key,
+            "no candidate is left with a picture; use item.kind = \"text\", or another share",
+        ));
+    }
+    if mixture && !any(&|i| features.has_text(i)) {
+        return Err(Error::config(
+            key,
+            "no candidate is left with a text; use item.kind = \"image\", or another share",
+        ));
+    }
+    Ok(())
 }
 
 /// What a finished run wrote down of itself; nothing for a bare model folder or an unfinished run.

@@ -4,7 +4,7 @@
 //!
 //! 1. an existing folder with model files (or only a `model.toml` card);
 //! 2. `models/<name>/` of the project: weights beside a card, or a card alone that names a hub repository;
-//! 3. `title-mini`, our own small encoder, which comes inside the program and is unpacked into the cache;
+//! 3. `title-mini` and `cover-mini`, our own small encoders, which come inside the program and are unpacked into the cache;
 //! 4. the Hugging Face cache (`HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`), shared with Python;
 //! 5. the hub itself (`HF_ENDPOINT`, `HF_TOKEN`), unless `HF_HUB_OFFLINE` is set: then no request is made at all.
 //!

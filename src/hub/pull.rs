@@ -34,7 +34,7 @@ pub struct Pulled {
 /// [`Error::Usage`] for a malformed name; [`Error::Hub`] when offline, unreachable, refused, without safetensors, or
 /// when a transfer breaks off or arrives damaged; [`Error::Model`] when a card gives no repository; [`Error::Io`].
 pub fn pull(name: &str, options: &HubOptions) -> Result<Pulled> {
-    if name == super::embedded::NAME {
+    if super::embedded::has(name) {
         let note = "comes inside the program; nothing to download".to_string();
         let folder = super::resolve(name, options)?;
         return Ok(Pulled { folder, downloaded: Vec::new(), bytes: 0, notes: vec![note] });

@@ -36,8 +36,10 @@ pub fn resolve(name: &str, options: &HubOptions) -> Result<ModelFolder> {
     {
         return Ok(found);
     }
-    if parsed.card_name() == Some(embedded::NAME) && parsed.revision.is_none() {
-        return embedded::unpacked(&options.cache);
+    if let (Some(card_name), None) = (parsed.card_name(), &parsed.revision)
+        && let Some(found) = embedded::unpacked(&options.cache, card_name)?
+    {
+        return Ok(found);
     }
     remote(name, &target(&parsed, options)?, options)
 }

@@ -12,6 +12,7 @@ use crate::nn::host::tensor;
 use crate::nn::init::Init;
 use crate::nn::ops::{self, HIDDEN, Pooling};
 use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use candle_core::Device;
 use std::sync::Arc;
 
 /// Joins two vectors of width d.
@@ -71,6 +72,12 @@ pub struct FusedEncoder {
     /// Stands for a text that is not there; a mixture needs none.
     missing: Option<Weight>,
     join: Join,
+    device: Device,
+}
+
+/// A row that nobody reads.
+fn nothing(d: usize, device: &Device) -> Result<Act> {
+    Ok(Act::constant(tensor(vec![0f32; d], (1, d))?.to_device(device)?))
 }
 
 impl FusedEncoder {
@@ -90,6 +97,7 @@ impl FusedEncoder {
             },
         };
         Ok(Self {
+            device: scope.device(),
             text: TextEncoder::new(&scope.pp("text"), text, c, dim)?,
             image: ImageEncoder::new(&scope.pp("image"), image, &c.image, c.activation, dim)?,
             missing: match c.fusion {
@@ -104,7 +112,7 @@ impl FusedEncoder {
         let f = items.features;
         let present: Vec<u32> = items.ids.iter().copied().filter(|&i| f.has_text(i as usize)).collect();
         let (rows, packed) = match present.is_empty() {
-            true => (Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?), Segments::from_lengths([])),
+            true => (nothing(self.dim(), &self.device)?, Segments::from_lengths([])),
             false => self.text.projected(&ItemTable { ids: &Arc::new(present), features: f }, pass)?,
         };
         let (mut lengths, mut place, mut next) = (vec![], vec![], packed.iter());
@@ -128,6 +136,7 @@ impl FusedEncoder {
         encoder: &dyn ItemEncoder,
         items: &ItemTable,
         wanted: impl Fn(usize) -> bool,
+        device: &Device,
         pass: &Pass,
     ) -> Result<(Act, Vec<u32>)> {
         let mut present = vec![];
@@ -140,8 +149,7 @@ impl FusedEncoder {
         });
         let place: Vec<u32> = place.collect();
         if present.is_empty() {
-            let d = encoder.dim();
-            return Ok((Act::constant(tensor(vec![0f32; d], (1, d))?), place));
+            return Ok((nothing(encoder.dim(), device)?, place));
         }
         let table = ItemTable { ids: &Arc::new(present), features: items.features };
         Ok((encoder.encode(&table, pass)?, place))
@@ -160,10 +168,10 @@ impl ItemEncoder for FusedEncoder {
             let (a, b) = (text.run(pass, (&t, &ts), (&v, &vs))?, image.run(pass, (&v, &vs), (&t, &ts))?);
             return ops::linear(pass, &ops::columns(pass, &[&a, &b])?, line);
         }
-        let (text, place) = Self::some(&self.text, items, |i| f.has_text(i), pass)?;
+        let (text, place) = Self::some(&self.text, items, |i| f.has_text(i), &self.device, pass)?;
         if let Join::Mixture = self.join {
             // What is not text is a picture, or the learned vector for none.
-            let (image, other) = Self::some(&self.image, items, |i| !f.has_text(i), pass)?;
+            let (image, other) = Self::some(&self.image, items, |i| !f.has_text(i), &self.device, pass)?;
             let first = text.dims2()?.0 as u32;
             let rows = ops::stack(pass, &text, &image)?;
             let at = place.iter().zip(&other).map(|(&t, &i)| if t == HIDDEN { first + i } else { t });

@@ -205,6 +205,13 @@ impl Scope<'_, '_> {
         let p = Pretrained { weights, rename: Rc::new(rename), base: self.prefix.clone() };
         Self { pretrained: Some(p), ..self.clone() }
     }
+    /// Where the parameters will live.
+    pub fn device(&self) -> Device {
+        match &self.state.borrow().mode {
+            Mode::Declare => Device::Cpu,
+            Mode::Build { device, .. } => device.clone(),
+        }
+    }
     fn lookup(&self, full: &str) -> Option<(Arc<Weights>, String)> {
         let p = self.pretrained.as_ref()?;
         let short = full.strip_prefix(&p.base)?.trim_start_matches('.');

@@ -11,6 +11,9 @@ use std::io::Cursor;
 /// Pictures of more pixels than this are refused (Pillow's limit).
 pub const MAX_PIXELS: u64 = 89_478_485;
 
+/// Pictures of longer shapes are refused: brought to a model's size they would need memory without end.
+pub const MAX_ASPECT: u32 = 64;
+
 /// Why there is no picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -18,6 +21,8 @@ pub enum Fault {
     Unknown,
     /// It says that it is too large.
     TooLarge(u32, u32),
+    /// One side is more than [`MAX_ASPECT`] times as long as the other.
+    TooThin(u32, u32),
     /// It begins well and ends badly.
     Broken(String),
 }
@@ -27,6 +32,7 @@ impl std::fmt::Display for Fault {
         match self {
             Self::Unknown => write!(f, "is not a JPEG, PNG, WebP or GIF picture"),
             Self::TooLarge(w, h) => write!(f, "claims {w}×{h} pixels, more than {MAX_PIXELS} in all"),
+            Self::TooThin(w, h) => write!(f, "is {w}×{h}, more than {MAX_ASPECT} times as long as wide"),
             Self::Broken(m) => write!(f, "is broken: {m}"),
         }
     }
@@ -64,6 +70,9 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb, Fault> {
     }
     if w == 0 || h == 0 {
         return Err(Fault::Broken("it has no pixel".into()));
+    }
+    if w.max(h) / w.min(h) > MAX_ASPECT {
+        return Err(Fault::TooThin(w, h));
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(16 * MAX_PIXELS);

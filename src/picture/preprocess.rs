@@ -76,6 +76,9 @@ impl Preprocess {
             let n = p.shortest;
             if n < 384 {
                 let share = v["crop_pct"].as_f64().unwrap_or(224.0 / 256.0);
+                if !(0.1..=1.0).contains(&share) {
+                    return Err(format!("crop_pct {share} is not between 0.1 and 1"));
+                }
                 (p.shortest, p.crop) = ((n as f64 / share) as usize, Some((n, n)));
             } else {
                 (p.shortest, p.size) = (0, Some((n, n)));
@@ -116,12 +119,16 @@ impl Preprocess {
     }
     /// The same for pictures of `side` × `side`.
     pub fn with_side(mut self, side: usize) -> Self {
+        let before = self.crop;
         if let Some((w, _)) = self.crop {
             self.shortest = (self.shortest * side).div_ceil(w.max(1));
             self.crop = Some((side, side));
         }
-        if self.size.is_some() {
-            self.size = Some((side, side));
+        if let Some((sw, sh)) = self.size {
+            self.size = Some(match before {
+                Some((cw, ch)) => ((sw * side).div_ceil(cw.max(1)), (sh * side).div_ceil(ch.max(1))),
+                None => (side, side),
+            });
         }
         self
     }

@@ -11,7 +11,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::{Asked, encode, evaluate};
 use crate::fsio::Staged;
-use crate::item::{Features, ItemTable};
+use crate::item::{Features, Has, ItemTable};
 use crate::model::{Ids, Recommender, folder};
 use crate::nn::tape::Ready;
 use crate::nn::{Act, Param, Pass, Tape, Train, Weight, ops};
@@ -79,6 +79,13 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                 let group = at.batch..(at.batch + c.accumulate).min(batches);
                 let scale = 1.0 / group.len() as f64;
                 let (mut loss, mut items) = (0.0, 0);
+                let mut seen = Has { text: false, image: false };
+                let mut look = |batch: &Batch| {
+                    if at.step == 0 {
+                        seen.text |= batch.items.iter().any(|&i| job.features.has_text(i as usize));
+                        seen.image |= batch.items.iter().any(|&i| job.features.has_image(i as usize));
+                    }
+                };
                 let factor = schedule::factor(c, at.step, total_steps);
                 let lr = |p: &Param| factor * p.lr().unwrap_or_else(|| job.config.lr_of(p.name(), p.is_encoder()));
                 job.model.params.clear_grads();
@@ -86,6 +93,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                     // Nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete,
                     // and gives the memory back.
                     let batch = next();
+                    look(&batch);
                     items += batch.items.len();
                     optimizer.begin();
                     let mut squares = 0.0;
@@ -96,16 +104,17 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                     };
                     loss += backward(job, objective.as_ref(), &batch, at.passes, 1.0, at.step, Some(&mut step))?;
                     at.passes += 1;
-                    guard(job.model, at.step)?;
+                    guard(job.model, seen, at.step)?;
                     squares.sqrt()
                 } else {
                     for _ in group.clone() {
                         let batch = next();
+                        look(&batch);
                         items += batch.items.len();
                         loss += backward(job, objective.as_ref(), &batch, at.passes, scale, at.step, None)? * scale;
                         at.passes += 1;
                     }
-                    guard(job.model, at.step)?;
+                    guard(job.model, seen, at.step)?;
                     let norm = AdamW::norm(&job.model.params).map_err(|e| in_step(at.step, e))?;
                     let clip = if c.clip > 0.0 { (c.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
                     optimizer.step(&job.model.params, lr, c.weight_decay, clip)?;
@@ -264,9 +273,14 @@ pub(super) fn from_items(
     objective.loss(&users, items, batch, pass)
 }
 
-/// After the first backward every trainable parameter has a gradient, or the run stops and names those without.
-fn guard(model: &Recommender, step: u64) -> Result<()> {
-    let missing = if step == 0 { model.params.without_grad() } else { vec![] };
+/// After the first backward every trainable parameter has a gradient, or the run stops and names those without; but not
+/// those of a modality that no item of the batch had.
+fn guard(model: &Recommender, seen: Has, step: u64) -> Result<()> {
+    let mut missing = if step == 0 { model.params.without_grad() } else { vec![] };
+    let idle = |name: &str| {
+        !seen.text && name.starts_with("item_encoder.text.") || !seen.image && name.starts_with("item_encoder.image.")
+    };
+    missing.retain(|name| !idle(name));
     if missing.is_empty() {
         return Ok(());
     }

@@ -9,6 +9,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::item::{Features, ItemTable};
 use crate::model::Recommender;
+use crate::nn::grad_buf::Content;
 use crate::nn::host::to_vec;
 use crate::nn::tape::Ready;
 use crate::nn::{Pass, Tape, Train};
@@ -56,14 +57,25 @@ pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Opt
         let tape = Tape::new();
         let train = Train::part(&tape, s.seed, s.pass, part as u64 + 1);
         let y = s.model.item.encode(&table(part), &Pass::train(&train))?;
-        if !y.tracked() {
-            break; // nothing of the item encoder trains
-        }
         let n = parts[part].len();
+        if !y.tracked() {
+            // Nothing of what these items are made of trains.
+            from += n;
+            continue;
+        }
         // A parameter's gradient is complete with the last part.
         let ready = if part + 1 == parts.len() { again(&mut ready) } else { None };
         tape.backward_with(&y, grad.narrow(0, from, n)?, ready)?;
         from += n;
+    }
+    // What the last part did not use (its items may lack a modality) is complete as well.
+    if let Some(ready) = ready {
+        for p in s.model.params.trainable() {
+            let waits = !matches!(p.grad().content(), Content::Nothing);
+            if waits {
+                ready(p)?;
+            }
+        }
     }
     Ok(value)
 }

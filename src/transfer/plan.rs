@@ -64,7 +64,7 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
             Some(Ok(k)) => {
                 let mut rules = vec![rule("*", "load, train")];
                 for place in &there {
-                    rules.extend(depth_rules(place, k, specs)?);
+                    rules.extend(depth_rules(place, k, specs, "transfer.preset")?);
                 }
                 rules
             }
@@ -129,18 +129,20 @@ fn block_of(name: &str) -> Option<((usize, usize), String)> {
 }
 
 /// Freezes the encoder of a modality but for its last `k` blocks, and the norm above them.
-pub fn depth_rules(place: &str, k: usize, specs: &[Spec]) -> Result<Vec<Rule>> {
+/// `setting` is what asked for it. No rules where a model lacks that modality.
+pub fn depth_rules(place: &str, k: usize, specs: &[Spec], setting: &str) -> Result<Vec<Rule>> {
     let prefix = format!("item_encoder.{place}.model.");
     let own: Vec<&str> = specs.iter().filter_map(|s| s.name.strip_prefix(&prefix)).collect();
+    if own.is_empty() {
+        return Ok(vec![]);
+    }
     let mut blocks: Vec<((usize, usize), String)> = own.iter().filter_map(|n| block_of(n)).collect();
     blocks.sort();
     blocks.dedup();
     let real: Vec<(usize, usize)> = blocks.iter().map(|b| b.0).filter(|b| b.1 != usize::MAX).collect();
     if k > real.len() {
-        return Err(Error::config(
-            "transfer.preset",
-            format!("top-layers={k}: the {place} encoder has {} layers", real.len()),
-        ));
+        let m = format!("{k} layers to train: the {place} encoder has {} layers", real.len());
+        return Err(Error::config(setting, m));
     }
     let mut rules = vec![rule(&backbone(place), "freeze")];
     if k == 0 {

@@ -4,7 +4,7 @@ use crate::cli::{morec, ok};
 use crate::data_support::Place;
 use crate::support::{domain, small_config, tiny_bert};
 use morec::config::{Config, Fusion, ItemKind};
-use morec::data::images::ImageSource;
+use morec::data::images::{Give, ImageSource};
 use morec::data::{Dataset, Parts};
 use morec::eval::encode::{self, silent};
 use morec::experiment::{self, Mode, Prepared, RunResult};
@@ -48,15 +48,11 @@ fn drawn(i: usize) -> Vec<u8> {
 struct Drawn;
 
 impl ImageSource for Drawn {
-    fn each(
-        &self,
-        find: &dyn Fn(&str) -> Option<u32>,
-        give: &mut dyn FnMut(u32, String, Vec<u8>) -> morec::Result<()>,
-    ) -> morec::Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> morec::Result<()> {
         for i in (0..60).filter(|i| i % 5 != 0) {
             for name in ["source", "target"] {
                 if let Some(item) = find(&format!("{name}-{i}")) {
-                    give(item, format!("{i}"), drawn(i))?;
+                    give(item, format!("{i}"), Ok(drawn(i)))?;
                 }
             }
         }
@@ -329,6 +325,51 @@ fn a_stopped_run_with_changing_pictures_ends_as_one_that_was_not() {
     train(&c, &data, &again, None, Mode::New).unwrap();
     assert!(weights(&whole) == weights(&again), "the same seed, other weights");
     assert!(weights(&whole) == weights(&parts), "gone on, other weights");
+}
+
+#[test]
+fn parts_of_a_batch_that_lack_a_modality_lose_no_gradient() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = pictured(tmp.path(), "source");
+    for fusion in [Fusion::Mixture, Fusion::Sum] {
+        let mut c = settings(ItemKind::Both, tmp.path());
+        c.item.fusion = fusion;
+        (c.item.dropout, c.user.dropout, c.train.lr, c.train.encoder_lr) = (0.0, 0.0, 1e-3, 1e-3);
+        let weights = |parts: usize| {
+            let mut c = c.clone();
+            c.train.encode_items = parts;
+            let dir = tmp.path().join(format!("{fusion:?}-{parts}"));
+            train(&c, &data, &dir, None, Mode::New).unwrap();
+            morec::nn::weights::Weights::open(&dir.join("last/model/model.safetensors")).unwrap()
+        };
+        let (whole, parts) = (weights(0), weights(2));
+        for name in whole.names() {
+            let (a, b) = (whole.read(name).unwrap(), parts.read(name).unwrap());
+            let far = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(far < 2e-3, "{fusion:?} {name}: {far}");
+        }
+    }
+}
+
+#[test]
+fn a_modality_that_does_not_occur_is_named() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = pictured(tmp.path(), "source");
+    let mut c = settings(ItemKind::Both, tmp.path());
+    c.item.fusion = Fusion::Mixture;
+    c.item.image_share = 0.0;
+    // Items without a text are pictures all the same.
+    train(&c, &data, &tmp.path().join("few"), None, Mode::New).unwrap();
+    c.item.kind = ItemKind::Image;
+    c.item.train_layers = 0;
+    train(&c, &data, &tmp.path().join("image"), None, Mode::New).unwrap();
+    let mut d = domain("source", 120, 60);
+    d.items.text.iter_mut().for_each(|t| t.clear());
+    let bare = tmp.path().join("bare");
+    d.save(&bare, Parts { images: Some((&Drawn, 0.0)), ..Default::default() }).unwrap();
+    c.item.kind = ItemKind::Both;
+    let e = train(&c, &bare, &tmp.path().join("no"), None, Mode::New).unwrap_err().to_string();
+    assert!(e.contains("text"), "{e}");
 }
 
 #[test]

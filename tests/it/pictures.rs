@@ -69,6 +69,8 @@ fn what_is_no_picture_is_refused() {
     assert!(matches!(file("text.jpg"), Err(Fault::Unknown)));
     assert!(matches!(file("empty.png"), Err(Fault::Unknown)));
     assert!(matches!(file("bomb.png"), Err(Fault::TooLarge(60000, 60000))));
+    let thin = encode_png(&Rgb::filled(1, 65, [9; 3]));
+    assert!(matches!(decode(&thin), Err(Fault::TooThin(1, 65))));
     for cut in ["truncated.jpg", "cut.png"] {
         let e = file(cut).unwrap_err();
         assert!(matches!(e, Fault::Broken(_)), "{cut}: {e}");

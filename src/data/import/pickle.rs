@@ -35,6 +35,8 @@ struct Reader<'a> {
     bytes: &'a [u8],
     stack: Vec<Value>,
     memo: HashMap<u64, Value>,
+    /// Bytes that may still be recalled.
+    budget: usize,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -94,7 +96,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
     fn recall(&mut self, key: u64) -> Result<()> {
-        let v = self.memo.get(&key).cloned().ok_or("it recalls what it never kept")?;
+        let v = self.memo.get(&key).ok_or("it recalls what it never kept")?;
+        let size = match v {
+            Value::Bytes(b) => b.len(),
+            Value::Text(t) => t.len(),
+            _ => 64,
+        };
+        self.budget = self.budget.checked_sub(size).ok_or("it recalls too much")?;
+        let v = v.clone();
         self.stack.push(v);
         Ok(())
     }
@@ -324,7 +333,8 @@ fn bytes(v: &Value) -> Result<Vec<u8>> {
 /// # Errors
 /// Anything else, with what it is.
 pub fn picture(pickle: &[u8]) -> Result<Rgb> {
-    let value = Reader { bytes: pickle, stack: vec![], memo: HashMap::new() }.run()?;
+    let value =
+        Reader { bytes: pickle, stack: vec![], memo: HashMap::new(), budget: 2 * pickle.len() + (1 << 20) }.run()?;
     let Value::Object(o) = value else { return Err("it is no object".into()) };
     if o.class.rsplit('.').next() != Some("LMDB_Image") && !o.class.ends_with("_reconstructor") {
         return Err(format!("it is a {}, not an LMDB_Image", o.class));
@@ -341,6 +351,9 @@ pub fn picture(pickle: &[u8]) -> Result<Rgb> {
     };
     if width == 0 || height == 0 || width.checked_mul(height).is_none_or(|n| n > MAX_PIXELS) {
         return Err(format!("it claims {width}×{height} pixels"));
+    }
+    if ![1, 3, 4].contains(&channels) {
+        return Err(format!("{channels} channels"));
     }
     let data = bytes(field(state, "image")?)?;
     let (width, height) = (width as usize, height as usize);

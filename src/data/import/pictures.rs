@@ -1,7 +1,7 @@
 //! Where pictures come from: a folder of files named by item id, a Parquet file with a binary column, an LMDB of the MoRec
 //! family.
 
-use crate::data::images::ImageSource;
+use crate::data::images::{Give, ImageSource};
 use crate::error::{DataError, Error, Result};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
@@ -41,17 +41,15 @@ fn list(dir: &Path, below: usize, out: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 impl ImageSource for Folder {
-    fn each(
-        &self,
-        find: &dyn Fn(&str) -> Option<u32>,
-        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
         for path in &self.files {
             let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             let Some(item) = find(&stem) else { continue };
             let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-            // Too large to be read at all: as broken as an empty one.
-            let bytes = if size > MAX_FILE { vec![] } else { std::fs::read(path).map_err(Error::io(path))? };
+            let bytes = match size > MAX_FILE {
+                true => Err(format!("is a file of {} MB", size >> 20)),
+                false => Ok(std::fs::read(path).map_err(Error::io(path))?),
+            };
             give(item, path.display().to_string(), bytes)?;
         }
         Ok(())
@@ -73,11 +71,7 @@ impl Table {
 }
 
 impl ImageSource for Table {
-    fn each(
-        &self,
-        find: &dyn Fn(&str) -> Option<u32>,
-        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
         let bad = |m: String| Error::from(DataError::new(&self.path, m));
         let file = File::open(&self.path).map_err(Error::io(&self.path))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file)
@@ -85,7 +79,8 @@ impl ImageSource for Table {
             .map_err(|e| bad(format!("not a Parquet file: {e}")))?;
         let mut row = 0u64;
         for batch in reader {
-            let batch = batch.map_err(|e| bad(e.to_string()))?;
+            let batch =
+                batch.map_err(|e| bad(format!("{e} (files without compression, or with Snappy, can be read)")))?;
             let column = |name: &str, flag: &str| {
                 batch.column_by_name(name).cloned().ok_or_else(|| {
                     let names: Vec<String> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
@@ -111,7 +106,7 @@ impl ImageSource for Table {
                 }
                 if let Some(item) = find(ids.value(i)) {
                     let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-                    give(item, format!("{name}:{row}"), images.value(i).to_vec())?;
+                    give(item, format!("{name}:{row}"), Ok(images.value(i).to_vec()))?;
                 }
             }
         }
@@ -125,17 +120,17 @@ pub struct Lmdb(pub PathBuf);
 
 #[cfg(feature = "lmdb")]
 impl ImageSource for Lmdb {
-    fn each(
-        &self,
-        find: &dyn Fn(&str) -> Option<u32>,
-        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
         use heed::types::Bytes;
         let bad = |e: heed::Error| Error::from(DataError::new(&self.0, format!("not a readable LMDB: {e}")));
         let mut options = heed::EnvOpenOptions::new();
+        let mut flags = heed::EnvFlags::READ_ONLY | heed::EnvFlags::NO_LOCK;
+        if self.0.is_file() {
+            flags |= heed::EnvFlags::NO_SUB_DIR;
+        }
         // SAFETY: opened for reading, without a lock file; nobody writes to it meanwhile.
         let env = unsafe {
-            options.flags(heed::EnvFlags::READ_ONLY | heed::EnvFlags::NO_LOCK);
+            options.flags(flags);
             options.open(&self.0)
         }
         .map_err(bad)?;
@@ -146,12 +141,22 @@ impl ImageSource for Lmdb {
             let key = String::from_utf8_lossy(key);
             let Some(item) = find(&key) else { continue };
             let place = format!("{}:{key}", self.0.display());
-            // What is no picture is given on as nothing, and counted as broken.
-            let bytes = super::pickle::picture(value).map(|p| crate::picture::encode_png(&p)).unwrap_or_default();
+            let bytes = super::pickle::picture(value).map(|p| crate::picture::encode_png(&p));
+            let bytes = bytes.map_err(|why| format!("is not a pickled picture: {why}"));
             give(item, place, bytes)?;
         }
         Ok(())
     }
+}
+
+/// A folder with `data.mdb`, or the database as one file (its magic number stands behind a page's header).
+fn is_lmdb(path: &Path) -> bool {
+    if path.is_dir() {
+        return path.join("data.mdb").exists();
+    }
+    let mut head = [0u8; 20];
+    let read = File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut head));
+    read.is_ok() && head[16..] == 0xBEEF_C0DEu32.to_le_bytes()
 }
 
 /// What `--images` names.
@@ -159,7 +164,7 @@ impl ImageSource for Lmdb {
 /// # Errors
 /// Something that is neither; an LMDB without the feature.
 pub fn open(path: &Path, id: &str, image: &str) -> Result<Box<dyn ImageSource>> {
-    if path.join("data.mdb").exists() {
+    if is_lmdb(path) {
         #[cfg(feature = "lmdb")]
         return Ok(Box::new(Lmdb(path.into())));
         #[cfg(not(feature = "lmdb"))]

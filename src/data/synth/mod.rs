@@ -23,7 +23,7 @@ pub mod words;
 
 use super::columns::Column;
 use super::folder::{Parts, Tables, write_folder};
-use super::images::ImageSource;
+use super::images::{Give, ImageSource};
 use crate::error::{Error, Result};
 use crate::fsio::Manifest;
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
@@ -163,11 +163,7 @@ pub fn write(config: &SynthConfig, dir: &Path, watch: &dyn Fn(usize, usize)) -> 
 struct Covers<'a>(&'a World);
 
 impl ImageSource for Covers<'_> {
-    fn each(
-        &self,
-        _: &dyn Fn(&str) -> Option<u32>,
-        give: &mut dyn FnMut(u32, String, Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn each(&self, _: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
         use rayon::prelude::*;
         let all: Vec<u32> = (0..self.0.items.len() as u32).collect();
         for part in all.chunks(256) {
@@ -179,7 +175,7 @@ impl ImageSource for Covers<'_> {
                 })
                 .collect();
             for (&i, bytes) in part.iter().zip(drawn) {
-                give(i, format!("cover {i}"), bytes)?;
+                give(i, format!("cover {i}"), Ok(bytes))?;
             }
         }
         Ok(())

@@ -97,6 +97,11 @@ impl ImageEncoder {
             Error::config("item.kind", "an image model needs the items' pictures, which were not prepared")
         })
     }
+    /// A row that nobody reads.
+    fn nothing(&self) -> Result<Act> {
+        let device = self.projection.weight.value().device().clone();
+        Ok(Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?.to_device(&device)?))
+    }
     /// (rows, d), the projection of what the last block says of each piece of a picture, and how they are packed; an item
     /// without a picture has one row, the learned one.
     pub(in crate::item) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
@@ -106,7 +111,7 @@ impl ImageEncoder {
         let count = |i: u32| if f.has_image(i as usize) { per } else { 1 };
         let segments = Segments::from_lengths(items.ids.iter().map(|&i| count(i)));
         let rows = match &f.image_prefix {
-            _ if present.is_empty() => Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?),
+            _ if present.is_empty() => self.nothing()?,
             kept => {
                 let x = match kept {
                     Some(prefix) => {
@@ -166,7 +171,7 @@ impl ItemEncoder for ImageEncoder {
         let has = |i: u32| items.features.has_image(i as usize);
         let present: Vec<u32> = items.ids.iter().copied().filter(|&i| has(i)).collect();
         let rows = if present.is_empty() {
-            Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?)
+            self.nothing()?
         } else {
             let y = ops::linear(pass, &self.pooled(&present, items.features, pass)?, &self.projection)?;
             match self.squash {

@@ -1,7 +1,7 @@
 //! A Hugging Face folder of a vision encoder: config.json, preprocessor_config.json, weights.
 
 use super::{Backbone, ResNet, ResNetConfig, Swin, SwinConfig, Vit, VitConfig};
-use crate::config::ImageConfig;
+use crate::config::{BatchNormMode, ImageConfig};
 use crate::error::{Error, Result};
 use crate::nn::Scope;
 use crate::nn::weights::Weights;
@@ -34,14 +34,6 @@ impl VisionConfig {
             )),
         }
     }
-    /// Side of the pictures it was made for, where it says so.
-    pub fn side(&self) -> Option<usize> {
-        match self {
-            Self::Vit(c) => Some(c.image),
-            Self::Swin(c) => Some(c.image),
-            Self::ResNet(_) => None,
-        }
-    }
 }
 
 /// What is needed to build an image encoder.
@@ -53,13 +45,17 @@ pub struct ImageFolder {
     pub config_json: String,
     /// What its pictures go through.
     pub preprocess: Preprocess,
-    /// `preprocessor_config.json` as it stands there; where there is none, what is taken instead.
+    /// `preprocessor_config.json` as it stands there.
     pub preprocess_json: String,
     /// Pre-trained values; absent in checkpoints, which have their own.
     pub weights: Option<Arc<Weights>>,
 }
 
 impl ImageFolder {
+    /// Whether a folder holds a vision encoder (CLIP's has a tokenizer, too).
+    pub fn is_one(dir: &Path) -> bool {
+        crate::fsio::read_text(&dir.join("config.json")).is_ok_and(|json| VisionConfig::parse(&json).is_ok())
+    }
     /// Reads a folder; with `weights` its tensors are opened, too.
     pub fn open(dir: &Path, weights: bool) -> Result<Self> {
         let path = dir.join("config.json");
@@ -69,13 +65,12 @@ impl ImageFolder {
         let config_json = crate::fsio::read_text(&path)?;
         let config = VisionConfig::parse(&config_json).map_err(|m| Error::model(&path, m))?;
         let path = dir.join("preprocessor_config.json");
-        let preprocess_json = match path.exists() {
-            true => crate::fsio::read_text(&path)?,
-            false => {
-                let side = config.side().unwrap_or(224);
-                format!("{{\"size\": {{\"height\": {side}, \"width\": {side}}}, \"resample\": 2}}\n")
-            }
-        };
+        if !path.exists() {
+            let m =
+                "no preprocessor_config.json; size and scale of the pictures an encoder was trained on belong to it";
+            return Err(Error::model(dir, m));
+        }
+        let preprocess_json = crate::fsio::read_text(&path)?;
         let preprocess = Preprocess::parse(&preprocess_json).map_err(|m| Error::model(&path, m))?;
         let weights = if weights { Some(Arc::new(Weights::open_dir(dir)?)) } else { None };
         Ok(Self { config, config_json, preprocess, preprocess_json, weights })
@@ -91,6 +86,15 @@ impl ImageFolder {
             None => scope.clone(),
         };
         let (side, _) = self.preprocess(c).output();
+        if c.dropout >= 0.0 && !matches!(self.config, VisionConfig::Vit(_)) {
+            return Err(Error::config(
+                "item.image.dropout",
+                "is for vision transformers with a class token; leave it out",
+            ));
+        }
+        if c.batch_norm == BatchNormMode::Train && !matches!(self.config, VisionConfig::ResNet(_)) {
+            return Err(Error::config("item.image.batch_norm", "this encoder has no batch norm; leave it out"));
+        }
         Ok(match &self.config {
             VisionConfig::Vit(v) => {
                 let mut v = v.clone();

@@ -59,11 +59,16 @@ impl Store {
         if count == 0 {
             return Ok(made(Bytes::Empty));
         }
+        let whole = (count * 3 * side * side) as u64;
+        let room = |dir: &Path| crate::hub::disk_free(dir).is_none_or(|free| whole <= free / 2);
         if let Some(data) = data {
             let path = data.join(".cache").join(format!("pixels-{}.u8", &name[..24]));
-            let whole = (count * 3 * side * side) as u64;
             if std::fs::metadata(&path).is_ok_and(|m| m.len() == whole) {
                 return Ok(made(Bytes::File(map(&path)?)));
+            }
+            if !room(data) {
+                let m = format!("{} MB of decoded pictures need more than half of the free disk", whole >> 20);
+                return Err(Error::Io { path: data.into(), source: std::io::Error::other(m + "; make room") });
             }
             match grow(file, &path, pre, watch) {
                 Ok(()) => return Ok(made(Bytes::File(map(&path)?))),
@@ -127,7 +132,11 @@ fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, watch: &dyn Fn(usize, u
     let io = |e| Error::io(&partial)(e);
     let out = OpenOptions::new().create(true).truncate(false).write(true).open(&partial).map_err(io)?;
     // Another process may be at it: wait, and find it done.
-    out.lock().map_err(io)?;
+    if let Err(e) = out.lock()
+        && e.kind() != std::io::ErrorKind::Unsupported
+    {
+        return Err(io(e));
+    }
     if std::fs::metadata(path).is_ok_and(|m| m.len() == per * count as u64) {
         return Ok(());
     }

@@ -52,6 +52,9 @@ impl ResNetConfig {
             first_halves: yes("downsample_in_first_stage"),
             halves_early: yes("downsample_in_bottleneck"),
         };
+        if this.stem == 0 || this.widths.iter().any(|w| *w == 0 || this.bottleneck && !w.is_multiple_of(4)) {
+            return Err(format!("embedding_size {} or hidden_sizes {:?} cannot be", this.stem, this.widths));
+        }
         if this.widths.is_empty() || this.widths.len() != this.depths.len() || this.depths.contains(&0) {
             return Err(format!("hidden_sizes {:?} and depths {:?} do not fit", this.widths, this.depths));
         }

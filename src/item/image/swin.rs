@@ -65,6 +65,9 @@ impl SwinConfig {
             eps: v["layer_norm_eps"].as_f64().unwrap_or(1e-5),
             sigma: v["initializer_range"].as_f64().unwrap_or(0.02),
         };
+        if this.depths.contains(&0) || this.heads.contains(&0) || this.width == 0 || this.depths.len() > 16 {
+            return Err(format!("depths {:?}, num_heads {:?}, embed_dim {}", this.depths, this.heads, this.width));
+        }
         if this.depths.is_empty() || this.depths.len() != this.heads.len() || this.window == 0 || this.patch == 0 {
             return Err(format!("depths {:?} and num_heads {:?} do not fit", this.depths, this.heads));
         }
@@ -151,8 +154,13 @@ fn relative(window: usize) -> Vec<u32> {
 }
 
 impl Block {
-    fn new(scope: &Scope, c: &SwinConfig, stage: usize, index: usize, side: usize) -> Result<Self> {
+    fn new(scope: &Scope, c: &SwinConfig, (stage, index): (usize, usize), side: usize, whole: usize) -> Result<Self> {
         let (d, heads, init) = (c.width << stage, c.heads[stage], Init::Normal(c.sigma));
+        // A smaller window would need another table of biases than the encoder has; at the size it was made for it has it.
+        if side < c.window && c.image != whole {
+            let m = format!("stage {stage} has {side}×{side} patches, less than a window of {}", c.window);
+            return Err(Error::config("item.image.side", m));
+        }
         let window = c.window.min(side);
         let shift = if index % 2 == 1 && side > c.window { c.window / 2 } else { 0 };
         if !side.is_multiple_of(window) || !d.is_multiple_of(heads) {
@@ -167,7 +175,6 @@ impl Block {
         let into = windows(side, window, shift);
         let mut back = vec![0; into.len()];
         into.iter().enumerate().for_each(|(at, &from)| back[from as usize] = at as u32);
-        // HF keeps the table of the configured window even where the picture is smaller.
         let entries = (2 * window - 1).pow(2);
         Ok(Self {
             norm1: Norm::new(&scope.pp("layernorm_before"), d, c.eps)?,
@@ -232,7 +239,7 @@ impl Swin {
             let stage = scope.pp(format!("encoder.layers.{s}"));
             for i in 0..depth {
                 shapes.push((grid, d << s));
-                blocks.push(Block::new(&stage.pp(format!("blocks.{i}")), c, s, i, grid)?);
+                blocks.push(Block::new(&stage.pp(format!("blocks.{i}")), c, (s, i), grid, side)?);
             }
             if s + 1 < c.depths.len() {
                 if !grid.is_multiple_of(2) {

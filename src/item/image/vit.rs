@@ -225,6 +225,10 @@ impl Vit {
             let m = format!("{side} pixels are less than a patch of {p}");
             return Err(crate::Error::config("item.image.side", m));
         }
+        if grid > 128 {
+            let m = format!("{side} pixels are {grid}×{grid} patches, more than 128×128");
+            return Err(crate::Error::config("item.image.side", m));
+        }
         let rows = table * table + 1;
         let (class, patch, positions) = if clip {
             let table = emb.pp("position_embedding").weight("weight", &[rows, d], init)?;

@@ -33,19 +33,23 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
     let (d, h) = (d3 / 3, spec.heads);
     let hd = d / h;
     let squares = segments.squares(h);
-    let mut p = scratch(squares[segments.len()]);
+    let records = pass.records(qkv.tracked());
+    // The weights of long sequences are computed again in the backward pass, those of a pass without one never kept.
+    let keeps = records && segments.longest() <= LONGEST;
+    let mut p = scratch(if keeps { squares[segments.len()] } else { 0 });
     let mut out = scratch(t * d);
     let scale = 1.0 / (hd as f32).sqrt();
     {
         let x = host(qkv.value())?;
         let (x, o): (&[f32], Shared) = (&x, Shared::new(&mut out));
-        each_sequence(&mut p, segments, h).for_each(|(i, p)| {
+        each_sequence(&mut p, segments, if keeps { h } else { 0 }).for_each(|(i, kept)| {
             let (at, l) = segments.get(i);
             let mut dropped = vec![0f32; if mask.is_some() { l * l } else { 0 }];
-            for (head, p) in p.chunks_exact_mut(l * l).enumerate() {
+            let mut own = scratch(if keeps { 0 } else { l * l });
+            for head in 0..h {
+                let p = if keeps { &mut kept[head * l * l..][..l * l] } else { &mut own[..] };
                 let q = &x[at * d3 + head * hd..];
-                sgemm(l, l, hd, scale, Mat::new(q, d3), Mat::t(&q[d..], d3), 0.0, p, l, false);
-                softmax_square(p, l, spec.causal);
+                weights(q, d3, d, l, hd, scale, spec.causal, p);
                 let mut used: &[f32] = p;
                 if let Some(m) = mask {
                     dropped.copy_from_slice(p);
@@ -70,7 +74,7 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
             }
         });
     }
-    let back = pass.records(qkv.tracked()).then(|| {
+    let back = records.then(|| {
         let (qkv, node, segments) = (qkv.value().clone(), qkv.node(), segments.clone());
         move |g: Tensor, grads: &mut Grads| {
             let dx = backward(&qkv, &segments, spec, mask, p, &g)?;
@@ -78,6 +82,15 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
         }
     });
     Ok(pass.result(tensor(out, (t, d))?, back))
+}
+
+/// Sequences up to this length keep their weights for the backward pass.
+const LONGEST: usize = 128;
+
+/// softmax(scale · q·kᵀ) of one head of one sequence; `q` begins at its first row, rows are `wide` apart, keys `d` behind.
+fn weights(q: &[f32], wide: usize, d: usize, l: usize, hd: usize, scale: f32, causal: bool, p: &mut [f32]) {
+    sgemm(l, l, hd, scale, Mat::new(q, wide), Mat::t(&q[d..], wide), 0.0, p, l, false);
+    softmax_square(p, l, causal);
 }
 
 /// Splits the packed attention weights by sequence.
@@ -113,13 +126,19 @@ fn backward(
     {
         let (x, gh) = (host(qkv)?, host(g)?);
         let (x, gs, o): (&[f32], &[f32], Shared) = (&x, &gh, Shared::new(&mut dx));
-        each_sequence(&mut p, segments, h).for_each(|(i, p)| {
+        let kept = !p.is_empty();
+        each_sequence(&mut p, segments, if kept { h } else { 0 }).for_each(|(i, all)| {
             let (at, l) = segments.get(i);
             let mut ds = vec![0f32; l * l];
             let mut dropped = vec![0f32; if mask.is_some() { l * l } else { 0 }];
-            for (head, p) in p.chunks_exact_mut(l * l).enumerate() {
+            let mut own = scratch(if kept { 0 } else { l * l });
+            for head in 0..h {
                 let from = at * d3 + head * hd;
                 let (q, g) = (&x[from..], &gs[at * d + head * hd..]);
+                let p = if kept { &mut all[head * l * l..][..l * l] } else { &mut own[..] };
+                if !kept {
+                    weights(q, d3, d, l, hd, scale, spec.causal, p);
+                }
                 let place = squares[i] + head * l * l;
                 let mut used: &[f32] = p;
                 if let Some(m) = mask {
