@@ -27,7 +27,9 @@ const SOURCE_EPOCHS: usize = 5;
 /// Epochs of the ID model.
 const ID_EPOCHS: usize = 60;
 /// Epochs of the models of frozen encoders, whose output is computed once.
-const FROZEN_EPOCHS: usize = 8;
+const FROZEN_EPOCHS: usize = 30;
+/// Their learning rate: only small layers train.
+const FROZEN_LR: f64 = 3e-3;
 
 /// Show everything on two invented platforms: no data, no network, about two minutes
 #[derive(Debug, Args)]
@@ -164,6 +166,7 @@ fn frozen(base: &Config, kind: ItemKind) -> Config {
     c.item.image.model = "cover-mini".into();
     c.item.image.train_layers = 0;
     c.train.epochs = FROZEN_EPOCHS;
+    c.train.lr = FROZEN_LR;
     c
 }
 

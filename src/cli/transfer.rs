@@ -5,7 +5,7 @@ use super::output;
 use super::results::{Row, baselines, comparison, detail};
 use super::settings::{Settings, run_dir};
 use super::train::RunArgs;
-use crate::config::{Config, EvalConfig, Rule, TransferConfig};
+use crate::config::{AdapterMethod, Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Prepared};
 use crate::model::ModelFolder;
@@ -19,7 +19,8 @@ pub struct TransferArgs {
     #[arg(long, value_name = "RUN")]
     source: PathBuf,
     /// What to take over and train; several, separated by commas, run one after the other and are compared:
-    /// full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch
+    /// full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch; by adapters: houlsby, pfeiffer,
+    /// parallel, lora, bitfit (all biases), norms
     #[arg(short, long, value_name = "NAME", default_value = "full", value_delimiter = ',')]
     preset: Vec<String>,
     /// A rule after the preset's, for example --rule 'user_encoder.*=load,freeze' (repeatable)
@@ -97,5 +98,8 @@ pub fn run(args: TransferArgs) -> Result<()> {
 fn with_preset(config: &Config, preset: &str) -> Config {
     let mut c = config.clone();
     c.transfer.preset = preset.into();
+    if let Some(method) = AdapterMethod::named(preset) {
+        c.adapter.method = method;
+    }
     c
 }

@@ -1,10 +1,12 @@
 //! Experiment settings with documented defaults, TOML layers and `-s key=value` overrides.
 
+mod adapter;
 mod image;
 mod layers;
 mod objective;
 mod user;
 
+pub use adapter::{AdapterConfig, AdapterMethod};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
@@ -31,6 +33,8 @@ pub struct Config {
     pub item: ItemConfig,
     /// How a history becomes a vector.
     pub user: UserConfig,
+    /// Small trainable parts in a model that otherwise stays as it is.
+    pub adapter: AdapterConfig,
     /// The training loss.
     pub objective: ObjectiveConfig,
     /// The optimiser and its schedule.
@@ -50,6 +54,7 @@ impl Default for Config {
             data: DataConfig::default(),
             item: ItemConfig::default(),
             user: UserConfig::default(),
+            adapter: AdapterConfig::default(),
             objective: ObjectiveConfig::default(),
             train: TrainConfig::default(),
             eval: EvalConfig::default(),
@@ -355,7 +360,8 @@ pub enum Ties {
 pub struct TransferConfig {
     /// The source run (or checkpoint) folder.
     pub source: String,
-    /// `full`, `frozen`, `head`, `user-only`, `item-only`, `top-layers=K`, `zero-shot`, `from-scratch`; empty: none.
+    /// `full`, `frozen`, `head`, `user-only`, `item-only`, `top-layers=K`, `zero-shot`, `from-scratch`, or an adapter's:
+    /// `houlsby`, `pfeiffer`, `parallel`, `lora`, `bitfit`, `norms`; empty: none.
     pub preset: String,
     /// Ordered rules after the preset's; later ones win.
     pub rules: Vec<Rule>,
@@ -378,6 +384,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         let bad = |key: &str, m: String| Err(Error::config(key, m));
         self.user.check()?;
+        self.adapter.check()?;
         self.objective.check(self.user.kind)?;
         let positive = [
             ("train.batch_size", self.train.batch_size),

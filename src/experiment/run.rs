@@ -4,7 +4,7 @@ use super::prepare::{Prepared, image_folder, text_folder};
 use super::run_folder;
 use super::usage;
 use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular, RecentPopular, TextNeighbours};
-use crate::config::{Config, Fusion, ItemKind, UserKind};
+use crate::config::{AdapterMethod, Config, Fusion, ItemKind, UserKind};
 use crate::error::{Error, Result};
 use crate::eval::encode::Watch;
 use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
@@ -145,6 +145,7 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
         ("item.activation", image && ai.activation != bi.activation),
         ("item.image.pooling", image && ap.pooling != bp.pooling),
         ("item.image.side", image && ap.side != bp.side),
+        ("adapter", has_adapters(b) && loads("") && (a.adapter != b.adapter || resets_adapters(plan))),
         ("item.fusion", both && b.item.kind == a.item.kind && ai.fusion != bi.fusion),
     ];
     match checks.iter().find(|c| c.1) {
@@ -154,6 +155,16 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
             "differs from the source run's, whose values are loaded; leave it out, or use the preset from-scratch",
         )),
     }
+}
+
+fn has_adapters(config: &Config) -> bool {
+    config.adapter.method != AdapterMethod::None
+}
+
+/// Whether what adapters had learned is left behind, without which the rest means something else.
+fn resets_adapters(plan: &Plan) -> bool {
+    let added = |name: &str| name.contains(".adapter_") || name.contains(".lora_");
+    plan.rows.iter().any(|r| added(&r.name) && r.origin != Origin::Source)
 }
 
 /// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files, `watch` to the

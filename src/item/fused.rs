@@ -23,13 +23,16 @@ enum Join {
     /// Of text, of picture: (d, d) each.
     Gated(Linear, Linear),
     /// Tokens look at the picture, its pieces at the tokens; both pooled, side by side, (d, 2d).
-    CoAttention {
-        text: Look,
-        image: Look,
-        line: Linear,
-    },
+    CoAttention(Box<CoAttention>),
     /// One of the two.
     Mixture,
+}
+
+/// Both sides of a co-attention, and (d, 2d).
+struct CoAttention {
+    text: Look,
+    image: Look,
+    line: Linear,
 }
 
 /// One side of a co-attention: x + O·attention(x over the other), normed (Lu et al. 2019).
@@ -90,11 +93,11 @@ impl FusedEncoder {
             Fusion::Concat => Join::Concat(line("linear", 2 * dim)?),
             Fusion::Gated => Join::Gated(line("text", dim)?, line("image", dim)?),
             Fusion::Mixture => Join::Mixture,
-            Fusion::CoAttention => Join::CoAttention {
+            Fusion::CoAttention => Join::CoAttention(Box::new(CoAttention {
                 text: Look::new(&at.pp("text"), dim)?,
                 image: Look::new(&at.pp("image"), dim)?,
                 line: line("linear", 2 * dim)?,
-            },
+            })),
         };
         Ok(Self {
             device: scope.device(),
@@ -162,7 +165,8 @@ impl ItemEncoder for FusedEncoder {
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
         let f = items.features;
-        if let Join::CoAttention { text, image, line } = &self.join {
+        if let Join::CoAttention(co) = &self.join {
+            let CoAttention { text, image, line } = co.as_ref();
             let (t, ts) = self.tokens(items, pass)?;
             let (v, vs) = self.image.projected(items, pass)?;
             let (a, b) = (text.run(pass, (&t, &ts), (&v, &vs))?, image.run(pass, (&v, &vs), (&t, &ts))?);
@@ -180,14 +184,14 @@ impl ItemEncoder for FusedEncoder {
         let text = ops::gather_or(pass, &text, Arc::new(place), self.missing.as_ref())?;
         let image = self.image.encode(items, pass)?;
         match &self.join {
-            Join::Sum | Join::Mixture | Join::CoAttention { .. } => ops::add(pass, &text, &image, 0.0),
+            Join::Sum | Join::Mixture | Join::CoAttention(_) => ops::add(pass, &text, &image, 0.0),
             Join::Concat(l) => ops::linear(pass, &ops::columns(pass, &[&text, &image])?, l),
             Join::Gated(a, b) => ops::gate(pass, &ops::linear(pass, &text, a)?, &ops::linear(pass, &image, b)?),
         }
     }
     fn frozen(&self) -> Vec<(Modality, Depth)> {
         let mut all = [self.text.frozen(), self.image.frozen()].concat();
-        if let Join::CoAttention { .. } = self.join {
+        if let Join::CoAttention(_) = self.join {
             // It looks at rows, not at what they were pooled to.
             for (m, depth) in all.iter_mut().filter(|(_, d)| *d == Depth::Pooled) {
                 *depth = Depth::Blocks(if *m == Modality::Text { self.text.blocks() } else { self.image.blocks() });

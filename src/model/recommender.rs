@@ -47,7 +47,7 @@ type Parts = (Box<dyn ItemEncoder>, Box<dyn UserEncoder>);
 impl Blueprint {
     fn parts(&self, scope: &Scope) -> Result<Parts> {
         let c = &self.config;
-        let at = scope.pp("item_encoder");
+        let at = scope.pp("item_encoder").adapted(c.adapter.encoder());
         let text =
             || self.folder.as_ref().ok_or_else(|| Error::config("item.model", "a text model needs an encoder folder"));
         let image = || {
@@ -64,7 +64,7 @@ impl Blueprint {
             }
             ItemKind::Both => Box::new(FusedEncoder::new(&at, text()?, image()?, &c.item, d)?),
         };
-        Ok((item, user::build(&scope.pp("user_encoder"), &c.user, self.counts.users)?))
+        Ok((item, user::build(&scope.pp("user_encoder").adapted(c.adapter.user()), &c.user, self.counts.users)?))
     }
     /// The parameters it will have.
     pub fn declare(&self) -> Result<Vec<Spec>> {

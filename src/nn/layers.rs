@@ -1,6 +1,7 @@
 //! Parameter bundles: linear maps and norms.
 
 use crate::error::Result;
+use crate::nn::adapt::Lora;
 use crate::nn::host::{tensor, to_vec};
 use crate::nn::init::Init;
 use crate::nn::params::{Scope, Weight};
@@ -13,6 +14,8 @@ pub struct Linear {
     pub weight: Weight,
     /// (out).
     pub bias: Option<Weight>,
+    /// A low-rank update, for layers that [`Linear::adapted`] made.
+    pub lora: Option<Lora>,
 }
 
 impl Linear {
@@ -20,9 +23,17 @@ impl Linear {
     pub fn new(scope: &Scope, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
         let weight = scope.weight("weight", &[outputs, inputs], init)?;
         let bias = if bias { Some(scope.weight("bias", &[outputs], Init::Zeros)?) } else { None };
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, lora: None })
     }
-    /// Its parameters.
+    /// [`Linear::new`], with a low-rank update where the scope's settings want one.
+    pub fn adapted(scope: &Scope, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
+        Ok(Self { lora: Lora::new(scope, inputs, outputs)?, ..Self::new(scope, inputs, outputs, bias, init)? })
+    }
+    /// From parameters at hand.
+    pub fn of(weight: Weight, bias: Option<Weight>) -> Self {
+        Self { weight, bias, lora: None }
+    }
+    /// Its parameters but for an update's.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
         std::iter::once(&self.weight).chain(&self.bias)
     }
@@ -32,7 +43,9 @@ impl Linear {
     }
     /// Whether any of its parameters trains.
     pub fn trains(&self) -> bool {
-        self.weight.trains() || self.bias.as_ref().is_some_and(|b| b.trains())
+        self.weight.trains()
+            || self.bias.as_ref().is_some_and(|b| b.trains())
+            || self.lora.as_ref().is_some_and(Lora::trains)
     }
 }
 

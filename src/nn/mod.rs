@@ -4,6 +4,7 @@
 //! backward; on other devices the same functions composed from candle's differentiable operations. Tests hold the
 //! two equal.
 
+pub mod adapt;
 pub mod blas;
 pub mod gemm;
 pub mod grad_buf;

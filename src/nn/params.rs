@@ -4,6 +4,7 @@
 //! says for each name where the value comes from and whether it trains; [`Params::build`] makes it so.
 
 use crate::error::{Error, Result};
+use crate::nn::adapt::Adapt;
 use crate::nn::grad_buf::GradBuf;
 use crate::nn::init::Init;
 use crate::nn::weights::Weights;
@@ -188,6 +189,7 @@ pub struct Scope<'a, 's> {
     prefix: String,
     encoder: bool,
     pretrained: Option<Pretrained>,
+    adapt: Option<Adapt>,
 }
 
 impl Scope<'_, '_> {
@@ -204,6 +206,19 @@ impl Scope<'_, '_> {
     pub fn pretrained(&self, weights: Arc<Weights>, rename: impl Fn(&str) -> Vec<String> + 'static) -> Self {
         let p = Pretrained { weights, rename: Rc::new(rename), base: self.prefix.clone() };
         Self { pretrained: Some(p), ..self.clone() }
+    }
+    /// Adds small trainable parts to the layers below (or to none).
+    pub fn adapted(&self, adapt: Option<Adapt>) -> Self {
+        Self { adapt, ..self.clone() }
+    }
+    /// The scope of block `i` of `blocks`: what is added to the last ones only is dropped below them.
+    pub fn within(&self, i: usize, blocks: usize) -> Self {
+        let adapt = self.adapt.filter(|a| a.last == 0 || i + a.last >= blocks);
+        Self { adapt, ..self.clone() }
+    }
+    /// What is added to the layers below.
+    pub fn adapt(&self) -> Option<Adapt> {
+        self.adapt
     }
     /// Where the parameters will live.
     pub fn device(&self) -> Device {
@@ -302,7 +317,7 @@ impl Params {
     /// Lists what a model needs, without allocating it.
     pub fn declare<M>(model: impl FnOnce(&Scope) -> Result<M>) -> Result<Vec<Spec>> {
         let state = RefCell::new(State { mode: Mode::Declare, specs: vec![], params: BTreeMap::new() });
-        model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None })?;
+        model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None, adapt: None })?;
         let mut specs = state.into_inner().specs;
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(specs)
@@ -317,7 +332,8 @@ impl Params {
     ) -> Result<(Self, M)> {
         let mode = Mode::Build { seed, device: device.clone(), actions, source };
         let state = RefCell::new(State { mode, specs: vec![], params: BTreeMap::new() });
-        let model = model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None })?;
+        let model =
+            model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None, adapt: None })?;
         Ok((Self { by_name: state.into_inner().params }, model))
     }
     /// [`Params::build`] with everything trainable: pre-trained where there is such a value, else drawn.

@@ -33,7 +33,7 @@ pub struct Plan {
 }
 
 /// The presets, for messages and help.
-pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch";
+pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch, houlsby, pfeiffer, parallel, lora, bitfit, norms";
 
 /// Names of the pre-trained encoders' parameters, by modality.
 fn backbone(place: &str) -> String {
@@ -44,6 +44,23 @@ const PLACES: [&str; 2] = ["text", "image"];
 
 fn rule(pattern: &str, action: &str) -> Rule {
     Rule { pattern: pattern.into(), action: action.into() }
+}
+
+/// What adapters have added to a model: it starts anew, and trains.
+fn added(specs: &[Spec]) -> Vec<Rule> {
+    let all = ["*.adapter_attention.*", "*.adapter_output.*", "*.lora_A.*", "*.lora_B.*"];
+    let there = |p: &&&str| specs.iter().any(|s| WildMatch::new(p).matches(&s.name));
+    all.iter().filter(there).map(|p| rule(p, "reset, train")).collect()
+}
+
+/// Gains and shifts of all norms.
+fn norms(specs: &[Spec]) -> Vec<Rule> {
+    let norm = |part: &str| {
+        let part = part.to_lowercase();
+        part.contains("norm") || part == "pre_layrnorm"
+    };
+    let own = |s: &&Spec| !s.buffer && s.name.rsplit('.').nth(1).is_some_and(norm);
+    specs.iter().filter(own).map(|s| rule(&s.name, "train")).collect()
 }
 
 /// The rules of a preset for a model with these parameters.
@@ -60,6 +77,14 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "user-only" => vec![rule("*", "load, freeze"), rule("user_encoder.*", "train")],
         "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
         "zero-shot" => vec![rule("*", "load, freeze")],
+        "houlsby" | "parallel" | "lora" => [vec![rule("*", "load, freeze")], added(specs)].concat(),
+        "pfeiffer" => [vec![rule("*", "load, freeze")], added(specs), norms(specs)].concat(),
+        "bitfit" => {
+            let own = |s: &&Spec| s.name.ends_with(".bias") && !s.buffer;
+            let biases = specs.iter().filter(own).map(|s| rule(&s.name, "train"));
+            std::iter::once(rule("*", "load, freeze")).chain(biases).collect()
+        }
+        "norms" => [vec![rule("*", "load, freeze")], norms(specs)].concat(),
         other => match other.strip_prefix("top-layers=").map(str::parse::<usize>) {
             Some(Ok(k)) => {
                 let mut rules = vec![rule("*", "load, train")];
@@ -73,6 +98,7 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     };
     if matches!(name, "from-scratch" | "") {
         // The reference's TFS: a pre-trained encoder, everything else random.
+        let added = added(specs);
         let any = specs.iter().any(|s| s.pretrained);
         if text && any {
             // An encoder may come without weights (`pretrained = false`); a checkpoint may lack some (a pooler).
@@ -81,6 +107,7 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
                 specs.iter().filter(|s| glob.matches(&s.name)).any(|s| s.pretrained)
             };
             rules.extend(there.iter().filter(known).map(|p| rule(&backbone(p), "pretrained")));
+            rules.extend(added);
         }
         return Ok(rules);
     }

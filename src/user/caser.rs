@@ -31,7 +31,7 @@ impl Caser {
             .map(|h| {
                 let s = scope.pp(format!("conv_h.{}", h - 1));
                 let weight = s.weight("weight", &[c.horizontal, h * d], Init::XavierNormal)?;
-                Ok((Linear { weight, bias: None }, s.weight("bias", &[c.horizontal], Init::Zeros)?))
+                Ok((Linear::of(weight, None), s.weight("bias", &[c.horizontal], Init::Zeros)?))
             })
             .collect::<Result<_>>()?;
         let wide = c.vertical * d + c.horizontal * c.window;

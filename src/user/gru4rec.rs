@@ -27,7 +27,7 @@ impl Gru4Rec {
             .map(|l| {
                 let s = scope.pp(format!("gru_layers.{l}"));
                 Ok(Layer {
-                    input: Linear { weight: s.weight("weight_ih", &[3 * d, d], Init::XavierNormal)?, bias: None },
+                    input: Linear::of(s.weight("weight_ih", &[3 * d, d], Init::XavierNormal)?, None),
                     recurrent: s.weight("weight_hh", &[3 * d, d], Init::XavierNormal)?,
                 })
             })

@@ -4,6 +4,7 @@
 use super::Histories;
 use crate::config::{NormPlace, UserConfig};
 use crate::error::Result;
+use crate::nn::adapt::{Place, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
@@ -20,6 +21,8 @@ struct Block {
     w1: Linear,
     w2: Linear,
     feed_forward_norm: Norm,
+    after_attention: Site,
+    after_output: Site,
 }
 
 /// Learned positions, a norm at the entry (post) or at the end (pre), and the blocks.
@@ -42,10 +45,13 @@ impl Stack {
             .map(|i| {
                 let b = s.pp(format!("transformer_blocks.{i}"));
                 let (a, f) = (b.pp("multi_head_attention"), b.pp("feed_forward"));
+                let updated = |name: &str| Linear::adapted(&a.pp(name), d, d, false, Init::XavierNormal);
                 Ok(Block {
-                    q: dense(a.pp("w_Q"), d, d, false)?,
+                    q: updated("w_Q")?,
                     k: dense(a.pp("w_K"), d, d, false)?,
-                    v: dense(a.pp("w_V"), d, d, false)?,
+                    v: updated("w_V")?,
+                    after_attention: Site::new(&b, Place::Attention, d)?,
+                    after_output: Site::new(&b, Place::FeedForward, d)?,
                     fc: dense(a.pp("fc"), d, d, false)?,
                     attention_norm: Norm::new(&a.pp("layer_norm"), d, EPS)?,
                     w1: dense(f.pp("w_1"), d, 4 * d, true)?,
@@ -77,14 +83,15 @@ impl Stack {
         };
         for b in &self.blocks {
             if self.place == NormPlace::Post {
-                x = ops::add_norm(pass, &attend(&x, b)?, Some(&x), &b.attention_norm, p)?;
+                x = b.after_attention.join(pass, attend(&x, b)?, &x, &b.attention_norm, p)?;
                 let f = ops::feed_forward(pass, &x, &b.w1, self.inner, &b.w2)?;
-                x = ops::add_norm(pass, &f, Some(&x), &b.feed_forward_norm, p)?;
+                x = b.after_output.join(pass, f, &x, &b.feed_forward_norm, p)?;
             } else {
                 let y = ops::add_norm(pass, &x, None, &b.attention_norm, 0.0)?;
-                x = ops::add(pass, &x, &attend(&y, b)?, p)?;
+                x = b.after_attention.sum(pass, &x, attend(&y, b)?, &y, p)?;
                 let y = ops::add_norm(pass, &x, None, &b.feed_forward_norm, 0.0)?;
-                x = ops::add(pass, &x, &ops::feed_forward(pass, &y, &b.w1, self.inner, &b.w2)?, p)?;
+                let f = ops::feed_forward(pass, &y, &b.w1, self.inner, &b.w2)?;
+                x = b.after_output.sum(pass, &x, f, &y, p)?;
             }
         }
         if self.place == NormPlace::Post { Ok(x) } else { ops::add_norm(pass, &x, None, &self.norm, 0.0) }

@@ -3,7 +3,7 @@
 use crate::cli::{morec, ok};
 use crate::data_support::Place;
 use crate::support::{domain, small_config, tiny_bert};
-use morec::config::{Config, Fusion, ItemKind};
+use morec::config::{AdapterMethod, Config, Fusion, ItemKind};
 use morec::data::images::{Give, ImageSource};
 use morec::data::{Dataset, Parts};
 use morec::eval::encode::{self, silent};
@@ -238,8 +238,9 @@ fn every_fusion_trains_and_moves() {
         }
         // Kept or computed again: the same vectors; and the other platform.
         c.transfer.source = at("run").display().to_string();
-        for preset in ["full", "frozen", "top-layers=1", "head", "zero-shot"] {
+        for preset in ["full", "frozen", "top-layers=1", "head", "zero-shot", "houlsby", "lora", "bitfit", "norms"] {
             c.transfer.preset = preset.into();
+            c.adapter.method = AdapterMethod::named(preset).unwrap_or(AdapterMethod::None);
             c.train.epochs = 1;
             let r = train(&c, &target, &at(preset), Some(&folder), Mode::New)
                 .unwrap_or_else(|e| panic!("{name} {preset}: {e}"));

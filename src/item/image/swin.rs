@@ -312,7 +312,7 @@ impl Backbone for Swin {
     fn embed(&self, images: &Images, pass: &Pass) -> Result<Act> {
         let device = self.patches.value().device().clone();
         let pixels = Act::constant(images.patches(self.config.patch)?.to_device(&device)?);
-        let layer = Linear { weight: self.patches.clone(), bias: Some(self.patch_bias.clone()) };
+        let layer = Linear::of(self.patches.clone(), Some(self.patch_bias.clone()));
         let x = ops::linear(pass, &pixels, &layer)?;
         ops::add_norm(pass, &x, None, &self.first, 0.0)
     }

@@ -7,6 +7,7 @@
 use super::positions;
 use super::{Backbone, Images};
 use crate::error::Result;
+use crate::nn::adapt::{Place, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec, HIDDEN, Pooling};
@@ -129,6 +130,8 @@ struct Block {
     inner: Linear,
     outer: Linear,
     scale2: Option<Weight>,
+    after_attention: Site,
+    after_output: Site,
 }
 
 /// What the parts of a block are called: attention, its output, norms, feed-forward.
@@ -160,6 +163,7 @@ impl Block {
         let [attention, q, k, v, out, norm1, norm2, inner] = names(c);
         let dense = |name: &str, i: usize, o: usize, bias: bool| Linear::new(&scope.pp(name), i, o, bias, init);
         let norm = |name: &str| Norm::new(&scope.pp(name), d, c.eps);
+        let updated = |name: String| Linear::adapted(&scope.pp(name), d, d, c.qkv_bias, init);
         let (inner, outer, wide) = match (c.family, c.activation) {
             (Family::Dinov2, None) => ("mlp.weights_in", "mlp.weights_out", 2 * c.inner),
             (Family::Vit, _) => (inner, "output.dense", c.inner),
@@ -171,15 +175,17 @@ impl Block {
         };
         Ok(Self {
             norm1: norm(norm1)?,
-            query: dense(&format!("{attention}{q}"), d, d, c.qkv_bias)?,
+            query: updated(format!("{attention}{q}"))?,
             key: dense(&format!("{attention}{k}"), d, d, c.qkv_bias)?,
-            value: dense(&format!("{attention}{v}"), d, d, c.qkv_bias)?,
+            value: updated(format!("{attention}{v}"))?,
             out: dense(out, d, d, true)?,
             scale1: scale("layer_scale1")?,
             norm2: norm(norm2)?,
             inner: dense(inner, d, wide, true)?,
             outer: dense(outer, c.inner, d, true)?,
             scale2: scale("layer_scale2")?,
+            after_attention: Site::new(scope, Place::Attention, d)?,
+            after_output: Site::new(scope, Place::FeedForward, d)?,
         })
     }
     fn trains(&self) -> bool {
@@ -187,12 +193,14 @@ impl Block {
             || self.norm1.trains()
             || self.norm2.trains()
             || [&self.scale1, &self.scale2].into_iter().flatten().any(|w| w.trains())
+            || self.after_attention.trains()
+            || self.after_output.trains()
     }
-    /// x + part, or x + scale ⊙ part.
-    fn join(pass: &Pass, x: &Act, part: &Act, scale: &Option<Weight>, p: f32) -> Result<Act> {
+    /// x + part, or x + scale ⊙ part; `h` went into the sub-layer that made `part`.
+    fn join(pass: &Pass, x: &Act, part: Act, h: &Act, site: &Site, scale: &Option<Weight>, p: f32) -> Result<Act> {
         match scale {
-            Some(s) => ops::add_scaled(pass, x, &ops::dropout(pass, part, p)?, s),
-            None => ops::add(pass, x, part, p),
+            None => site.sum(pass, x, part, h, p),
+            Some(s) => ops::add_scaled(pass, x, &site.apply(pass, h, ops::dropout(pass, &part, p)?)?, s),
         }
     }
 }
@@ -247,7 +255,9 @@ impl Vit {
             positions,
             mix,
             first: if clip { Some(Norm::new(&scope.pp("pre_layrnorm"), d, c.eps)?) } else { None },
-            blocks: (0..c.layers).map(|i| Block::new(&scope.pp(format!("{layer}.{i}")), c)).collect::<Result<_>>()?,
+            blocks: (0..c.layers)
+                .map(|i| Block::new(&scope.pp(format!("{layer}.{i}")).within(i, c.layers), c))
+                .collect::<Result<_>>()?,
             last: Norm::new(&scope.pp(if clip { "post_layernorm" } else { "layernorm" }), d, c.eps)?,
             config: c.clone(),
         })
@@ -284,7 +294,7 @@ impl Backbone for Vit {
         let (c, n, t) = (&self.config, images.count(), self.tokens());
         let device = self.class.value().device().clone();
         let pixels = Act::constant(images.patches(c.patch)?.to_device(&device)?);
-        let x = ops::linear(pass, &pixels, &Linear { weight: self.patches.clone(), bias: self.patch_bias.clone() })?;
+        let x = ops::linear(pass, &pixels, &Linear::of(self.patches.clone(), self.patch_bias.clone()))?;
         // The class token before each picture's patches.
         let ids = (0..n * t).map(|r| match r % t {
             0 => HIDDEN,
@@ -308,7 +318,7 @@ impl Backbone for Vit {
         let (c, b, t) = (&self.config, &self.blocks[i], self.tokens());
         let p = c.dropout.0 as f32;
         let segments = Segments::from_lengths(std::iter::repeat_n(t, n));
-        let h = ops::add_norm(pass, x, None, &b.norm1, 0.0)?;
+        let mut h = ops::add_norm(pass, x, None, &b.norm1, 0.0)?;
         let qkv = ops::linears(pass, &h, &[&b.query, &b.key, &b.value])?;
         let spec = AttentionSpec { heads: c.heads, causal: false, dropout: c.dropout.1 as f32 };
         let mut a = ops::attention(pass, &qkv, &segments, spec)?;
@@ -316,16 +326,17 @@ impl Backbone for Vit {
         if only_class {
             // Nothing above reads the other rows.
             let first = Arc::new((0..n).map(|i| (i * t) as u32).collect::<Vec<_>>());
-            (a, x) = (ops::gather(pass, &a, first.clone())?, ops::gather(pass, &x, first)?);
+            (a, x) = (ops::gather(pass, &a, first.clone())?, ops::gather(pass, &x, first.clone())?);
+            h = ops::gather(pass, &h, first)?;
         }
         let a = ops::linear(pass, &a, &b.out)?;
-        let x = Block::join(pass, &x, &a, &b.scale1, p)?;
+        let x = Block::join(pass, &x, a, &h, &b.after_attention, &b.scale1, p)?;
         let h = ops::add_norm(pass, &x, None, &b.norm2, 0.0)?;
         let f = match c.activation {
             Some(f) => ops::feed_forward(pass, &h, &b.inner, f, &b.outer)?,
             None => ops::linear(pass, &ops::swiglu(pass, &ops::linear(pass, &h, &b.inner)?)?, &b.outer)?,
         };
-        Block::join(pass, &x, &f, &b.scale2, p)
+        Block::join(pass, &x, f, &h, &b.after_output, &b.scale2, p)
     }
     fn head(&self, x: &Act, n: usize, how: Pooling, pass: &Pass) -> Result<Act> {
         let rows = x.dims2()?.0 / n.max(1);

@@ -4,6 +4,7 @@
 //! sentence encoders use the last hidden state.
 
 use crate::error::Result;
+use crate::nn::adapt::{Place, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
@@ -136,6 +137,8 @@ struct Layer {
     intermediate: Linear,
     output: Linear,
     output_norm: Norm,
+    after_attention: Site,
+    after_output: Site,
 }
 
 impl Layer {
@@ -143,16 +146,19 @@ impl Layer {
         let (d, init) = (c.hidden_size, Init::Normal(c.initializer_range));
         let (attention, at_self) = (scope.pp("attention"), scope.pp("attention.self"));
         let dense = |s: Scope, i: usize, o: usize| Linear::new(&s, i, o, true, init);
+        let updated = |s: Scope| Linear::adapted(&s, d, d, true, init);
         let norm = |s: Scope| Norm::new(&s.pp("LayerNorm"), d, c.layer_norm_eps);
         Ok(Self {
-            query: dense(at_self.pp("query"), d, d)?,
+            query: updated(at_self.pp("query"))?,
             key: dense(at_self.pp("key"), d, d)?,
-            value: dense(at_self.pp("value"), d, d)?,
+            value: updated(at_self.pp("value"))?,
             attention_output: dense(attention.pp("output.dense"), d, d)?,
             attention_norm: norm(attention.pp("output"))?,
             intermediate: dense(scope.pp("intermediate.dense"), d, c.intermediate_size)?,
             output: dense(scope.pp("output.dense"), c.intermediate_size, d)?,
             output_norm: norm(scope.pp("output"))?,
+            after_attention: Site::new(scope, Place::Attention, d)?,
+            after_output: Site::new(scope, Place::FeedForward, d)?,
         })
     }
     fn trains(&self) -> bool {
@@ -161,6 +167,8 @@ impl Layer {
             .any(|l| l.trains())
             || self.attention_norm.trains()
             || self.output_norm.trains()
+            || self.after_attention.trains()
+            || self.after_output.trains()
     }
 }
 
@@ -187,7 +195,7 @@ impl Bert {
             types: table("token_type_embeddings", c.type_vocab_size)?,
             norm: Norm::new(&emb.pp("LayerNorm"), c.hidden_size, c.layer_norm_eps)?,
             layers: (0..c.num_hidden_layers)
-                .map(|i| Layer::new(&scope.pp(format!("encoder.layer.{i}")), c))
+                .map(|i| Layer::new(&scope.pp(format!("encoder.layer.{i}")).within(i, c.num_hidden_layers), c))
                 .collect::<Result<_>>()?,
             activation: c.activation().map_err(|m| crate::Error::config("item.model", m))?,
             config: c.clone(),
@@ -252,9 +260,9 @@ impl Bert {
             let qkv = ops::linears(p, &x, &[&l.query, &l.key, &l.value])?;
             let a = ops::attention(p, &qkv, segments, spec)?;
             let a = ops::linear(p, &a, &l.attention_output)?;
-            x = ops::add_norm(p, &a, Some(&x), &l.attention_norm, hidden_p)?;
+            x = l.after_attention.join(p, a, &x, &l.attention_norm, hidden_p)?;
             let f = ops::feed_forward(p, &x, &l.intermediate, self.activation, &l.output)?;
-            x = ops::add_norm(p, &f, Some(&x), &l.output_norm, hidden_p)?;
+            x = l.after_output.join(p, f, &x, &l.output_norm, hidden_p)?;
         }
         Ok(x)
     }

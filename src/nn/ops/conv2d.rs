@@ -230,7 +230,7 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
     }
     if f.plain() {
         // (out, in, 1, 1) is (out, in) in memory.
-        return Ok((linear(pass, x, &Linear { weight: weight.clone(), bias: None })?, out));
+        return Ok((linear(pass, x, &Linear::of(weight.clone(), None))?, out));
     }
     let value = {
         let (xh, w) = (host(x.value())?, weight.value());

@@ -17,6 +17,26 @@ pub fn linear(pass: &Pass, x: &Act, layer: &Linear) -> Result<Act> {
 
 /// x (m, k) → (m, Σ nᵢ): the outputs of several layers in adjacent columns.
 pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
+    let y = plain(pass, x, layers)?;
+    if layers.iter().all(|l| l.lora.is_none()) {
+        return Ok(y);
+    }
+    // Low-rank updates beside their layers' columns, nothing beside the others'.
+    let t = x.dims2()?.0;
+    let parts = layers
+        .iter()
+        .map(|l| match &l.lora {
+            Some(update) => update.run(pass, x),
+            None => {
+                Ok(Act::constant(tensor(vec![0f32; t * l.outputs()], (t, l.outputs()))?.to_device(x.value().device())?))
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let update = super::columns(pass, &parts.iter().collect::<Vec<_>>())?;
+    super::add(pass, &y, &update, 0.0)
+}
+
+fn plain(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     if !pass.fused(x.value().device()) {
         let weights: Vec<&Weight> = layers.iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]).flatten().collect();
         return composed(pass, &[x], &weights, |a, w| {

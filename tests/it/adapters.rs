@@ -1,0 +1,131 @@
+//! Adapters: nothing changes at the start, the base stays as it is bit for bit, the known count of Houlsby et al.'s.
+
+use crate::support::{prepared, small_config, tiny_bert};
+use candle_core::Device;
+use morec::config::{AdapterMethod, Config, ItemKind};
+use morec::eval::encode::{self, silent};
+use morec::experiment::{self, Mode, RunResult};
+use morec::item::text::TextFolder;
+use morec::item::{Depth, Modality};
+use morec::model::{Blueprint, Counts, ModelFolder};
+use std::path::Path;
+
+fn train(c: &Config, domain: &str, dir: &Path, source: Option<&ModelFolder>) -> RunResult {
+    let p = prepared(domain, c);
+    experiment::execute(c, &p, source, dir, Mode::New, vec![], &silent).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn with(c: &Config, preset: &str) -> Config {
+    let mut c = c.clone();
+    c.transfer.preset = preset.into();
+    c.adapter.method = AdapterMethod::named(preset).unwrap_or(AdapterMethod::None);
+    c
+}
+
+const PRESETS: [&str; 6] = ["houlsby", "pfeiffer", "parallel", "lora", "bitfit", "norms"];
+
+#[test]
+fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
+    let base = serde_json::json!({"model_type": "bert", "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12,
+        "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512});
+    std::fs::write(bert.join("config.json"), base.to_string()).unwrap();
+    let mut c = with(&small_config(ItemKind::Text, &bert), "houlsby");
+    (c.user.dim, c.user.max_len, c.item.max_tokens) = (64, 20, 30);
+    let folder = Some(TextFolder::open(&bert, false).unwrap());
+    let blueprint = Blueprint { config: c, counts: Counts::default(), folder, image: None };
+    let specs = blueprint.declare().unwrap();
+    let numel = |s: &&morec::nn::Spec| s.shape.iter().product::<usize>();
+    let added: usize = specs.iter().filter(|s| s.name.contains(".adapter_")).map(|s| numel(&s)).sum();
+    let all: usize = specs.iter().map(|s| numel(&s)).sum();
+    assert_eq!(added, 2_387_776);
+    // 2.18 % of the reference's 109.63 million, which count a little differently what is frozen.
+    let share = 100.0 * added as f64 / all as f64;
+    assert!((2.1..2.25).contains(&share), "{share}");
+}
+
+#[test]
+fn nothing_changes_at_the_start_and_the_base_never() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
+    for norm in [morec::config::NormPlace::Post, morec::config::NormPlace::Pre] {
+        let mut c = small_config(ItemKind::Text, &bert);
+        c.user.norm = norm;
+        (c.train.lr, c.train.encoder_lr) = (1e-2, 1e-2);
+        let at = |n: &str| tmp.path().join(format!("{norm:?}-{n}"));
+        train(&c, "source", &at("source"), None);
+        let source = ModelFolder::open(&at("source")).unwrap();
+        c.transfer.source = at("source").display().to_string();
+        let p = prepared("target", &c);
+        let vectors = |m: &morec::model::Recommender| {
+            let items = encode::catalogue(m, &m.features(&p.texts).unwrap(), &silent).unwrap();
+            let history: &[u32] = &[3, 1, 4];
+            let state = encode::states(m, &items, &[history], None).unwrap();
+            [items, state].concat()
+        };
+        let before = vectors(&source.build(&Device::Cpu).unwrap());
+        for preset in PRESETS {
+            let c = with(&c, preset);
+            let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
+            let (trained, all) = plan.counts();
+            assert!(trained > 0 && trained * 2 < all, "{preset}: {trained} of {all}");
+            let blueprint =
+                Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None };
+            let start = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
+            for (a, b) in vectors(&start).iter().zip(&before) {
+                assert!((a - b).abs() < 1e-6, "{preset}: {a} {b} before any training");
+            }
+            let dir = at(preset);
+            let result = train(&c, "target", &dir, Some(&source));
+            assert_eq!(result.parameters, (trained, all), "{preset}");
+            let after = ModelFolder::open(&dir.join("last/model")).unwrap();
+            let mut moved = 0;
+            for row in &plan.rows {
+                let now = after.weights.read(&row.name).unwrap();
+                let Some(_) = source.weights.shape(&row.name) else {
+                    moved += usize::from(row.train);
+                    continue;
+                };
+                let same = now == source.weights.read(&row.name).unwrap();
+                assert!(row.train || same, "{preset}: `{}` is frozen and has moved", row.name);
+                moved += usize::from(!same);
+            }
+            assert!(moved > 0, "{preset}: nothing was learned");
+            // What was saved is what was tested.
+            let model = ModelFolder::open(&dir).unwrap().build(&Device::Cpu).unwrap();
+            let asked = morec::eval::Asked { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
+            let features = model.features(&p.texts).unwrap();
+            let (again, _) = morec::eval::evaluate(&model, &features, &asked, "test of split morec", &silent).unwrap();
+            assert_eq!(again, result.test, "{preset}");
+            if c.adapter.method != AdapterMethod::None {
+                // From here only with what its adapters have learned.
+                let learned = ModelFolder::open(&dir).unwrap();
+                let full = Config { adapter: c.adapter.clone(), ..with(&c, "full") };
+                assert!(experiment::plan_of(&full, Some(&learned), p.counts()).is_ok(), "{preset}");
+                for other in ["houlsby", "full"] {
+                    let e = experiment::plan_of(&with(&c, other), Some(&learned), p.counts()).unwrap_err();
+                    assert!(e.to_string().contains("adapter"), "{preset} {other}: {e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_lies_below_adapters_is_computed_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
+    let mut c = small_config(ItemKind::Text, &bert);
+    train(&c, "source", &tmp.path().join("source"), None);
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    c.transfer.source = tmp.path().join("source").display().to_string();
+    c.adapter.layers = 1;
+    let c = with(&c, "houlsby");
+    let p = prepared("target", &c);
+    let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
+    let blueprint = Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None };
+    let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
+    assert_eq!(model.item.frozen(), [(Modality::Text, Depth::Blocks(1))]);
+    assert!(plan.rows.iter().all(|r| !r.name.contains("layer.0.adapter")));
+}
