@@ -59,11 +59,22 @@ for k in ["id", "text", "image", "both", "mixture"]:
         print(f"{k + ' ' + p:22} {show(of('hr@10')):>14} {show(of('ndcg@10')):>14} {cost:8.2f} "
               f"{str([r['epochs'] for r in runs]):>9} {memory:6.0f}")
 EOF
-all() { for s in ${SEEDS:-1 2 3}; do printf '%s,' "$out/$1-$s"; done | sed 's/,$//'; }
+# LABEL=RUN,RUN,… of what there is.
+method() {
+  local runs=()
+  for s in ${SEEDS:-1 2 3}; do [ -f "$out/$2-$s/result.json" ] && runs+=("$out/$2-$s"); done
+  [ ${#runs[@]} = 0 ] || (IFS=,; echo "$1=${runs[*]}")
+}
+side_by_side() { # metric, then LABEL NAME pairs
+  local metric=$1 methods=()
+  shift
+  while [ $# -gt 0 ]; do mapfile -t -O ${#methods[@]} methods < <(method "$1" "$2"); shift 2; done
+  [ ${#methods[@]} -lt 2 ] || $morec compare --metric "$metric" "${methods[@]}"
+}
 for metric in hr@10 ndcg@10; do
-  $morec compare --metric $metric text-full="$(all text-full)" text-scratch="$(all text-from-scratch)" id="$(all id-from-scratch)" \
-    image-full="$(all image-full)" both-full="$(all both-full)" mixture-full="$(all mixture-full)"
+  side_by_side $metric text-full text-full text-scratch text-from-scratch id id-from-scratch image-full image-full \
+    both-full both-full mixture-full mixture-full
   for k in text image both mixture; do
-    $morec compare --metric $metric $k-scratch="$(all $k-from-scratch)" $k-full="$(all $k-full)" $k-frozen="$(all $k-frozen)"
+    side_by_side $metric $k-scratch $k-from-scratch $k-full $k-full $k-frozen $k-frozen
   done
 done

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
-    /// `none`, `houlsby`, `pfeiffer`, `parallel` or `lora`; the transfer presets of these names set it.
+    /// `none`, `houlsby`, `pfeiffer`, `parallel` or `lora`; `morec transfer --preset` of these names sets it. They stand in BERT and
+    /// ViT families and in the transformers of sasrec and bert4rec.
     pub method: AdapterMethod,
     /// Width of bottlenecks in text and image encoders.
     pub width: usize,

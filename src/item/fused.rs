@@ -4,11 +4,10 @@
 //! every item; in a mixture an item is encoded by one encoder only, and the rows are put together again.
 
 use super::text::TextFolder;
-use super::{Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder};
+use super::{Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder, nothing, spread};
 use crate::config::{Fusion, ItemConfig};
 use crate::error::Result;
 use crate::item::image::ImageFolder;
-use crate::nn::host::tensor;
 use crate::nn::init::Init;
 use crate::nn::ops::{self, HIDDEN, Pooling};
 use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
@@ -78,11 +77,6 @@ pub struct FusedEncoder {
     device: Device,
 }
 
-/// A row that nobody reads.
-fn nothing(d: usize, device: &Device) -> Result<Act> {
-    Ok(Act::constant(tensor(vec![0f32; d], (1, d))?.to_device(device)?))
-}
-
 impl FusedEncoder {
     /// Parameters `text.*`, `image.*`, `missing_text`, and the fusion's below `fusion`.
     pub fn new(scope: &Scope, text: &TextFolder, image: &ImageFolder, c: &ItemConfig, dim: usize) -> Result<Self> {
@@ -112,50 +106,43 @@ impl FusedEncoder {
     }
     /// Projected tokens of each item, packed; the learned one where there is no text.
     fn tokens(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
-        let f = items.features;
-        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| f.has_text(i as usize)).collect();
+        let (present, place) = items.pick(|i| items.features.has_text(i));
         let (rows, packed) = match present.is_empty() {
             true => (nothing(self.dim(), &self.device)?, Segments::from_lengths([])),
-            false => self.text.projected(&ItemTable { ids: &Arc::new(present), features: f }, pass)?,
+            false => self.text.projected(&ItemTable { ids: &present, features: items.features }, pass)?,
         };
-        let (mut lengths, mut place, mut next) = (vec![], vec![], packed.iter());
-        for &i in items.ids.iter() {
-            match if f.has_text(i as usize) { next.next() } else { None } {
-                Some((at, len)) => {
-                    place.extend((at..at + len).map(|r| r as u32));
-                    lengths.push(len);
-                }
-                None => {
-                    place.push(HIDDEN);
-                    lengths.push(1);
-                }
-            }
-        }
-        let rows = ops::gather_or(pass, &rows, Arc::new(place), self.missing.as_ref())?;
-        Ok((rows, Segments::from_lengths(lengths)))
+        let (place, segments) = spread(&place, &packed);
+        Ok((ops::gather_or(pass, &rows, Arc::new(place), self.missing.as_ref())?, segments))
     }
     /// Vectors of the items for which `wanted`, and where each item's stands among them.
     fn some(
+        &self,
         encoder: &dyn ItemEncoder,
         items: &ItemTable,
         wanted: impl Fn(usize) -> bool,
-        device: &Device,
         pass: &Pass,
     ) -> Result<(Act, Vec<u32>)> {
-        let mut present = vec![];
-        let place = items.ids.iter().map(|&i| {
-            if !wanted(i as usize) {
-                return HIDDEN;
-            }
-            present.push(i);
-            present.len() as u32 - 1
-        });
-        let place: Vec<u32> = place.collect();
-        if present.is_empty() {
-            return Ok((nothing(encoder.dim(), device)?, place));
-        }
-        let table = ItemTable { ids: &Arc::new(present), features: items.features };
-        Ok((encoder.encode(&table, pass)?, place))
+        let (present, place) = items.pick(wanted);
+        let rows = match present.is_empty() {
+            true => nothing(self.dim(), &self.device)?,
+            false => encoder.encode(&ItemTable { ids: &present, features: items.features }, pass)?,
+        };
+        Ok((rows, place))
+    }
+    /// Text and picture of each item, one row each.
+    fn pair(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Act)> {
+        let (text, place) = self.some(&self.text, items, |i| items.features.has_text(i), pass)?;
+        let text = ops::gather_or(pass, &text, Arc::new(place), self.missing.as_ref())?;
+        Ok((text, self.image.encode(items, pass)?))
+    }
+    /// Each item's text, or else its picture, or the learned vector for none.
+    fn mixed(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
+        let f = items.features;
+        let (text, place) = self.some(&self.text, items, |i| f.has_text(i), pass)?;
+        let (image, other) = self.some(&self.image, items, |i| !f.has_text(i), pass)?;
+        let first = text.dims2()?.0 as u32;
+        let at = place.iter().zip(&other).map(|(&t, &i)| if t == HIDDEN { first + i } else { t });
+        ops::gather(pass, &ops::stack(pass, &text, &image)?, Arc::new(at.collect()))
     }
 }
 
@@ -164,29 +151,27 @@ impl ItemEncoder for FusedEncoder {
         self.text.dim()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        let f = items.features;
-        if let Join::CoAttention(co) = &self.join {
-            let CoAttention { text, image, line } = co.as_ref();
-            let (t, ts) = self.tokens(items, pass)?;
-            let (v, vs) = self.image.projected(items, pass)?;
-            let (a, b) = (text.run(pass, (&t, &ts), (&v, &vs))?, image.run(pass, (&v, &vs), (&t, &ts))?);
-            return ops::linear(pass, &ops::columns(pass, &[&a, &b])?, line);
-        }
-        let (text, place) = Self::some(&self.text, items, |i| f.has_text(i), &self.device, pass)?;
-        if let Join::Mixture = self.join {
-            // What is not text is a picture, or the learned vector for none.
-            let (image, other) = Self::some(&self.image, items, |i| !f.has_text(i), &self.device, pass)?;
-            let first = text.dims2()?.0 as u32;
-            let rows = ops::stack(pass, &text, &image)?;
-            let at = place.iter().zip(&other).map(|(&t, &i)| if t == HIDDEN { first + i } else { t });
-            return ops::gather(pass, &rows, Arc::new(at.collect()));
-        }
-        let text = ops::gather_or(pass, &text, Arc::new(place), self.missing.as_ref())?;
-        let image = self.image.encode(items, pass)?;
         match &self.join {
-            Join::Sum | Join::Mixture | Join::CoAttention(_) => ops::add(pass, &text, &image, 0.0),
-            Join::Concat(l) => ops::linear(pass, &ops::columns(pass, &[&text, &image])?, l),
-            Join::Gated(a, b) => ops::gate(pass, &ops::linear(pass, &text, a)?, &ops::linear(pass, &image, b)?),
+            Join::Mixture => self.mixed(items, pass),
+            Join::Sum => {
+                let (text, image) = self.pair(items, pass)?;
+                ops::add(pass, &text, &image, 0.0)
+            }
+            Join::Concat(line) => {
+                let (text, image) = self.pair(items, pass)?;
+                ops::linear(pass, &ops::columns(pass, &[&text, &image])?, line)
+            }
+            Join::Gated(a, b) => {
+                let (text, image) = self.pair(items, pass)?;
+                ops::gate(pass, &ops::linear(pass, &text, a)?, &ops::linear(pass, &image, b)?)
+            }
+            Join::CoAttention(co) => {
+                let CoAttention { text, image, line } = co.as_ref();
+                let (t, ts) = self.tokens(items, pass)?;
+                let (v, vs) = self.image.projected(items, pass)?;
+                let (a, b) = (text.run(pass, (&t, &ts), (&v, &vs))?, image.run(pass, (&v, &vs), (&t, &ts))?);
+                ops::linear(pass, &ops::columns(pass, &[&a, &b])?, line)
+            }
         }
     }
     fn frozen(&self) -> Vec<(Modality, Depth)> {

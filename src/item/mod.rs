@@ -16,7 +16,9 @@ pub use prefix::{Depth, Prefix};
 pub use text::TextEncoder;
 
 use crate::error::Result;
-use crate::nn::{Act, Pass};
+use crate::nn::ops::HIDDEN;
+use crate::nn::{Act, Pass, Segments};
+use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
 /// The distinct items of a batch and where their content lies.
@@ -26,6 +28,45 @@ pub struct ItemTable<'a> {
     pub ids: &'a Arc<Vec<u32>>,
     /// Content of the whole catalogue.
     pub features: &'a Features,
+}
+
+impl ItemTable<'_> {
+    /// The items for which `wanted`, and where each of the table's stands among them ([`HIDDEN`]: nowhere).
+    fn pick(&self, wanted: impl Fn(usize) -> bool) -> (Arc<Vec<u32>>, Vec<u32>) {
+        let mut present = vec![];
+        let mut place = Vec::with_capacity(self.ids.len());
+        for &i in self.ids.iter() {
+            if wanted(i as usize) {
+                place.push(present.len() as u32);
+                present.push(i);
+            } else {
+                place.push(HIDDEN);
+            }
+        }
+        (Arc::new(present), place)
+    }
+}
+
+/// Rows of the items that were [picked](ItemTable::pick), packed as `segments`, spread over all items of the table: where each
+/// row comes from, and how they are packed. An item that was not picked has one row, [`HIDDEN`].
+fn spread(place: &[u32], segments: &Segments) -> (Vec<u32>, Segments) {
+    let (mut rows, mut lengths) = (vec![], Vec::with_capacity(place.len()));
+    for &p in place {
+        if p == HIDDEN {
+            rows.push(HIDDEN);
+            lengths.push(1);
+        } else {
+            let (at, len) = segments.get(p as usize);
+            rows.extend(at as u32..(at + len) as u32);
+            lengths.push(len);
+        }
+    }
+    (rows, Segments::from_lengths(lengths))
+}
+
+/// A row that nobody reads, in the place of no row at all.
+fn nothing(d: usize, device: &Device) -> Result<Act> {
+    Ok(Act::constant(Tensor::zeros((1, d), DType::F32, device)?))
 }
 
 /// What an item may be made of.

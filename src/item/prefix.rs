@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::item::features::BATCH_TOKENS;
 use crate::nn::weights::{Precision, header};
-use crate::nn::{Segments, lanes};
-use candle_core::Device;
+use crate::nn::{Act, Segments, lanes};
+use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Write;
@@ -176,6 +176,11 @@ impl Prefix {
     /// Rows of an item.
     pub fn rows_of(&self, item: usize) -> usize {
         self.offsets[item + 1] - self.offsets[item]
+    }
+    /// Rows of some items on a device, packed.
+    pub fn rows(&self, items: &[u32], device: &Device) -> Result<(Act, Segments)> {
+        let (rows, segments) = self.pack(items);
+        Ok((Act::constant(Tensor::from_vec(rows, (segments.total(), self.width), device)?), segments))
     }
     /// Rows of some items, packed.
     pub fn pack(&self, items: &[u32]) -> (Vec<f32>, Segments) {

@@ -53,6 +53,11 @@ fn added(specs: &[Spec]) -> Vec<Rule> {
     all.iter().filter(there).map(|p| rule(p, "reset, train")).collect()
 }
 
+/// Presets that train small parts all over a model and nothing else.
+fn adapts(name: &str) -> bool {
+    ["houlsby", "pfeiffer", "parallel", "lora", "bitfit", "norms"].contains(&name)
+}
+
 /// Gains and shifts of all norms.
 fn norms(specs: &[Spec]) -> Vec<Rule> {
     let norm = |part: &str| {
@@ -77,6 +82,12 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "user-only" => vec![rule("*", "load, freeze"), rule("user_encoder.*", "train")],
         "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
         "zero-shot" => vec![rule("*", "load, freeze")],
+        "houlsby" | "pfeiffer" | "parallel" | "lora" if added(specs).is_empty() => {
+            let m = format!(
+                "`{name}` finds no place for its parts: they stand in BERT, ViT, sasrec and bert4rec, where adapter.method = \"{name}\""
+            );
+            return Err(Error::config("transfer.preset", m));
+        }
         "houlsby" | "parallel" | "lora" => [vec![rule("*", "load, freeze")], added(specs)].concat(),
         "pfeiffer" => [vec![rule("*", "load, freeze")], added(specs), norms(specs)].concat(),
         "bitfit" => {
@@ -118,14 +129,14 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         ));
     }
     if has("item_encoder.id.*") {
-        if name == "zero-shot" || name == "user-only" {
+        if matches!(name, "zero-shot" | "user-only") || adapts(name) {
             let m = format!("`{name}` cannot be: an ID table does not transfer, the target's items would stay random");
             return Err(Error::config("transfer.preset", m));
         }
         rules.push(rule("item_encoder.id.*", "reset"));
     }
     if has("user_encoder.user_embedding.*") {
-        if matches!(name, "zero-shot" | "item-only" | "head") {
+        if matches!(name, "zero-shot" | "item-only" | "head") || adapts(name) {
             let m =
                 format!("`{name}` cannot be: a table of users does not transfer, the target's users would stay random");
             return Err(Error::config("transfer.preset", m + "; train the source with user.user_id = false"));

@@ -3,14 +3,14 @@
 use super::{Backbone, ImageFolder, Images, Pixels};
 use crate::config::{ImageConfig, ImagePooling, Squash};
 use crate::error::{Error, Result};
-use crate::item::{Depth, Features, ItemEncoder, ItemTable, Modality, features};
-use crate::nn::host::{tensor, to_vec};
+use crate::item::{Depth, Features, ItemEncoder, ItemTable, Modality, features, nothing, spread};
+use crate::nn::host::to_vec;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
-use crate::nn::ops::{self, HIDDEN, Pooling};
+use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Action, Linear, Origin, Params, Pass, Scope, Segments, Weight};
 use crate::picture::Augment;
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use std::sync::Arc;
 
 /// Cost of a picture when batches are made, in tokens.
@@ -97,69 +97,46 @@ impl ImageEncoder {
             Error::config("item.kind", "an image model needs the items' pictures, which were not prepared")
         })
     }
-    /// A row that nobody reads.
-    fn nothing(&self) -> Result<Act> {
-        let device = self.projection.weight.value().device().clone();
-        Ok(Act::constant(tensor(vec![0f32; self.dim()], (1, self.dim()))?.to_device(&device)?))
+    fn device(&self) -> Device {
+        self.projection.weight.value().device().clone()
+    }
+    /// What goes into a block, and which: what is kept of frozen layers, or the embedded pictures.
+    fn start(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<(Act, Depth)> {
+        if let Some(prefix) = &features.image_prefix {
+            return Ok((prefix.rows(present, &self.device())?.0, prefix.depth()));
+        }
+        let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
+        Ok((self.tower.embed(&images, pass)?, Depth::Blocks(0)))
     }
     /// (rows, d), the projection of what the last block says of each piece of a picture, and how they are packed; an item
     /// without a picture has one row, the learned one.
     pub(in crate::item) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (b, f) = (&self.tower.backbone, items.features);
-        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| f.has_image(i as usize)).collect();
-        let per = b.shape_after(b.blocks()).0;
-        let count = |i: u32| if f.has_image(i as usize) { per } else { 1 };
-        let segments = Segments::from_lengths(items.ids.iter().map(|&i| count(i)));
-        let rows = match &f.image_prefix {
-            _ if present.is_empty() => self.nothing()?,
-            kept => {
-                let x = match kept {
-                    Some(prefix) => {
-                        let (rows, s) = prefix.pack(&present);
-                        let device = self.projection.weight.value().device().clone();
-                        let rows = Act::constant(Tensor::from_vec(rows, (s.total(), prefix.width()), &device)?);
-                        let from = match prefix.depth() {
-                            Depth::Blocks(k) => k,
-                            Depth::Pooled => return Err(Error::Numeric("co-attention over pooled pictures".into())),
-                        };
-                        self.tower.run(rows, present.len(), from, Some(b.blocks()), pass)?
-                    }
-                    None => {
-                        let images = Images::of(self.pixels(f)?, &present, self.augment, pass)?;
-                        let x = self.tower.embed(&images, pass)?;
-                        self.tower.run(x, present.len(), 0, Some(b.blocks()), pass)?
-                    }
-                };
-                ops::linear(pass, &b.rows(&x, pass)?, &self.projection)?
-            }
+        let (present, place) = items.pick(|i| f.has_image(i));
+        let n = present.len();
+        let rows = if n == 0 {
+            nothing(self.dim(), &self.device())?
+        } else {
+            let (x, depth) = self.start(&present, f, pass)?;
+            let Depth::Blocks(from) = depth else {
+                return Err(Error::Numeric("co-attention over pooled pictures".into()));
+            };
+            let x = self.tower.run(x, n, from, Some(b.blocks()), pass)?;
+            ops::linear(pass, &b.rows(&x, pass)?, &self.projection)?
         };
-        let mut at = 0u32;
-        let mut place = Vec::with_capacity(segments.total());
-        for &i in items.ids.iter() {
-            if f.has_image(i as usize) {
-                place.extend(at..at + per as u32);
-                at += per as u32;
-            } else {
-                place.push(HIDDEN);
-            }
-        }
+        let per = b.shape_after(b.blocks()).0;
+        let (place, segments) = spread(&place, &Segments::from_lengths(std::iter::repeat_n(per, n)));
         Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, segments))
     }
     /// Blocks of the backbone.
     pub(in crate::item) fn blocks(&self) -> usize {
         self.tower.backbone.blocks()
     }
-    fn pooled(&self, ids: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
-        if let Some(prefix) = &features.image_prefix {
-            let device = self.projection.weight.value().device().clone();
-            let (rows, segments) = prefix.pack(ids);
-            let rows = Act::constant(Tensor::from_vec(rows, (segments.total(), prefix.width()), &device)?);
-            return match prefix.depth() {
-                Depth::Pooled => Ok(rows),
-                Depth::Blocks(k) => self.tower.run(rows, ids.len(), k, None, pass),
-            };
+    fn pooled(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
+        match self.start(present, features, pass)? {
+            (rows, Depth::Pooled) => Ok(rows),
+            (x, Depth::Blocks(from)) => self.tower.run(x, present.len(), from, None, pass),
         }
-        self.tower.pooled(&Images::of(self.pixels(features)?, ids, self.augment, pass)?, pass)
     }
 }
 
@@ -168,10 +145,9 @@ impl ItemEncoder for ImageEncoder {
         self.projection.outputs()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        let has = |i: u32| items.features.has_image(i as usize);
-        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| has(i)).collect();
+        let (present, place) = items.pick(|i| items.features.has_image(i));
         let rows = if present.is_empty() {
-            self.nothing()?
+            nothing(self.dim(), &self.device())?
         } else {
             let y = ops::linear(pass, &self.pooled(&present, items.features, pass)?, &self.projection)?;
             match self.squash {
@@ -179,15 +155,7 @@ impl ItemEncoder for ImageEncoder {
                 None => y,
             }
         };
-        let mut at = 0;
-        let place = items.ids.iter().map(|&i| {
-            if !has(i) {
-                return HIDDEN;
-            }
-            at += 1;
-            at - 1
-        });
-        ops::gather_or(pass, &rows, Arc::new(place.collect()), Some(&self.missing))
+        ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))
     }
     fn frozen(&self) -> Vec<(Modality, Depth)> {
         // Pictures that change each time cannot be kept.
@@ -195,7 +163,7 @@ impl ItemEncoder for ImageEncoder {
         depth.into_iter().map(|d| (Modality::Image, d)).collect()
     }
     fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
-        let present: Vec<u32> = items.ids.iter().copied().filter(|&i| items.features.has_image(i as usize)).collect();
+        let (present, _) = items.pick(|i| items.features.has_image(i));
         let width = match depth {
             Depth::Pooled => self.tower.backbone.width(),
             Depth::Blocks(k) => self.tower.backbone.shape_after(k).1,

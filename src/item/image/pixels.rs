@@ -72,8 +72,12 @@ impl Store {
             }
             match grow(file, &path, pre, watch) {
                 Ok(()) => return Ok(made(Bytes::File(map(&path)?))),
-                // A read-only or full disk is no reason not to train.
-                Err(Error::Io { path: at, .. }) if at.starts_with(data.join(".cache")) => {}
+                // A read-only or full disk is no reason not to train; but what was begun must not keep it full.
+                Err(Error::Io { path: at, source }) if at.starts_with(data.join(".cache")) => {
+                    if source.kind() == std::io::ErrorKind::StorageFull {
+                        std::fs::remove_file(&at).map_err(Error::io(&at))?;
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }

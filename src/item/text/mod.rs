@@ -16,7 +16,6 @@ use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Linear, Pass, Scope, Segments};
-use candle_core::Tensor;
 
 /// Text → (n, d): backbone, pooling, Linear, activation (MoRec's text encoder; NineRec's with pooling = cls).
 pub struct TextEncoder {
@@ -60,8 +59,7 @@ impl TextEncoder {
     fn states(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let device = self.projection.weight.value().device().clone();
         if let Some(prefix) = &items.features.prefix {
-            let (rows, segments) = prefix.pack(items.ids);
-            let rows = Act::constant(Tensor::from_vec(rows, (segments.total(), prefix.width()), &device)?);
+            let (rows, segments) = prefix.rows(items.ids, &device)?;
             return Ok(match prefix.depth() {
                 Depth::Pooled => (rows, segments),
                 Depth::Blocks(k) => (self.backbone.upper(rows, k, &segments, pass)?, segments),

@@ -11,7 +11,7 @@ use crate::nn::host::{Shared, host, scratch, tensor};
 use crate::nn::kernels::{add_assign, relu};
 use crate::nn::tape::{Act, Grads, Pass};
 use crate::nn::{Linear, Weight};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -89,25 +89,26 @@ fn by_channel(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32) {
     });
 }
 
+/// For row `ky` of the filter at output place `at`: the first pixel it sees, how many it sees, and how many lie outside
+/// before them; nothing where it lies above or below the picture.
+fn seen(grid: Grid, f: Filter, at: usize, ky: usize) -> Option<(usize, usize, usize)> {
+    let out = f.of(grid);
+    let y = (at / out.w * f.stride + ky).checked_sub(f.pad).filter(|y| *y < grid.h)?;
+    let left = at % out.w * f.stride;
+    let (from, to) = (left.max(f.pad), (left + f.k).min(grid.w + f.pad));
+    Some((y * grid.w + from - f.pad, to.saturating_sub(from), from - left))
+}
+
 /// Lays out what the filter sees at each place of one picture: (out.area, k·k·c).
 fn lay_out(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
-    let out = f.of(grid);
-    let wide = f.k * f.k * c;
-    for (at, row) in cols.chunks_exact_mut(wide).take(out.area()).enumerate() {
-        let (oy, ox) = (at / out.w, at % out.w);
-        let left = (ox * f.stride) as isize - f.pad as isize;
+    for (at, row) in cols.chunks_exact_mut(f.k * f.k * c).take(f.of(grid).area()).enumerate() {
         for (ky, row) in row.chunks_exact_mut(f.k * c).enumerate() {
-            let y = (oy * f.stride + ky) as isize - f.pad as isize;
-            if y < 0 || y >= grid.h as isize {
+            let Some((pixel, len, before)) = seen(grid, f, at, ky) else {
                 row.fill(0.0);
                 continue;
-            }
-            let line = y as usize * grid.w;
-            let (from, to) = (left.max(0), (left + f.k as isize).min(grid.w as isize));
-            let (before, len) = ((from - left) as usize, (to - from).max(0) as usize);
+            };
             row[..before * c].fill(0.0);
-            row[before * c..(before + len) * c]
-                .copy_from_slice(&x[(line + from as usize) * c..(line + from as usize + len) * c]);
+            row[before * c..(before + len) * c].copy_from_slice(&x[pixel * c..(pixel + len) * c]);
             row[(before + len) * c..].fill(0.0);
         }
     }
@@ -115,23 +116,11 @@ fn lay_out(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
 
 /// Adds laid-out values back to the pixels they came from.
 fn put_back(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
-    let out = f.of(grid);
-    let wide = f.k * f.k * c;
-    for (at, row) in cols.chunks_exact(wide).take(out.area()).enumerate() {
-        let (oy, ox) = (at / out.w, at % out.w);
-        let left = (ox * f.stride) as isize - f.pad as isize;
+    for (at, row) in cols.chunks_exact(f.k * f.k * c).take(f.of(grid).area()).enumerate() {
         for (ky, row) in row.chunks_exact(f.k * c).enumerate() {
-            let y = (oy * f.stride + ky) as isize - f.pad as isize;
-            if y < 0 || y >= grid.h as isize {
-                continue;
+            if let Some((pixel, len, before)) = seen(grid, f, at, ky) {
+                add_assign(&mut dx[pixel * c..(pixel + len) * c], &row[before * c..(before + len) * c]);
             }
-            let line = y as usize * grid.w;
-            let (from, to) = (left.max(0), (left + f.k as isize).min(grid.w as isize));
-            let (before, len) = ((from - left) as usize, (to - from).max(0) as usize);
-            add_assign(
-                &mut dx[(line + from as usize) * c..(line + from as usize + len) * c],
-                &row[before * c..(before + len) * c],
-            );
         }
     }
 }
@@ -327,9 +316,9 @@ pub fn max_pool(pass: &Pass, x: &Act, grid: Grid, k: usize, stride: usize, pad: 
     let mut from = vec![0u32; out.rows() * c];
     {
         // The choice is made on the CPU, whatever the device.
-        let values = if x.value().device().is_cpu() { None } else { Some(crate::nn::host::to_vec(x.value())?) };
-        let held = if values.is_none() { Some(host(x.value())?) } else { None };
-        let xs: &[f32] = values.as_deref().or(held.as_deref()).unwrap_or_default();
+        let here = x.value().to_device(&Device::Cpu)?;
+        let xh = host(&here)?;
+        let xs: &[f32] = &xh;
         y.par_chunks_mut(out.w * c).zip(from.par_chunks_mut(out.w * c)).enumerate().for_each(|(line, (y, from))| {
             let (p, oy) = (line / out.h, line % out.h);
             for (ox, (y, from)) in y.chunks_exact_mut(c).zip(from.chunks_exact_mut(c)).enumerate() {
