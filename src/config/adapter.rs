@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
-    /// `none`, `houlsby`, `pfeiffer`, `parallel` or `lora`; `morec transfer --preset` of these names sets it. They stand in BERT and
-    /// ViT families and in the transformers of sasrec and bert4rec.
+    /// `none`, or one of houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec;
+    /// `morec transfer --preset` of these names sets it. In text encoders and ViTs stands what the name says; in sasrec, bert4rec
+    /// and nextitnet, too, where it can (houlsby with prompt, kadapter and side). peterrec: in nextitnet only.
     pub method: AdapterMethod,
-    /// Width of bottlenecks in text and image encoders.
+    /// Width of bottlenecks (and of kadapter's blocks) in text and image encoders.
     pub width: usize,
-    /// Width of bottlenecks in the user encoder (sasrec, bert4rec); 0: none there.
+    /// Width of bottlenecks in the user encoder; 0: nothing is added there.
     pub user_width: usize,
     /// Only in the last n blocks of the encoders; 0: in all. What is below them is computed once an item.
     pub layers: usize,
@@ -23,11 +24,31 @@ pub struct AdapterConfig {
     pub alpha: f64,
     /// Bottlenecks: σ of all weights at the start (the reference's 0.01); 0: they change nothing at the start.
     pub sigma: f64,
+    /// Compacter: number of Kronecker products; divides all widths.
+    pub products: usize,
+    /// Soft prompt: learned rows.
+    pub prompt: usize,
+    /// Side towers: a hidden state is read every so many blocks, and the last.
+    pub every: usize,
+    /// Learning rate of what is added; below 0: train.lr.
+    pub lr: f64,
 }
 
 impl Default for AdapterConfig {
     fn default() -> Self {
-        Self { method: AdapterMethod::None, width: 64, user_width: 16, layers: 0, rank: 8, alpha: 16.0, sigma: 0.0 }
+        Self {
+            method: AdapterMethod::None,
+            width: 64,
+            user_width: 16,
+            layers: 0,
+            rank: 8,
+            alpha: 16.0,
+            sigma: 0.0,
+            products: 4,
+            prompt: 10,
+            every: 2,
+            lr: -1.0,
+        }
     }
 }
 
@@ -43,14 +64,32 @@ pub enum AdapterMethod {
     Pfeiffer,
     /// One beside each sub-layer (He et al. 2022).
     Parallel,
+    /// Two bottlenecks of Kronecker products (Karimi Mahabadi et al. 2021).
+    Compacter,
     /// Low-rank updates of query and value (Hu et al. 2022).
     Lora,
+    /// Scaled keys, values and inner activations (Liu et al. 2022).
+    Ia3,
+    /// Learned rows before each sequence (Lester et al. 2021).
+    Prompt,
+    /// Small transformers over the encoder's hidden states (Wang et al. 2021).
+    Kadapter,
+    /// Side towers over the encoder's pooled hidden states (Fu et al. 2024).
+    Side,
+    /// Model patches in NextItNet (Yuan et al. 2020), encoders as they are.
+    Peterrec,
 }
+
+/// All methods but none.
+pub const ADAPTERS: [AdapterMethod; 10] = {
+    use AdapterMethod::*;
+    [Houlsby, Pfeiffer, Parallel, Compacter, Lora, Ia3, Prompt, Kadapter, Side, Peterrec]
+};
 
 impl AdapterMethod {
     /// By its name in settings.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Houlsby, Self::Pfeiffer, Self::Parallel, Self::Lora].into_iter().find(|m| m.name() == name)
+        ADAPTERS.into_iter().find(|m| m.name() == name)
     }
     /// As it stands in settings.
     pub fn name(self) -> &'static str {
@@ -59,41 +98,71 @@ impl AdapterMethod {
             Self::Houlsby => "houlsby",
             Self::Pfeiffer => "pfeiffer",
             Self::Parallel => "parallel",
+            Self::Compacter => "compacter",
             Self::Lora => "lora",
+            Self::Ia3 => "ia3",
+            Self::Prompt => "prompt",
+            Self::Kadapter => "kadapter",
+            Self::Side => "side",
+            Self::Peterrec => "peterrec",
         }
     }
-    fn method(self) -> Option<Method> {
+    /// In encoders of texts and pictures.
+    fn in_encoders(self) -> Option<Method> {
         Some(match self {
-            Self::None => return None,
+            Self::None | Self::Peterrec => return None,
             Self::Houlsby => Method::Houlsby,
             Self::Pfeiffer => Method::Pfeiffer,
             Self::Parallel => Method::Parallel,
+            Self::Compacter => Method::Compacter,
             Self::Lora => Method::Lora,
+            Self::Ia3 => Method::Ia3,
+            Self::Prompt => Method::Prompt,
+            Self::Kadapter => Method::Knowledge,
+            Self::Side => Method::Side,
         })
     }
 }
 
 impl AdapterConfig {
-    fn adapt(&self, width: usize, last: usize) -> Option<Adapt> {
-        let method = self.method.method()?;
-        let width = if method == Method::Lora { self.rank } else { width };
-        Some(Adapt { method, width, last, alpha: self.alpha, sigma: self.sigma })
+    fn adapt(&self, method: Method, width: usize, last: usize) -> Adapt {
+        let width = match method {
+            Method::Lora => self.rank,
+            Method::Prompt => self.prompt,
+            _ => width,
+        };
+        let (alpha, sigma, products, every) = (self.alpha, self.sigma, self.products, self.every);
+        Adapt { method, width, last, alpha, sigma, products, every }
     }
     /// For text and image encoders.
     pub fn encoder(&self) -> Option<Adapt> {
-        self.adapt(self.width, self.layers)
+        Some(self.adapt(self.method.in_encoders()?, self.width, self.layers))
     }
     /// For the user encoder.
     pub fn user(&self) -> Option<Adapt> {
-        if self.user_width == 0 { None } else { self.adapt(self.user_width, 0) }
+        let method = match self.method {
+            AdapterMethod::None => return None,
+            AdapterMethod::Peterrec | AdapterMethod::Prompt | AdapterMethod::Kadapter | AdapterMethod::Side => {
+                Method::Houlsby
+            }
+            other => other.in_encoders()?,
+        };
+        (self.user_width > 0).then(|| self.adapt(method, self.user_width, 0))
     }
     pub(super) fn check(&self) -> Result<()> {
         let bad = |key: &str, m: String| Err(Error::config(format!("adapter.{key}"), m));
-        if self.width == 0 {
-            return bad("width", "has to be at least 1".into());
+        let counts = [
+            ("width", self.width),
+            ("rank", self.rank),
+            ("products", self.products),
+            ("prompt", self.prompt),
+            ("every", self.every),
+        ];
+        if let Some((key, _)) = counts.into_iter().find(|c| c.1 == 0) {
+            return bad(key, "has to be at least 1".into());
         }
-        if self.rank == 0 {
-            return bad("rank", "has to be at least 1".into());
+        if !self.lr.is_finite() {
+            return bad("lr", format!("{} is not a finite number", self.lr));
         }
         for (key, v) in [("alpha", self.alpha), ("sigma", self.sigma)] {
             if !v.is_finite() || v < 0.0 {

@@ -6,13 +6,14 @@ mod layers;
 mod objective;
 mod user;
 
-pub use adapter::{AdapterConfig, AdapterMethod};
+pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
 pub use user::{NormPlace, UserConfig, UserKind};
 
 use crate::error::{Error, Result};
+use crate::nn::Param;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::Pooling;
 use serde::{Deserialize, Serialize};
@@ -455,12 +456,15 @@ impl Config {
 }
 
 impl Config {
-    /// Learning rate of a parameter that no rule gave one of its own; `encoder`: part of a pre-trained encoder.
-    pub fn lr_of(&self, name: &str, encoder: bool) -> f64 {
-        match encoder {
-            true if self.item.image.lr >= 0.0 && name.starts_with("item_encoder.image.") => self.item.image.lr,
-            true => self.train.encoder_lr,
-            false => self.train.lr,
+    /// Learning rate of a parameter: its own, that of adapters, of the image encoder, of pre-trained encoders, or of all.
+    pub fn lr_of(&self, p: &Param) -> f64 {
+        let image = &self.item.image;
+        match p.lr() {
+            Some(own) => own,
+            None if p.is_added() && self.adapter.lr >= 0.0 => self.adapter.lr,
+            None if p.is_encoder() && image.lr >= 0.0 && p.name().starts_with("item_encoder.image.") => image.lr,
+            None if p.is_encoder() => self.train.encoder_lr,
+            None => self.train.lr,
         }
     }
 }

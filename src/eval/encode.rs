@@ -98,7 +98,7 @@ fn keep_one(
             Err(e) => return Err(e),
         }
     }
-    if depth != Depth::Pooled {
+    if let Depth::Blocks(_) | Depth::Knowledge(_) = depth {
         return Ok(false);
     }
     let kept = recipe.in_memory(&cost)?;

@@ -145,7 +145,7 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
         ("item.activation", image && ai.activation != bi.activation),
         ("item.image.pooling", image && ap.pooling != bp.pooling),
         ("item.image.side", image && ap.side != bp.side),
-        ("adapter", has_adapters(b) && loads("") && (a.adapter != b.adapter || resets_adapters(plan))),
+        ("adapter", has_adapters(b) && loads("") && (!same_adapter(a, b) || resets_adapters(plan))),
         ("item.fusion", both && b.item.kind == a.item.kind && ai.fusion != bi.fusion),
     ];
     match checks.iter().find(|c| c.1) {
@@ -161,10 +161,14 @@ fn has_adapters(config: &Config) -> bool {
     config.adapter.method != AdapterMethod::None
 }
 
+/// The same parts in the same function; how fast they learn is another matter.
+fn same_adapter(a: &Config, b: &Config) -> bool {
+    a.adapter == crate::config::AdapterConfig { lr: a.adapter.lr, ..b.adapter.clone() }
+}
+
 /// Whether what adapters had learned is left behind, without which the rest means something else.
 fn resets_adapters(plan: &Plan) -> bool {
-    let added = |name: &str| name.contains(".adapter_") || name.contains(".lora_");
-    plan.rows.iter().any(|r| added(&r.name) && r.origin != Origin::Source)
+    plan.rows.iter().any(|r| r.added && r.origin != Origin::Source)
 }
 
 /// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files, `watch` to the

@@ -3,11 +3,13 @@
 //! A modality that an item lacks is a learned vector in the place of its encoding, so that every fusion is defined for
 //! every item; in a mixture an item is encoded by one encoder only, and the rows are put together again.
 
+use super::aside::Between;
 use super::text::TextFolder;
-use super::{Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder, nothing, spread};
+use super::{Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder, nothing, spread, spread_rows};
 use crate::config::{Fusion, ItemConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::item::image::ImageFolder;
+use crate::nn::adapt::Method;
 use crate::nn::init::Init;
 use crate::nn::ops::{self, HIDDEN, Pooling};
 use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
@@ -74,6 +76,8 @@ pub struct FusedEncoder {
     /// Stands for a text that is not there; a mixture needs none.
     missing: Option<Weight>,
     join: Join,
+    /// Over both encoders' hidden states.
+    between: Option<Between>,
     device: Device,
 }
 
@@ -93,10 +97,23 @@ impl FusedEncoder {
                 line: line("linear", 2 * dim)?,
             })),
         };
+        let text = TextEncoder::new(&scope.pp("text"), text, c, dim)?;
+        let image = ImageEncoder::new(&scope.pp("image"), image, &c.image, c.activation, dim)?;
+        if c.fusion == Fusion::CoAttention && scope.adapt().is_some_and(|a| a.method == Method::Side) {
+            let m = "side towers have no place in a co-attention, which reads tokens; use another item.fusion";
+            return Err(Error::config("adapter.method", m));
+        }
+        // An item of a mixture has no pair of hidden states.
+        let paired = c.fusion != Fusion::Mixture;
+        let listened = (text.listened(), image.listened());
         Ok(Self {
             device: scope.device(),
-            text: TextEncoder::new(&scope.pp("text"), text, c, dim)?,
-            image: ImageEncoder::new(&scope.pp("image"), image, &c.image, c.activation, dim)?,
+            between: match paired {
+                true => Between::new(&scope.pp("between"), listened.0, listened.1, dim)?,
+                false => None,
+            },
+            text,
+            image,
             missing: match c.fusion {
                 Fusion::Mixture => None,
                 _ => Some(scope.weight("missing_text", &[dim], Init::Zeros)?),
@@ -129,11 +146,28 @@ impl FusedEncoder {
         };
         Ok((rows, place))
     }
-    /// Text and picture of each item, one row each.
-    fn pair(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Act)> {
-        let (text, place) = self.some(&self.text, items, |i| items.features.has_text(i), pass)?;
+    /// Text and picture of each item, one row each; and what is added to their fusion.
+    fn pair(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Act, Option<Act>)> {
+        let (present, place) = items.pick(|i| items.features.has_text(i));
+        let (text, high) = match present.is_empty() {
+            true => (nothing(self.dim(), &self.device)?, vec![]),
+            false => self.text.encode_high(&ItemTable { ids: &present, features: items.features }, pass)?,
+        };
+        let (image, seen) = self.image.encode_high(items, pass)?;
+        let more = match &self.between {
+            None => None,
+            Some(between) => {
+                let (n, d) = self.text.listened();
+                let told = match high.is_empty() {
+                    true => (0..n).map(|_| nothing(d, &self.device)).collect::<Result<_>>()?,
+                    false => high,
+                };
+                let told: Vec<Act> = told.iter().map(|h| spread_rows(pass, h, &place)).collect::<Result<_>>()?;
+                Some(between.run(pass, &told, &seen)?)
+            }
+        };
         let text = ops::gather_or(pass, &text, Arc::new(place), self.missing.as_ref())?;
-        Ok((text, self.image.encode(items, pass)?))
+        Ok((text, image, more))
     }
     /// Each item's text, or else its picture, or the learned vector for none.
     fn mixed(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
@@ -153,17 +187,16 @@ impl ItemEncoder for FusedEncoder {
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
         match &self.join {
             Join::Mixture => self.mixed(items, pass),
-            Join::Sum => {
-                let (text, image) = self.pair(items, pass)?;
-                ops::add(pass, &text, &image, 0.0)
-            }
-            Join::Concat(line) => {
-                let (text, image) = self.pair(items, pass)?;
-                ops::linear(pass, &ops::columns(pass, &[&text, &image])?, line)
-            }
-            Join::Gated(a, b) => {
-                let (text, image) = self.pair(items, pass)?;
-                ops::gate(pass, &ops::linear(pass, &text, a)?, &ops::linear(pass, &image, b)?)
+            Join::Sum | Join::Concat(_) | Join::Gated(..) => {
+                let (text, image, more) = self.pair(items, pass)?;
+                let y = match &self.join {
+                    Join::Concat(line) => ops::linear(pass, &ops::columns(pass, &[&text, &image])?, line)?,
+                    Join::Gated(a, b) => {
+                        ops::gate(pass, &ops::linear(pass, &text, a)?, &ops::linear(pass, &image, b)?)?
+                    }
+                    _ => ops::add(pass, &text, &image, 0.0)?,
+                };
+                more.map_or(Ok(y.clone()), |m| ops::add(pass, &y, &m, 0.0))
             }
             Join::CoAttention(co) => {
                 let CoAttention { text, image, line } = co.as_ref();

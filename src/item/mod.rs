@@ -1,10 +1,12 @@
 //! Item encoders: items of a batch, each once → (n, d).
 
+mod aside;
 pub mod features;
 mod fused;
 pub mod id;
 pub mod image;
 pub mod prefix;
+mod prompt;
 pub mod text;
 pub mod token_cache;
 
@@ -16,7 +18,7 @@ pub use prefix::{Depth, Prefix};
 pub use text::TextEncoder;
 
 use crate::error::Result;
-use crate::nn::ops::HIDDEN;
+use crate::nn::ops::{self, HIDDEN};
 use crate::nn::{Act, Pass, Segments};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -62,6 +64,13 @@ fn spread(place: &[u32], segments: &Segments) -> (Vec<u32>, Segments) {
         }
     }
     (rows, Segments::from_lengths(lengths))
+}
+
+/// Rows of the items that were picked, one an item of the table; zeros for those that were not.
+fn spread_rows(pass: &Pass, rows: &Act, place: &[u32]) -> Result<Act> {
+    let none = rows.dims2()?.0 as u32;
+    let at = place.iter().map(|&p| if p == HIDDEN { none } else { p });
+    ops::gather(pass, &ops::with_nothing(pass, rows)?, Arc::new(at.collect()))
 }
 
 /// A row that nobody reads, in the place of no row at all.

@@ -24,6 +24,11 @@ pub enum Depth {
     Pooled,
     /// The embeddings and the first k blocks: one row a token.
     Blocks(usize),
+    /// All of it, and what it says on the way: hidden states before block 0, every, 2·every, …, and the end, each pooled, side
+    /// by side: one row an item.
+    Side(usize),
+    /// The same with every state of every token: one row a token.
+    Knowledge(usize),
 }
 
 enum Values {

@@ -1,7 +1,7 @@
 //! Parameter bundles: linear maps and norms.
 
 use crate::error::Result;
-use crate::nn::adapt::Lora;
+use crate::nn::adapt::{Role, Update};
 use crate::nn::host::{tensor, to_vec};
 use crate::nn::init::Init;
 use crate::nn::params::{Scope, Weight};
@@ -14,8 +14,8 @@ pub struct Linear {
     pub weight: Weight,
     /// (out).
     pub bias: Option<Weight>,
-    /// A low-rank update, for layers that [`Linear::adapted`] made.
-    pub lora: Option<Lora>,
+    /// What is added, to layers that [`Linear::adapted`] made.
+    pub update: Update,
 }
 
 impl Linear {
@@ -23,15 +23,22 @@ impl Linear {
     pub fn new(scope: &Scope, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
         let weight = scope.weight("weight", &[outputs, inputs], init)?;
         let bias = if bias { Some(scope.weight("bias", &[outputs], Init::Zeros)?) } else { None };
-        Ok(Self { weight, bias, lora: None })
+        Ok(Self { weight, bias, update: Update::None })
     }
-    /// [`Linear::new`], with a low-rank update where the scope's settings want one.
-    pub fn adapted(scope: &Scope, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
-        Ok(Self { lora: Lora::new(scope, inputs, outputs)?, ..Self::new(scope, inputs, outputs, bias, init)? })
+    /// [`Linear::new`], with what the scope's settings add to a map of this role.
+    pub fn adapted(
+        scope: &Scope,
+        role: Role,
+        (inputs, outputs): (usize, usize),
+        bias: bool,
+        init: Init,
+    ) -> Result<Self> {
+        let update = Update::new(scope, role, inputs, outputs)?;
+        Ok(Self { update, ..Self::new(scope, inputs, outputs, bias, init)? })
     }
     /// From parameters at hand.
     pub fn of(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, bias, lora: None }
+        Self { weight, bias, update: Update::None }
     }
     /// Its parameters but for an update's.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
@@ -45,7 +52,7 @@ impl Linear {
     pub fn trains(&self) -> bool {
         self.weight.trains()
             || self.bias.as_ref().is_some_and(|b| b.trains())
-            || self.lora.as_ref().is_some_and(Lora::trains)
+            || self.update.weights().iter().any(|w| w.trains())
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Spec {
     pub pretrained: bool,
     /// A statistic, which no gradient ever reaches.
     pub buffer: bool,
+    /// Part of an adapter.
+    pub added: bool,
 }
 
 /// What a plan decided for one parameter.
@@ -63,6 +65,7 @@ pub struct Param {
     shape: Vec<usize>,
     var: Var,
     encoder: bool,
+    added: bool,
     action: Action,
     grad: Mutex<GradBuf>,
     /// Recorded operations whose backward has still to add to the gradient.
@@ -104,6 +107,10 @@ impl Param {
     /// Part of a pre-trained encoder.
     pub fn is_encoder(&self) -> bool {
         self.encoder
+    }
+    /// Part of an adapter.
+    pub fn is_added(&self) -> bool {
+        self.added
     }
     /// Where its value came from.
     pub fn origin(&self) -> Origin {
@@ -188,11 +195,18 @@ pub struct Scope<'a, 's> {
     state: &'s RefCell<State<'a>>,
     prefix: String,
     encoder: bool,
+    added: bool,
     pretrained: Option<Pretrained>,
     adapt: Option<Adapt>,
+    /// Where parameters stand that several adapters share.
+    root: String,
 }
 
-impl Scope<'_, '_> {
+impl<'a, 's> Scope<'a, 's> {
+    fn whole(state: &'s RefCell<State<'a>>) -> Self {
+        let (prefix, root) = (String::new(), String::new());
+        Self { state, prefix, encoder: false, added: false, pretrained: None, adapt: None, root }
+    }
     /// The scope below `name`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
@@ -200,7 +214,11 @@ impl Scope<'_, '_> {
     }
     /// Parameters below belong to a pre-trained encoder: their own learning-rate group.
     pub fn encoder(&self) -> Self {
-        Self { encoder: true, ..self.clone() }
+        Self { encoder: true, root: self.prefix.clone(), ..self.clone() }
+    }
+    /// Parameters below are parts of an adapter: no pre-trained values, not in the encoder's learning-rate group.
+    pub fn added(&self) -> Self {
+        Self { encoder: false, added: true, pretrained: None, ..self.clone() }
     }
     /// Takes values from `weights`; `rename` lists the names a parameter (relative to this scope) may have there.
     pub fn pretrained(&self, weights: Arc<Weights>, rename: impl Fn(&str) -> Vec<String> + 'static) -> Self {
@@ -209,7 +227,7 @@ impl Scope<'_, '_> {
     }
     /// Adds small trainable parts to the layers below (or to none).
     pub fn adapted(&self, adapt: Option<Adapt>) -> Self {
-        Self { adapt, ..self.clone() }
+        Self { adapt, root: self.prefix.clone(), ..self.clone() }
     }
     /// The scope of block `i` of `blocks`: what is added to the last ones only is dropped below them.
     pub fn within(&self, i: usize, blocks: usize) -> Self {
@@ -240,6 +258,12 @@ impl Scope<'_, '_> {
     pub fn buffer(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
         self.declare(name, shape, init, true)
     }
+    /// A parameter of this model part that all who ask for it share.
+    pub fn shared(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        let at = Self { prefix: self.root.clone(), ..self.clone() };
+        let known = self.state.borrow().params.get(&format!("{}.{name}", at.prefix)).cloned();
+        known.map_or_else(|| at.weight(name, shape, init), Ok)
+    }
     fn declare(&self, name: &str, shape: &[usize], init: Init, buffer: bool) -> Result<Weight> {
         let full = if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) };
         let found = self.lookup(&full);
@@ -253,7 +277,14 @@ impl Scope<'_, '_> {
             ));
         }
         let pretrained = found.is_some();
-        let spec = Spec { name: full.clone(), shape: shape.into(), encoder: self.encoder, pretrained, buffer };
+        let spec = Spec {
+            name: full.clone(),
+            shape: shape.into(),
+            encoder: self.encoder,
+            pretrained,
+            buffer,
+            added: self.added,
+        };
         let mut state = self.state.borrow_mut();
         if state.params.contains_key(&full) {
             return Err(Error::config("model", format!("two parameters are called `{full}`")));
@@ -298,6 +329,7 @@ impl Scope<'_, '_> {
             shape: shape.into(),
             var,
             encoder: self.encoder,
+            added: self.added,
             action,
             grad: Mutex::new(GradBuf::new(shape.iter().product())),
             uses: AtomicU32::new(0),
@@ -317,7 +349,7 @@ impl Params {
     /// Lists what a model needs, without allocating it.
     pub fn declare<M>(model: impl FnOnce(&Scope) -> Result<M>) -> Result<Vec<Spec>> {
         let state = RefCell::new(State { mode: Mode::Declare, specs: vec![], params: BTreeMap::new() });
-        model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None, adapt: None })?;
+        model(&Scope::whole(&state))?;
         let mut specs = state.into_inner().specs;
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(specs)
@@ -333,7 +365,7 @@ impl Params {
         let mode = Mode::Build { seed, device: device.clone(), actions, source };
         let state = RefCell::new(State { mode, specs: vec![], params: BTreeMap::new() });
         let model =
-            model(&Scope { state: &state, prefix: String::new(), encoder: false, pretrained: None, adapt: None })?;
+            model(&Scope::whole(&state))?;
         Ok((Self { by_name: state.into_inner().params }, model))
     }
     /// [`Params::build`] with everything trainable: pre-trained where there is such a value, else drawn.

@@ -87,7 +87,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
                     }
                 };
                 let factor = schedule::factor(c, at.step, total_steps);
-                let lr = |p: &Param| factor * p.lr().unwrap_or_else(|| job.config.lr_of(p.name(), p.is_encoder()));
+                let lr = |p: &Param| factor * job.config.lr_of(p);
                 job.model.params.clear_grads();
                 let norm = if c.clip == 0.0 && group.len() == 1 {
                     // Nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete,

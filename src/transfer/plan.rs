@@ -1,6 +1,6 @@
 //! Ordered rules, `glob → load | reset | pretrained, train | freeze, lr`, resolved to one row a parameter before any work.
 
-use crate::config::Rule;
+use crate::config::{AdapterMethod, Rule};
 use crate::error::{Error, Result};
 use crate::nn::params::Action;
 use crate::nn::weights::Weights;
@@ -23,6 +23,8 @@ pub struct Row {
     pub lr: Option<f64>,
     /// Pre-trained encoder (its own learning-rate group).
     pub encoder: bool,
+    /// Part of an adapter.
+    pub added: bool,
 }
 
 /// A resolved plan.
@@ -33,7 +35,7 @@ pub struct Plan {
 }
 
 /// The presets, for messages and help.
-pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch, houlsby, pfeiffer, parallel, lora, bitfit, norms";
+pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch, houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec, bitfit, norms";
 
 /// Names of the pre-trained encoders' parameters, by modality.
 fn backbone(place: &str) -> String {
@@ -48,14 +50,12 @@ fn rule(pattern: &str, action: &str) -> Rule {
 
 /// What adapters have added to a model: it starts anew, and trains.
 fn added(specs: &[Spec]) -> Vec<Rule> {
-    let all = ["*.adapter_attention.*", "*.adapter_output.*", "*.lora_A.*", "*.lora_B.*"];
-    let there = |p: &&&str| specs.iter().any(|s| WildMatch::new(p).matches(&s.name));
-    all.iter().filter(there).map(|p| rule(p, "reset, train")).collect()
+    specs.iter().filter(|s| s.added).map(|s| rule(&s.name, "reset, train")).collect()
 }
 
 /// Presets that train small parts all over a model and nothing else.
-fn adapts(name: &str) -> bool {
-    ["houlsby", "pfeiffer", "parallel", "lora", "bitfit", "norms"].contains(&name)
+pub fn adapts(name: &str) -> bool {
+    AdapterMethod::named(name).is_some() || ["bitfit", "norms"].contains(&name)
 }
 
 /// Gains and shifts of all norms.
@@ -66,6 +66,22 @@ fn norms(specs: &[Spec]) -> Vec<Rule> {
     };
     let own = |s: &&Spec| !s.buffer && s.name.rsplit('.').nth(1).is_some_and(norm);
     specs.iter().filter(own).map(|s| rule(&s.name, "train")).collect()
+}
+
+/// Refuses a model that has no place for what a preset adds.
+fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
+    let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
+    let m = if name == "peterrec" && !within("user_encoder.") {
+        "a user encoder that takes model patches: user.kind = \"nextitnet\" (and adapter.user_width above 0)"
+    } else if name != "peterrec" && !encoders.is_empty() && !encoders.iter().any(|e| within(&format!("item_encoder.{e}."))) {
+        "an encoder of the BERT or ViT family (ResNet and Swin have none)"
+    } else if !specs.iter().any(|s| s.added) {
+        "a text or image encoder, or sasrec, bert4rec or nextitnet"
+    } else {
+        return Ok(());
+    };
+    let m = format!("`{name}` finds no place for its parts; they need {m}, and adapter.method = \"{name}\"");
+    Err(Error::config("transfer.preset", m))
 }
 
 /// The rules of a preset for a model with these parameters.
@@ -82,14 +98,11 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "user-only" => vec![rule("*", "load, freeze"), rule("user_encoder.*", "train")],
         "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
         "zero-shot" => vec![rule("*", "load, freeze")],
-        "houlsby" | "pfeiffer" | "parallel" | "lora" if added(specs).is_empty() => {
-            let m = format!(
-                "`{name}` finds no place for its parts: they stand in BERT, ViT, sasrec and bert4rec, where adapter.method = \"{name}\""
-            );
-            return Err(Error::config("transfer.preset", m));
+        other if AdapterMethod::named(other).is_some() => {
+            placed(other, specs, &there)?;
+            let more = if other == "pfeiffer" { norms(specs) } else { vec![] };
+            [vec![rule("*", "load, freeze")], added(specs), more].concat()
         }
-        "houlsby" | "parallel" | "lora" => [vec![rule("*", "load, freeze")], added(specs)].concat(),
-        "pfeiffer" => [vec![rule("*", "load, freeze")], added(specs), norms(specs)].concat(),
         "bitfit" => {
             let own = |s: &&Spec| s.name.ends_with(".bias") && !s.buffer;
             let biases = specs.iter().filter(own).map(|s| rule(&s.name, "train"));
@@ -264,7 +277,8 @@ impl Plan {
             check_value(s, origin, source)?;
             let train = train && !s.buffer;
             let lr = d.lr.filter(|_| train);
-            rows.push(Row { name: s.name.clone(), shape: s.shape.clone(), origin, train, lr, encoder: s.encoder });
+            let (encoder, added) = (s.encoder, s.added);
+            rows.push(Row { name: s.name.clone(), shape: s.shape.clone(), origin, train, lr, encoder, added });
         }
         Ok(Self { rows })
     }
@@ -292,6 +306,7 @@ impl Plan {
             let action = match (r.train, r.lr) {
                 (false, _) => "frozen".into(),
                 (true, Some(lr)) => format!("train, lr {lr}"),
+                (true, None) if r.added => "train (adapter)".into(),
                 (true, None) if r.encoder => "train (encoder)".into(),
                 (true, None) => "train".to_string(),
             };
@@ -342,6 +357,7 @@ mod tests {
                 encoder: n.contains("model"),
                 pretrained: n.contains("model"),
                 buffer: false,
+                added: n.contains("adapter"),
             })
             .collect()
     }

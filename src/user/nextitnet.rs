@@ -4,6 +4,7 @@
 use super::{Histories, UserEncoder};
 use crate::config::UserConfig;
 use crate::error::Result;
+use crate::nn::adapt::{Place, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::{Act, Linear, Norm, Pass, Scope, ops};
@@ -13,6 +14,8 @@ const EPS: f64 = 1e-8;
 struct Block {
     conv: [Linear; 2],
     norm: [Norm; 2],
+    /// Model patches (PeterRec; Yuan et al. 2020).
+    patch: [Site; 2],
     dilation: usize,
 }
 
@@ -37,6 +40,7 @@ impl NextItNet {
                 Ok(Block {
                     conv: [conv("conv1")?, conv("conv2")?],
                     norm: [norm("ln1")?, norm("ln2")?],
+                    patch: [Site::new(&s, Place::FirstConv, d)?, Site::new(&s, Place::SecondConv, d)?],
                     dilation: c.dilations[b % c.dilations.len()],
                 })
             })
@@ -51,8 +55,9 @@ impl UserEncoder for NextItNet {
         let mut x = ops::dropout(pass, x, self.dropout)?;
         for b in &self.blocks {
             let mut y = x.clone();
-            for (i, (conv, norm)) in b.conv.iter().zip(&b.norm).enumerate() {
-                y = ops::causal_conv(pass, &y, &h.segments, conv, self.kernel, b.dilation << i)?;
+            for (i, ((conv, norm), patch)) in b.conv.iter().zip(&b.norm).zip(&b.patch).enumerate() {
+                let z = ops::causal_conv(pass, &y, &h.segments, conv, self.kernel, b.dilation << i)?;
+                y = patch.apply(pass, &y, z)?;
                 y = ops::add_norm(pass, &y, None, norm, 0.0)?;
                 y = ops::activation(pass, &y, Activation::Relu)?;
             }

@@ -4,7 +4,7 @@
 use super::Histories;
 use crate::config::{NormPlace, UserConfig};
 use crate::error::Result;
-use crate::nn::adapt::{Place, Site};
+use crate::nn::adapt::{Place, Role, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
@@ -45,17 +45,18 @@ impl Stack {
             .map(|i| {
                 let b = s.pp(format!("transformer_blocks.{i}"));
                 let (a, f) = (b.pp("multi_head_attention"), b.pp("feed_forward"));
-                let updated = |name: &str| Linear::adapted(&a.pp(name), d, d, false, Init::XavierNormal);
+                let updated =
+                    |name: &str, role: Role| Linear::adapted(&a.pp(name), role, (d, d), false, Init::XavierNormal);
                 Ok(Block {
-                    q: updated("w_Q")?,
-                    k: dense(a.pp("w_K"), d, d, false)?,
-                    v: updated("w_V")?,
+                    q: updated("w_Q", Role::Query)?,
+                    k: updated("w_K", Role::Key)?,
+                    v: updated("w_V", Role::Value)?,
                     after_attention: Site::new(&b, Place::Attention, d)?,
                     after_output: Site::new(&b, Place::FeedForward, d)?,
                     fc: dense(a.pp("fc"), d, d, false)?,
                     attention_norm: Norm::new(&a.pp("layer_norm"), d, EPS)?,
                     w1: dense(f.pp("w_1"), d, 4 * d, true)?,
-                    w2: dense(f.pp("w_2"), 4 * d, d, true)?,
+                    w2: Linear::adapted(&f.pp("w_2"), Role::Outer, (4 * d, d), true, Init::XavierNormal)?,
                     feed_forward_norm: Norm::new(&f.pp("layer_norm"), d, EPS)?,
                 })
             })

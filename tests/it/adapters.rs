@@ -19,10 +19,13 @@ fn with(c: &Config, preset: &str) -> Config {
     let mut c = c.clone();
     c.transfer.preset = preset.into();
     c.adapter.method = AdapterMethod::named(preset).unwrap_or(AdapterMethod::None);
+    (c.adapter.width, c.adapter.user_width, c.adapter.every) = (8, 4, 1);
     c
 }
 
-const PRESETS: [&str; 6] = ["houlsby", "pfeiffer", "parallel", "lora", "bitfit", "norms"];
+const PRESETS: [&str; 11] = [
+    "houlsby", "pfeiffer", "parallel", "compacter", "lora", "ia3", "prompt", "kadapter", "side", "bitfit", "norms",
+];
 
 #[test]
 fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
@@ -33,6 +36,7 @@ fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
     std::fs::write(bert.join("config.json"), base.to_string()).unwrap();
     let mut c = with(&small_config(ItemKind::Text, &bert), "houlsby");
     (c.user.dim, c.user.max_len, c.item.max_tokens) = (64, 20, 30);
+    (c.adapter.width, c.adapter.user_width) = (64, 16);
     let folder = Some(TextFolder::open(&bert, false).unwrap());
     let blueprint = Blueprint { config: c, counts: Counts::default(), folder, image: None };
     let specs = blueprint.declare().unwrap();
@@ -74,7 +78,8 @@ fn nothing_changes_at_the_start_and_the_base_never() {
                 Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None };
             let start = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
             for (a, b) in vectors(&start).iter().zip(&before) {
-                assert!((a - b).abs() < 1e-6, "{preset}: {a} {b} before any training");
+                // Learned rows before a text are looked at from the start.
+                assert!(preset == "prompt" || (a - b).abs() < 1e-6, "{preset}: {a} {b} before any training");
             }
             let dir = at(preset);
             let result = train(&c, "target", &dir, Some(&source));

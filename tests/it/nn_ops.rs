@@ -270,3 +270,32 @@ fn convolutions_and_pools() {
     check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::max_pool(p, &x[0], grid, 3, 2, 1)?.0));
     check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::every(p, &x[0], grid, 2)?.0));
 }
+
+#[test]
+fn adapters_operations() {
+    use morec::nn::ops::Kronecker;
+    let (params, (a, b, p)) = build(|s| {
+        Ok((
+            s.weight("a", &[3, 1], Init::Normal(1.0))?,
+            s.weight("b", &[1, 2], Init::Normal(1.0))?,
+            s.weight("p", &[1], Init::Normal(0.1))?,
+        ))
+    });
+    // Columns before, between and behind the vectors.
+    check(&[matrix("x", 70, 9)], &params, |pass, x| {
+        let y = ops::scale_columns(pass, &x[0], &[(1, &a), (6, &b)])?;
+        let other = ops::part(pass, &x[0], 2, 5)?;
+        let y = ops::blend(pass, &ops::part(pass, &y, 0, 5)?, &other, &p, 0.5)?;
+        ops::with_nothing(pass, &ops::add_at(pass, &y, &ops::part(pass, &x[0], 7, 2)?, 2)?)
+    });
+    let (params, map) = build(|s| {
+        let init = Init::Normal(0.7);
+        Ok(Kronecker {
+            rule: s.weight("rule", &[2, 2, 2], init)?,
+            left: s.weight("left", &[2, 3, 1], init)?,
+            right: s.weight("right", &[2, 1, 4], init)?,
+            bias: s.weight("bias", &[8], init)?,
+        })
+    });
+    check(&[matrix("x", 7, 6)], &params, |p, x| ops::kronecker(p, &x[0], &map));
+}

@@ -3,7 +3,8 @@
 use super::{Backbone, ImageFolder, Images, Pixels};
 use crate::config::{ImageConfig, ImagePooling, Squash};
 use crate::error::{Error, Result};
-use crate::item::{Depth, Features, ItemEncoder, ItemTable, Modality, features, nothing, spread};
+use crate::item::aside::{self, Aside};
+use crate::item::{Depth, Features, ItemEncoder, ItemTable, Modality, features, nothing, spread, spread_rows};
 use crate::nn::host::to_vec;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
@@ -47,11 +48,24 @@ impl Tower {
     }
     /// What comes out of the first blocks, up to `to`, → (n, width) if `to` is none.
     fn run(&self, x: Act, n: usize, from: usize, to: Option<usize>, pass: &Pass) -> Result<Act> {
+        self.run_seen(x, n, from, to, pass, &mut |_, _| Ok(()))
+    }
+    /// The same; `see` is shown what goes into each block.
+    fn run_seen(
+        &self,
+        x: Act,
+        n: usize,
+        from: usize,
+        to: Option<usize>,
+        pass: &Pass,
+        see: &mut dyn FnMut(usize, &Act) -> Result<()>,
+    ) -> Result<Act> {
         let b = &self.backbone;
         let eval = Pass::eval();
         let mut x = x;
         let mut live = b.trains(None) || (0..from).any(|i| b.trains(Some(i)));
         for i in from..to.unwrap_or(b.blocks()) {
+            see(i, &x)?;
             live |= b.trains(Some(i));
             let last = to.is_none() && i + 1 == b.blocks() && self.pooling == Pooling::Cls;
             x = b.block(i, &x, n, if live { pass } else { &eval }, last)?;
@@ -78,13 +92,24 @@ pub struct ImageEncoder {
     missing: Weight,
     squash: Option<Activation>,
     augment: Augment,
+    aside: Aside,
+    /// Blocks between two heights that are listened to.
+    every: usize,
 }
 
 impl ImageEncoder {
     /// Parameters `model.*` (the backbone, under its Hugging Face names), `projection.{weight,bias}` and `missing`.
     pub fn new(scope: &Scope, folder: &ImageFolder, c: &ImageConfig, squash: Squash, dim: usize) -> Result<Self> {
         let tower = Tower::new(&scope.pp("model").encoder(), folder, c)?;
+        let (b, width) = (&tower.backbone, tower.backbone.width());
+        let aside = Aside::new(scope, b.blocks(), width, dim)?;
+        if let Some(at) = aside.taps().iter().find(|&&i| b.shape_after(i).1 != width) {
+            let m = format!("after {at} blocks this image encoder is not {width} wide; its hidden states have no one width");
+            return Err(Error::config("adapter.method", m));
+        }
         Ok(Self {
+            aside,
+            every: scope.adapt().map_or(0, |a| a.every),
             projection: Linear::new(&scope.pp("projection"), tower.backbone.width(), dim, true, Init::XavierNormal)?,
             missing: scope.weight("missing", &[dim], Init::Zeros)?,
             tower,
@@ -121,10 +146,13 @@ impl ImageEncoder {
             let Depth::Blocks(from) = depth else {
                 return Err(Error::Numeric("co-attention over pooled pictures".into()));
             };
-            let x = self.tower.run(x, n, from, Some(b.blocks()), pass)?;
-            ops::linear(pass, &b.rows(&x, pass)?, &self.projection)?
+            let x = match &self.aside {
+                Aside::Knowledge(_) => self.known(&present, f, pass)?,
+                _ => self.tower.run(x, n, from, Some(b.blocks()), pass)?,
+            };
+            ops::linear(pass, &b.rows(&x, n, pass)?, &self.projection)?
         };
-        let per = b.shape_after(b.blocks()).0;
+        let per = if n == 0 { 1 } else { rows.dims2()?.0 / n };
         let (place, segments) = spread(&place, &Segments::from_lengths(std::iter::repeat_n(per, n)));
         Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, segments))
     }
@@ -133,10 +161,83 @@ impl ImageEncoder {
         self.tower.backbone.blocks()
     }
     fn pooled(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
+        if let Aside::Knowledge(_) = &self.aside {
+            let x = self.known(present, features, pass)?;
+            return self.tower.backbone.head(&x, present.len(), self.tower.pooling, pass);
+        }
         match self.start(present, features, pass)? {
             (rows, Depth::Pooled) => Ok(rows),
             (x, Depth::Blocks(from)) => self.tower.run(x, present.len(), from, None, pass),
+            (_, depth) => Err(Error::Numeric(format!("{depth:?} is kept of the pictures, which nothing asks for"))),
         }
+    }
+    /// What comes out of the last block with what an external adapter adds to it.
+    fn known(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
+        let Aside::Knowledge(k) = &self.aside else {
+            return Err(Error::Numeric("no external adapter".into()));
+        };
+        let h = self.heights(present, features, pass)?;
+        let per = h[0].dims2()?.0 / present.len().max(1);
+        k.run(pass, &h, &Segments::from_lengths(std::iter::repeat_n(per, present.len())))
+    }
+    /// What the encoder says on its way, the end included: of every row, or of every picture where pooled.
+    fn heights(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Vec<Act>> {
+        let taps = self.aside.taps();
+        if let Some(prefix) = &features.image_prefix {
+            return aside::split(pass, &prefix.rows(present, &self.device())?.0, taps.len() + 1);
+        }
+        let (n, t) = (present.len(), &self.tower);
+        let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
+        let side = matches!(self.aside, Aside::Side(_));
+        let mut h = vec![];
+        let to = if side { None } else { Some(t.backbone.blocks()) };
+        let last = t.run_seen(t.embed(&images, pass)?, n, 0, to, pass, &mut |i, x| {
+            if taps.contains(&i) {
+                h.push(if side {
+                    let per = x.dims2()?.0 / n.max(1);
+                    ops::pool(pass, x, &Segments::from_lengths(std::iter::repeat_n(per, n)), t.pooling)?
+                } else {
+                    x.clone()
+                });
+            }
+            Ok(())
+        })?;
+        h.push(last);
+        Ok(h)
+    }
+    /// The items' vectors; and what the encoder says on its way, where a side tower listens: zeros for items without a picture.
+    pub(in crate::item) fn encode_high(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
+        let f = items.features;
+        let (present, place) = items.pick(|i| f.has_image(i));
+        let (rows, h) = if present.is_empty() {
+            let none = |d: usize| nothing(d, &self.device());
+            let (n, width) = self.listened();
+            let h = if let Aside::Side(_) = self.aside { (0..n).map(|_| none(width)).collect::<Result<_>>()? } else { vec![] };
+            (none(self.dim())?, h)
+        } else {
+            let (pooled, side, h) = match &self.aside {
+                Aside::Side(side) => {
+                    let h = self.heights(&present, f, pass)?;
+                    (h[h.len() - 1].clone(), Some(side.run(pass, &h)?), h)
+                }
+                _ => (self.pooled(&present, f, pass)?, None, vec![]),
+            };
+            let mut y = ops::linear(pass, &pooled, &self.projection)?;
+            if let Some(side) = side {
+                y = ops::add(pass, &y, &side, 0.0)?;
+            }
+            let y = match self.squash {
+                Some(f) => ops::activation(pass, &y, f)?,
+                None => y,
+            };
+            (y, h)
+        };
+        let h = h.iter().map(|h| spread_rows(pass, h, &place)).collect::<Result<_>>()?;
+        Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, h))
+    }
+    /// How many heights a side tower reads, and the width of each.
+    pub(in crate::item) fn listened(&self) -> (usize, usize) {
+        (self.aside.taps().len() + 1, self.tower.backbone.width())
     }
 }
 
@@ -145,21 +246,17 @@ impl ItemEncoder for ImageEncoder {
         self.projection.outputs()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        let (present, place) = items.pick(|i| items.features.has_image(i));
-        let rows = if present.is_empty() {
-            nothing(self.dim(), &self.device())?
-        } else {
-            let y = ops::linear(pass, &self.pooled(&present, items.features, pass)?, &self.projection)?;
-            match self.squash {
-                Some(f) => ops::activation(pass, &y, f)?,
-                None => y,
-            }
-        };
-        ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))
+        Ok(self.encode_high(items, pass)?.0)
     }
     fn frozen(&self) -> Vec<(Modality, Depth)> {
         // Pictures that change each time cannot be kept.
         let depth = if self.augment == Augment::None { self.tower.frozen() } else { None };
+        let depth = match (&self.aside, depth) {
+            (Aside::None, depth) => depth,
+            (Aside::Side(_), Some(Depth::Pooled)) => Some(Depth::Side(self.every)),
+            (Aside::Knowledge(_), Some(Depth::Pooled)) => Some(Depth::Knowledge(self.every)),
+            _ => None,
+        };
         depth.into_iter().map(|d| (Modality::Image, d)).collect()
     }
     fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
@@ -167,23 +264,30 @@ impl ItemEncoder for ImageEncoder {
         let width = match depth {
             Depth::Pooled => self.tower.backbone.width(),
             Depth::Blocks(k) => self.tower.backbone.shape_after(k).1,
+            Depth::Side(_) | Depth::Knowledge(_) => (self.aside.taps().len() + 1) * self.tower.backbone.width(),
         };
         if present.is_empty() {
             return Ok((vec![], width));
         }
         let pass = Pass::eval();
+        if let Depth::Side(_) | Depth::Knowledge(_) = depth {
+            let h = self.heights(&present, items.features, &pass)?;
+            return Ok((to_vec(ops::columns(&pass, &h.iter().collect::<Vec<_>>())?.value())?, width));
+        }
         let images = Images::of(self.pixels(items.features)?, &present, Augment::None, &pass)?;
         let x = match depth {
             Depth::Pooled => self.tower.pooled(&images, &pass)?,
             Depth::Blocks(k) => self.tower.run(self.tower.embed(&images, &pass)?, present.len(), 0, Some(k), &pass)?,
+            Depth::Side(_) | Depth::Knowledge(_) => return Err(Error::Numeric("read above".into())),
         };
         Ok((to_vec(x.value())?, width))
     }
     fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
         match (features.has_image(item), depth) {
             (false, _) => 0,
-            (true, Depth::Pooled) => 1,
+            (true, Depth::Pooled | Depth::Side(_)) => 1,
             (true, Depth::Blocks(k)) => self.tower.backbone.shape_after(k).0,
+            (true, Depth::Knowledge(_)) => self.tower.backbone.shape_after(self.tower.backbone.blocks()).0,
         }
     }
 }

@@ -41,8 +41,8 @@ pub trait Backbone: Send + Sync {
     fn block(&self, i: usize, x: &Act, n: usize, pass: &Pass, only_class: bool) -> Result<Act>;
     /// What comes out of the last block → (n, width).
     fn head(&self, x: &Act, n: usize, how: Pooling, pass: &Pass) -> Result<Act>;
-    /// What comes out of the last block, normed where `head` norms: all rows.
-    fn rows(&self, x: &Act, pass: &Pass) -> Result<Act>;
+    /// What comes out of the last block over `n` pictures, normed where `head` norms: all rows of the pictures.
+    fn rows(&self, x: &Act, n: usize, pass: &Pass) -> Result<Act>;
     /// Whether there is a class token.
     fn has_class(&self) -> bool;
 }

@@ -221,7 +221,7 @@ impl Backbone for ResNet {
         let rows = x.dims2()?.0 / n.max(1);
         ops::pool(pass, x, &Segments::from_lengths(std::iter::repeat_n(rows, n)), Pooling::Mean)
     }
-    fn rows(&self, x: &Act, _: &Pass) -> Result<Act> {
+    fn rows(&self, x: &Act, _: usize, _: &Pass) -> Result<Act> {
         Ok(x.clone())
     }
     fn has_class(&self) -> bool {

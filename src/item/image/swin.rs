@@ -338,7 +338,7 @@ impl Backbone for Swin {
         let x = ops::add_norm(pass, x, None, &self.last, 0.0)?;
         ops::pool(pass, &x, &Segments::from_lengths(std::iter::repeat_n(rows, n)), Pooling::Mean)
     }
-    fn rows(&self, x: &Act, pass: &Pass) -> Result<Act> {
+    fn rows(&self, x: &Act, _: usize, pass: &Pass) -> Result<Act> {
         ops::add_norm(pass, x, None, &self.last, 0.0)
     }
     fn has_class(&self) -> bool {

@@ -7,7 +7,8 @@
 use super::positions;
 use super::{Backbone, Images};
 use crate::error::Result;
-use crate::nn::adapt::{Place, Site};
+use crate::item::prompt::Prompt;
+use crate::nn::adapt::{Place, Role, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec, HIDDEN, Pooling};
@@ -163,7 +164,8 @@ impl Block {
         let [attention, q, k, v, out, norm1, norm2, inner] = names(c);
         let dense = |name: &str, i: usize, o: usize, bias: bool| Linear::new(&scope.pp(name), i, o, bias, init);
         let norm = |name: &str| Norm::new(&scope.pp(name), d, c.eps);
-        let updated = |name: String| Linear::adapted(&scope.pp(name), d, d, c.qkv_bias, init);
+        let updated =
+            |name: String, role: Role| Linear::adapted(&scope.pp(name), role, (d, d), c.qkv_bias, init);
         let (inner, outer, wide) = match (c.family, c.activation) {
             (Family::Dinov2, None) => ("mlp.weights_in", "mlp.weights_out", 2 * c.inner),
             (Family::Vit, _) => (inner, "output.dense", c.inner),
@@ -175,14 +177,14 @@ impl Block {
         };
         Ok(Self {
             norm1: norm(norm1)?,
-            query: updated(format!("{attention}{q}"))?,
-            key: dense(&format!("{attention}{k}"), d, d, c.qkv_bias)?,
-            value: updated(format!("{attention}{v}"))?,
+            query: updated(format!("{attention}{q}"), Role::Query)?,
+            key: updated(format!("{attention}{k}"), Role::Key)?,
+            value: updated(format!("{attention}{v}"), Role::Value)?,
             out: dense(out, d, d, true)?,
             scale1: scale("layer_scale1")?,
             norm2: norm(norm2)?,
             inner: dense(inner, d, wide, true)?,
-            outer: dense(outer, c.inner, d, true)?,
+            outer: Linear::adapted(&scope.pp(outer), Role::Outer, (c.inner, d), true, init)?,
             scale2: scale("layer_scale2")?,
             after_attention: Site::new(scope, Place::Attention, d)?,
             after_output: Site::new(scope, Place::FeedForward, d)?,
@@ -219,6 +221,7 @@ pub struct Vit {
     first: Option<Norm>,
     blocks: Vec<Block>,
     last: Norm,
+    prompt: Option<Prompt>,
 }
 
 impl Vit {
@@ -259,11 +262,26 @@ impl Vit {
                 .map(|i| Block::new(&scope.pp(format!("{layer}.{i}")).within(i, c.layers), c))
                 .collect::<Result<_>>()?,
             last: Norm::new(&scope.pp(if clip { "post_layernorm" } else { "layernorm" }), d, c.eps)?,
+            prompt: Prompt::new(&scope, c.layers, d, 1)?,
             config: c.clone(),
         })
     }
     fn tokens(&self) -> usize {
         (self.side / self.config.patch).pow(2) + 1
+    }
+    /// Rows of a prompt in each picture after so many blocks.
+    fn prompted(&self, blocks: usize) -> usize {
+        self.prompt.as_ref().filter(|p| p.first < blocks).map_or(0, Prompt::len)
+    }
+    /// What came out of the last block, without the prompt.
+    fn own(&self, x: &Act, n: usize, pass: &Pass) -> Result<Act> {
+        let (rows, t) = (x.dims2()?.0, self.tokens());
+        match &self.prompt {
+            Some(p) if rows != n && rows != n * t => {
+                p.remove(pass, x, &Segments::from_lengths(std::iter::repeat_n(t, n)))
+            }
+            _ => Ok(x.clone()),
+        }
     }
     fn embeddings_train(&self) -> bool {
         let some = [Some(&self.class), Some(&self.patches), self.patch_bias.as_ref(), Some(&self.positions)];
@@ -281,14 +299,14 @@ impl Backbone for Vit {
     fn trains(&self, block: Option<usize>) -> bool {
         match block {
             None => self.embeddings_train(),
-            Some(i) => self.blocks[i].trains(),
+            Some(i) => self.blocks[i].trains() || self.prompt.as_ref().is_some_and(|p| p.first == i && p.trains()),
         }
     }
     fn head_trains(&self) -> bool {
         self.last.trains()
     }
-    fn shape_after(&self, _: usize) -> (usize, usize) {
-        (self.tokens(), self.config.width)
+    fn shape_after(&self, blocks: usize) -> (usize, usize) {
+        (self.tokens() + self.prompted(blocks), self.config.width)
     }
     fn embed(&self, images: &Images, pass: &Pass) -> Result<Act> {
         let (c, n, t) = (&self.config, images.count(), self.tokens());
@@ -315,14 +333,18 @@ impl Backbone for Vit {
         ops::dropout(pass, &x, c.dropout.0 as f32)
     }
     fn block(&self, i: usize, x: &Act, n: usize, pass: &Pass, only_class: bool) -> Result<Act> {
-        let (c, b, t) = (&self.config, &self.blocks[i], self.tokens());
+        let (c, b) = (&self.config, &self.blocks[i]);
         let p = c.dropout.0 as f32;
-        let segments = Segments::from_lengths(std::iter::repeat_n(t, n));
-        let mut h = ops::add_norm(pass, x, None, &b.norm1, 0.0)?;
+        let mut segments = Segments::from_lengths(std::iter::repeat_n(self.tokens() + self.prompted(i), n));
+        let mut x = x.clone();
+        if let Some(prompt) = self.prompt.as_ref().filter(|p| p.first == i) {
+            (x, segments) = prompt.insert(pass, &x, &segments)?;
+        }
+        let t = self.tokens() + self.prompted(i + 1);
+        let mut h = ops::add_norm(pass, &x, None, &b.norm1, 0.0)?;
         let qkv = ops::linears(pass, &h, &[&b.query, &b.key, &b.value])?;
         let spec = AttentionSpec { heads: c.heads, causal: false, dropout: c.dropout.1 as f32 };
         let mut a = ops::attention(pass, &qkv, &segments, spec)?;
-        let mut x = x.clone();
         if only_class {
             // Nothing above reads the other rows.
             let first = Arc::new((0..n).map(|i| (i * t) as u32).collect::<Vec<_>>());
@@ -339,6 +361,7 @@ impl Backbone for Vit {
         Block::join(pass, &x, f, &h, &b.after_output, &b.scale2, p)
     }
     fn head(&self, x: &Act, n: usize, how: Pooling, pass: &Pass) -> Result<Act> {
+        let x = &self.own(x, n, pass)?;
         let rows = x.dims2()?.0 / n.max(1);
         let segments = Segments::from_lengths(std::iter::repeat_n(rows, n));
         match (how, self.config.family) {
@@ -351,7 +374,8 @@ impl Backbone for Vit {
             _ => ops::pool(pass, &ops::add_norm(pass, x, None, &self.last, 0.0)?, &segments, how),
         }
     }
-    fn rows(&self, x: &Act, pass: &Pass) -> Result<Act> {
+    fn rows(&self, x: &Act, n: usize, pass: &Pass) -> Result<Act> {
+        let x = &self.own(x, n, pass)?;
         match self.config.family {
             Family::Clip => Ok(x.clone()),
             _ => ops::add_norm(pass, x, None, &self.last, 0.0),

@@ -4,7 +4,8 @@
 //! sentence encoders use the last hidden state.
 
 use crate::error::Result;
-use crate::nn::adapt::{Place, Site};
+use crate::item::prompt::Prompt;
+use crate::nn::adapt::{Place, Role, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
@@ -146,16 +147,16 @@ impl Layer {
         let (d, init) = (c.hidden_size, Init::Normal(c.initializer_range));
         let (attention, at_self) = (scope.pp("attention"), scope.pp("attention.self"));
         let dense = |s: Scope, i: usize, o: usize| Linear::new(&s, i, o, true, init);
-        let updated = |s: Scope| Linear::adapted(&s, d, d, true, init);
+        let updated = |s: Scope, role: Role, i: usize| Linear::adapted(&s, role, (i, d), true, init);
         let norm = |s: Scope| Norm::new(&s.pp("LayerNorm"), d, c.layer_norm_eps);
         Ok(Self {
-            query: updated(at_self.pp("query"))?,
-            key: dense(at_self.pp("key"), d, d)?,
-            value: updated(at_self.pp("value"))?,
+            query: updated(at_self.pp("query"), Role::Query, d)?,
+            key: updated(at_self.pp("key"), Role::Key, d)?,
+            value: updated(at_self.pp("value"), Role::Value, d)?,
             attention_output: dense(attention.pp("output.dense"), d, d)?,
             attention_norm: norm(attention.pp("output"))?,
             intermediate: dense(scope.pp("intermediate.dense"), d, c.intermediate_size)?,
-            output: dense(scope.pp("output.dense"), c.intermediate_size, d)?,
+            output: updated(scope.pp("output.dense"), Role::Outer, c.intermediate_size)?,
             output_norm: norm(scope.pp("output"))?,
             after_attention: Site::new(scope, Place::Attention, d)?,
             after_output: Site::new(scope, Place::FeedForward, d)?,
@@ -181,6 +182,7 @@ pub struct Bert {
     types: Weight,
     norm: Norm,
     layers: Vec<Layer>,
+    prompt: Option<Prompt>,
 }
 
 impl Bert {
@@ -197,6 +199,7 @@ impl Bert {
             layers: (0..c.num_hidden_layers)
                 .map(|i| Layer::new(&scope.pp(format!("encoder.layer.{i}")).within(i, c.num_hidden_layers), c))
                 .collect::<Result<_>>()?,
+            prompt: Prompt::new(scope, c.num_hidden_layers, c.hidden_size, 0)?,
             activation: c.activation().map_err(|m| crate::Error::config("item.model", m))?,
             config: c.clone(),
         })
@@ -210,26 +213,45 @@ impl Bert {
     }
     /// Whether any parameter trains.
     pub fn trains(&self) -> bool {
-        self.embeddings_train() || self.layers.iter().any(Layer::trains)
+        self.embeddings_train() || self.layers.iter().any(Layer::trains) || self.prompt_trains()
+    }
+    fn prompt_trains(&self) -> bool {
+        self.prompt.as_ref().is_some_and(Prompt::trains)
     }
     /// How many blocks from the bottom are frozen, with the embeddings below them; 0 where these train.
     pub fn frozen_blocks(&self) -> usize {
-        if self.embeddings_train() { 0 } else { self.layers.iter().take_while(|l| !l.trains()).count() }
+        // A prompt changes the rows from its block on.
+        let most = self.prompt.as_ref().map_or(self.layers.len(), |p| p.first);
+        let frozen = self.layers[..most].iter().take_while(|l| !l.trains()).count();
+        if self.embeddings_train() { 0 } else { frozen }
     }
     /// Packed token ids (t) → last hidden state (t, width). What lies below the first trainable parameter runs as in
     /// evaluation: no dropout, nothing recorded.
     pub fn forward(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
         let x = self.embed(ids, segments, pass)?;
-        self.blocks(x, 0..self.layers.len(), segments, pass)
+        self.blocks(x, 0..self.layers.len(), segments, pass, &mut |_, _| Ok(()))
+    }
+    /// Packed token ids → hidden states after each of `taps` blocks and after the last.
+    pub fn tapped(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass, taps: &[usize]) -> Result<Vec<Act>> {
+        let x = self.embed(ids, segments, pass)?;
+        let mut seen = vec![];
+        let last = self.blocks(x, 0..self.layers.len(), segments, pass, &mut |i, x| {
+            if taps.contains(&i) {
+                seen.push(x.clone());
+            }
+            Ok(())
+        })?;
+        seen.push(last);
+        Ok(seen)
     }
     /// Packed token ids → hidden state after the first `blocks` blocks, without gradient.
     pub fn lower(&self, ids: Vec<u32>, segments: &Segments, blocks: usize) -> Result<Act> {
         let x = self.embed(ids, segments, &Pass::eval())?;
-        self.blocks(x, 0..blocks, segments, &Pass::eval())
+        self.blocks(x, 0..blocks, segments, &Pass::eval(), &mut |_, _| Ok(()))
     }
     /// Hidden state after the first `from` blocks → last hidden state.
     pub fn upper(&self, x: Act, from: usize, segments: &Segments, pass: &Pass) -> Result<Act> {
-        self.blocks(x, from..self.layers.len(), segments, pass)
+        self.blocks(x, from..self.layers.len(), segments, pass, &mut |_, _| Ok(()))
     }
     fn embed(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
         let c = &self.config;
@@ -244,7 +266,15 @@ impl Bert {
         let x = ops::add_norm(p, &x, None, &self.norm, 0.0)?;
         ops::dropout(p, &x, c.hidden_dropout_prob as f32)
     }
-    fn blocks(&self, mut x: Act, which: std::ops::Range<usize>, segments: &Segments, pass: &Pass) -> Result<Act> {
+    /// Blocks `which`; `see` is shown what goes into each.
+    fn blocks(
+        &self,
+        mut x: Act,
+        which: std::ops::Range<usize>,
+        segments: &Segments,
+        pass: &Pass,
+        see: &mut dyn FnMut(usize, &Act) -> Result<()>,
+    ) -> Result<Act> {
         let c = &self.config;
         let eval = Pass::eval();
         let hidden_p = c.hidden_dropout_prob as f32;
@@ -254,16 +284,28 @@ impl Bert {
             dropout: c.attention_probs_dropout_prob as f32,
         };
         let mut live = self.embeddings_train() || self.layers[..which.start].iter().any(Layer::trains);
-        for l in &self.layers[which] {
+        let (own, mut segments) = (segments, segments.clone());
+        let mut prompted = false;
+        for i in which {
+            let l = &self.layers[i];
+            see(i, &x)?;
+            if let Some(prompt) = self.prompt.as_ref().filter(|p| p.first == i) {
+                live |= prompt.trains();
+                (x, segments) = prompt.insert(if live { pass } else { &eval }, &x, &segments)?;
+                prompted = true;
+            }
             live |= l.trains();
             let p = if live { pass } else { &eval };
             let qkv = ops::linears(p, &x, &[&l.query, &l.key, &l.value])?;
-            let a = ops::attention(p, &qkv, segments, spec)?;
+            let a = ops::attention(p, &qkv, &segments, spec)?;
             let a = ops::linear(p, &a, &l.attention_output)?;
             x = l.after_attention.join(p, a, &x, &l.attention_norm, hidden_p)?;
             let f = ops::feed_forward(p, &x, &l.intermediate, self.activation, &l.output)?;
             x = l.after_output.join(p, f, &x, &l.output_norm, hidden_p)?;
         }
-        Ok(x)
+        match &self.prompt {
+            Some(prompt) if prompted => prompt.remove(if live { pass } else { &eval }, &x, own),
+            _ => Ok(x),
+        }
     }
 }

@@ -8,6 +8,7 @@ pub use bert::{Bert, BertConfig};
 pub use folder::TextFolder;
 pub use sentence::{SentenceEncoder, backbone};
 
+use super::aside::{self, Aside};
 use super::{Depth, Features, ItemEncoder, ItemTable, Modality, Tokens};
 use crate::config::ItemConfig;
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Linear, Pass, Scope, Segments};
+use candle_core::Device;
 
 /// Text → (n, d): backbone, pooling, Linear, activation (MoRec's text encoder; NineRec's with pooling = cls).
 pub struct TextEncoder {
@@ -23,6 +25,9 @@ pub struct TextEncoder {
     pooling: Pooling,
     projection: Linear,
     squash: Option<Activation>,
+    aside: Aside,
+    /// Blocks between two heights that are listened to.
+    every: usize,
 }
 
 impl TextEncoder {
@@ -42,6 +47,8 @@ impl TextEncoder {
             inner = inner.pretrained(weights, bert::file_names);
         }
         Ok(Self {
+            aside: Aside::new(scope, bert.num_hidden_layers, bert.hidden_size, dim)?,
+            every: scope.adapt().map_or(0, |a| a.every),
             backbone: Bert::new(&inner, &bert)?,
             pooling: config.pooling,
             projection: Linear::new(&scope.pp("projection"), bert.hidden_size, dim, true, Init::XavierNormal)?,
@@ -57,16 +64,36 @@ impl TextEncoder {
     }
     /// Last hidden states of the items' tokens, packed; or, where only such are kept, one pooled row an item.
     fn states(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
-        let device = self.projection.weight.value().device().clone();
+        if let Aside::Knowledge(k) = &self.aside {
+            let (h, segments) = self.heights(items, pass)?;
+            return Ok((k.run(pass, &h, &segments)?, segments));
+        }
         if let Some(prefix) = &items.features.prefix {
-            let (rows, segments) = prefix.rows(items.ids, &device)?;
+            let (rows, segments) = prefix.rows(items.ids, &self.device())?;
             return Ok(match prefix.depth() {
-                Depth::Pooled => (rows, segments),
                 Depth::Blocks(k) => (self.backbone.upper(rows, k, &segments, pass)?, segments),
+                _ => (rows, segments),
             });
         }
         let (ids, segments) = self.tokens(items)?.pack(items.ids);
         Ok((self.backbone.forward(ids, &segments, pass)?, segments))
+    }
+    fn device(&self) -> Device {
+        self.projection.weight.value().device().clone()
+    }
+    /// What the encoder says on its way, the last state included: of every token, or of every item where pooled.
+    fn heights(&self, items: &ItemTable, pass: &Pass) -> Result<(Vec<Act>, Segments)> {
+        let taps = self.aside.taps();
+        if let Some(prefix) = &items.features.prefix {
+            let (rows, segments) = prefix.rows(items.ids, &self.device())?;
+            return Ok((aside::split(pass, &rows, taps.len() + 1)?, segments));
+        }
+        let (ids, segments) = self.tokens(items)?.pack(items.ids);
+        let mut h = self.backbone.tapped(ids, &segments, pass, taps)?;
+        if let Aside::Side(_) = self.aside {
+            h = h.iter().map(|h| ops::pool(pass, h, &segments, self.pooling)).collect::<Result<_>>()?;
+        }
+        Ok((h, segments))
     }
     fn pooled(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
         let (rows, segments) = self.states(items, pass)?;
@@ -74,6 +101,29 @@ impl TextEncoder {
             Some(Depth::Pooled) => Ok(rows),
             _ => ops::pool(pass, &rows, &segments, self.pooling),
         }
+    }
+    fn squashed(&self, pass: &Pass, y: Act) -> Result<Act> {
+        self.squash.map_or(Ok(y.clone()), |f| ops::activation(pass, &y, f))
+    }
+    /// The items' vectors; and what the encoder says on its way, where a side tower listens.
+    pub(super) fn encode_high(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
+        let (pooled, side, h) = match &self.aside {
+            Aside::Side(side) => {
+                let h = self.heights(items, pass)?.0;
+                let pooled = h.last().cloned().ok_or_else(|| Error::Numeric("no hidden state".into()))?;
+                (pooled, Some(side.run(pass, &h)?), h)
+            }
+            _ => (self.pooled(items, pass)?, None, vec![]),
+        };
+        let mut y = ops::linear(pass, &pooled, &self.projection)?;
+        if let Some(side) = side {
+            y = ops::add(pass, &y, &side, 0.0)?;
+        }
+        Ok((self.squashed(pass, y)?, h))
+    }
+    /// How many heights a side tower reads, and the width of each.
+    pub(super) fn listened(&self) -> (usize, usize) {
+        (self.aside.taps().len() + 1, self.projection.weight.shape()[1])
     }
     /// (tokens, d), the projection of each token's last hidden state, and how they are packed.
     pub(super) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
@@ -91,24 +141,22 @@ impl ItemEncoder for TextEncoder {
         self.projection.outputs()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        let pooled = self.pooled(items, pass)?;
-        let y = ops::linear(pass, &pooled, &self.projection)?;
-        match self.squash {
-            Some(f) => ops::activation(pass, &y, f),
-            None => Ok(y),
-        }
+        Ok(self.encode_high(items, pass)?.0)
     }
     fn frozen(&self) -> Vec<(Modality, Depth)> {
-        let depth = match self.backbone.frozen_blocks() {
-            _ if !self.backbone.trains() => Depth::Pooled,
-            0 => return vec![],
-            k => Depth::Blocks(k),
+        let depth = match (&self.aside, self.backbone.frozen_blocks()) {
+            (Aside::Side(_), _) if !self.backbone.trains() => Depth::Side(self.every),
+            (Aside::Knowledge(_), _) if !self.backbone.trains() => Depth::Knowledge(self.every),
+            (Aside::None, _) if !self.backbone.trains() => Depth::Pooled,
+            (Aside::Side(_) | Aside::Knowledge(_), _) => return vec![],
+            (_, 0) => return vec![],
+            (_, k) => Depth::Blocks(k),
         };
         vec![(Modality::Text, depth)]
     }
     fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
         match (depth, &features.tokens) {
-            (Depth::Blocks(_), Some(t)) => t.row(item).len(),
+            (Depth::Blocks(_) | Depth::Knowledge(_), Some(t)) => t.row(item).len(),
             _ => 1,
         }
     }
@@ -118,6 +166,10 @@ impl ItemEncoder for TextEncoder {
             Depth::Blocks(k) => {
                 let (ids, segments) = self.tokens(items)?.pack(items.ids);
                 self.backbone.lower(ids, &segments, k)?
+            }
+            Depth::Side(_) | Depth::Knowledge(_) => {
+                let h = self.heights(items, &Pass::eval())?.0;
+                ops::columns(&Pass::eval(), &h.iter().collect::<Vec<_>>())?
             }
         };
         Ok((to_vec(rows.value())?, rows.dims2()?.1))

@@ -1,7 +1,8 @@
 //! Affine maps; several with the same input write side by side into one output.
 
 use super::composed::composed;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::nn::adapt::Update;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
 use crate::nn::host::{Shared, host, scratch, tensor};
 use crate::nn::kernels::{ROWS, column_sums};
@@ -17,23 +18,28 @@ pub fn linear(pass: &Pass, x: &Act, layer: &Linear) -> Result<Act> {
 
 /// x (m, k) → (m, Σ nᵢ): the outputs of several layers in adjacent columns.
 pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
-    let y = plain(pass, x, layers)?;
-    if layers.iter().all(|l| l.lora.is_none()) {
-        return Ok(y);
+    if let [layer] = layers
+        && let Update::In(factors) = &layer.update
+    {
+        return plain(pass, &super::scale_columns(pass, x, &[(0, factors)])?, layers);
     }
-    // Low-rank updates beside their layers' columns, nothing beside the others'.
-    let t = x.dims2()?.0;
-    let parts = layers
-        .iter()
-        .map(|l| match &l.lora {
-            Some(update) => update.run(pass, x),
-            None => {
-                Ok(Act::constant(tensor(vec![0f32; t * l.outputs()], (t, l.outputs()))?.to_device(x.value().device())?))
+    let mut y = plain(pass, x, layers)?;
+    let starts = layers.iter().scan(0, |at, l| {
+        *at += l.outputs();
+        Some(*at - l.outputs())
+    });
+    let mut factors = vec![];
+    for (at, l) in starts.zip(layers) {
+        match &l.update {
+            Update::None => {}
+            Update::Lora(lora) => y = super::add_at(pass, &y, &lora.run(pass, x)?, at)?,
+            Update::Out(w) => factors.push((at, w)),
+            Update::In(_) => {
+                return Err(Error::Numeric("factors of the inputs of one of several maps".into()));
             }
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let update = super::columns(pass, &parts.iter().collect::<Vec<_>>())?;
-    super::add(pass, &y, &update, 0.0)
+        }
+    }
+    if factors.is_empty() { Ok(y) } else { super::scale_columns(pass, &y, &factors) }
 }
 
 fn plain(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {

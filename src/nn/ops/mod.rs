@@ -1,6 +1,7 @@
 //! The operations models are made of. Each has a fused CPU form with its own backward and a composed form.
 
 mod activation;
+mod adapt;
 mod attention;
 mod batch_norm;
 mod combine;
@@ -21,6 +22,7 @@ mod vision;
 mod window;
 
 pub use activation::activation;
+pub use adapt::{Kronecker, add_at, blend, kronecker, part, scale_columns, with_nothing};
 pub use attention::{AttentionSpec, attention};
 pub use batch_norm::batch_norm;
 pub use combine::{add, columns, gate, running_mean, scale, stack, unit, unit_rows};

@@ -1,0 +1,159 @@
+//! Bottlenecks behind or beside a sub-layer.
+
+use super::{Adapt, Method};
+use crate::error::{Error, Result};
+use crate::nn::init::Init;
+use crate::nn::kernels::Activation;
+use crate::nn::layers::{Linear, Norm};
+use crate::nn::ops::{self, Kronecker};
+use crate::nn::params::Scope;
+use crate::nn::tape::{Act, Pass};
+
+enum Lines {
+    Plain(Linear, Linear),
+    Kronecker(Kronecker, Kronecker),
+}
+
+/// x ↦ Up(f(Down(x))).
+pub struct Bottleneck {
+    lines: Lines,
+    inner: Activation,
+}
+
+impl Bottleneck {
+    /// Parameters `{name}.down.*` and `{name}.up.*`, d → width → d.
+    pub fn new(scope: &Scope, name: &str, d: usize, a: Adapt, inner: Activation) -> Result<Self> {
+        let at = scope.pp(name).added();
+        let (down, up) = if a.sigma > 0.0 {
+            (Init::Normal(a.sigma), Init::Normal(a.sigma))
+        } else {
+            (Init::Normal(0.01), Init::Zeros)
+        };
+        let lines = if a.method == Method::Compacter {
+            let map = |name: &str, i: usize, o: usize, last: Init| compact(&at.pp(name), (i, o), a.products, last);
+            let last = if a.sigma > 0.0 { Init::XavierNormal } else { Init::Zeros };
+            Lines::Kronecker(map("down", d, a.width, Init::XavierNormal)?, map("up", a.width, d, last)?)
+        } else {
+            Lines::Plain(
+                Linear::new(&at.pp("down"), d, a.width, true, down)?,
+                Linear::new(&at.pp("up"), a.width, d, true, up)?,
+            )
+        };
+        Ok(Self { lines, inner })
+    }
+    /// Whether any of it trains.
+    pub fn trains(&self) -> bool {
+        match &self.lines {
+            Lines::Plain(down, up) => down.trains() || up.trains(),
+            Lines::Kronecker(down, up) => down.weights().into_iter().chain(up.weights()).any(|w| w.trains()),
+        }
+    }
+    /// x (t, d) → (t, d).
+    pub fn run(&self, pass: &Pass, x: &Act) -> Result<Act> {
+        match &self.lines {
+            Lines::Plain(down, up) => ops::feed_forward(pass, x, down, self.inner, up),
+            Lines::Kronecker(down, up) => {
+                let z = ops::activation(pass, &ops::kronecker(pass, x, down)?, self.inner)?;
+                ops::kronecker(pass, &z, up)
+            }
+        }
+    }
+    /// x + Up(f(Down(x))).
+    pub fn onto(&self, pass: &Pass, x: &Act) -> Result<Act> {
+        ops::add(pass, x, &self.run(pass, x)?, 0.0)
+    }
+}
+
+/// A map i → o of n Kronecker products with factors of rank 1, its rule shared by all maps of the model part; `last` draws the
+/// right factors (Compacter's: Glorot).
+fn compact(scope: &Scope, (i, o): (usize, usize), n: usize, last: Init) -> Result<Kronecker> {
+    if !i.is_multiple_of(n) || !o.is_multiple_of(n) {
+        let m = format!("{n} products need widths that {n} divides; a bottleneck maps {i} to {o}");
+        return Err(Error::config("adapter.products", m));
+    }
+    Ok(Kronecker {
+        rule: scope.shared("phm_rule", &[n, n, n], Init::Normal(0.01))?,
+        left: scope.weight("W_left", &[n, i / n, 1], Init::XavierNormal)?,
+        right: scope.weight("W_right", &[n, 1, o / n], last)?,
+        bias: scope.weight("b", &[o], Init::Zeros)?,
+    })
+}
+
+/// What stands behind (or beside) one sub-layer of width `d`.
+pub enum Site {
+    /// Nothing.
+    Bare,
+    /// y + bottleneck(y).
+    Serial(Bottleneck),
+    /// y + bottleneck(x), x being what went into the sub-layer.
+    Parallel(Bottleneck),
+}
+
+/// Which sub-layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A transformer's attention.
+    Attention,
+    /// A transformer's feed-forward part.
+    FeedForward,
+    /// A residual block's first convolution.
+    FirstConv,
+    /// Its second.
+    SecondConv,
+}
+
+impl Site {
+    /// By the scope's settings; parameters `adapter_{attention,output,conv1,conv2}.*`.
+    pub fn new(scope: &Scope, place: Place, d: usize) -> Result<Self> {
+        let (name, second) = match place {
+            Place::Attention => ("adapter_attention", false),
+            Place::FeedForward => ("adapter_output", true),
+            Place::FirstConv => ("adapter_conv1", false),
+            Place::SecondConv => ("adapter_conv2", true),
+        };
+        let Some(a) = scope.adapt() else { return Ok(Self::Bare) };
+        let gelu = matches!(place, Place::FirstConv | Place::SecondConv) || a.method == Method::Compacter;
+        let inner = if gelu { Activation::Gelu } else { Activation::Relu };
+        let part = || Bottleneck::new(scope, name, d, a, inner);
+        Ok(match (a.method, second) {
+            (Method::Houlsby | Method::Compacter, _) | (Method::Pfeiffer, true) => Self::Serial(part()?),
+            (Method::Parallel, _) => Self::Parallel(part()?),
+            _ => Self::Bare,
+        })
+    }
+    /// Whether any of it trains.
+    pub fn trains(&self) -> bool {
+        match self {
+            Self::Bare => false,
+            Self::Serial(b) | Self::Parallel(b) => b.trains(),
+        }
+    }
+    /// Whether nothing stands there.
+    pub fn is_bare(&self) -> bool {
+        matches!(self, Self::Bare)
+    }
+    /// norm(x + dropout(y)), y being what the sub-layer made of x (a transformer with its norms behind the sub-layers).
+    pub fn join(&self, pass: &Pass, y: Act, x: &Act, norm: &Norm, dropout: f32) -> Result<Act> {
+        if self.is_bare() {
+            return ops::add_norm(pass, &y, Some(x), norm, dropout);
+        }
+        let y = self.apply(pass, x, ops::dropout(pass, &y, dropout)?)?;
+        ops::add_norm(pass, &y, Some(x), norm, 0.0)
+    }
+    /// x + dropout(y), y being what the sub-layer made of h (its norms before the sub-layers).
+    pub fn sum(&self, pass: &Pass, x: &Act, y: Act, h: &Act, dropout: f32) -> Result<Act> {
+        if self.is_bare() {
+            return ops::add(pass, x, &y, dropout);
+        }
+        let y = self.apply(pass, h, ops::dropout(pass, &y, dropout)?)?;
+        ops::add(pass, x, &y, 0.0)
+    }
+    /// A sub-layer's output `y`, after dropout, with what is added; `x` went into the sub-layer. Its input counts once.
+    pub fn apply(&self, pass: &Pass, x: &Act, y: Act) -> Result<Act> {
+        match self {
+            Self::Bare => Ok(y),
+            Self::Serial(b) => b.onto(pass, &y),
+            Self::Parallel(b) => ops::add(pass, &y, &b.run(pass, x)?, 0.0),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is added to an affine map: a low-rank update, or learned factors.
+
+use super::Method;
+use crate::error::Result;
+use crate::nn::init::Init;
+use crate::nn::layers::Linear;
+use crate::nn::ops;
+use crate::nn::params::{Scope, Weight};
+use crate::nn::tape::{Act, Pass};
+
+/// What an affine map does in a transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Queries.
+    Query,
+    /// Keys.
+    Key,
+    /// Values.
+    Value,
+    /// The second map of the feed-forward part.
+    Outer,
+}
+
+/// What is added to a map.
+#[derive(Clone)]
+pub enum Update {
+    /// Nothing.
+    None,
+    /// A low-rank update.
+    Lora(Lora),
+    /// Factors of its outputs, shape (out, 1).
+    Out(Weight),
+    /// Factors of its inputs, shape (1, in).
+    In(Weight),
+}
+
+impl Update {
+    /// By the scope's settings.
+    pub(in crate::nn) fn new(scope: &Scope, role: Role, inputs: usize, outputs: usize) -> Result<Self> {
+        let added = scope.added();
+        let ones = |shape: &[usize]| added.weight("ia3_l", shape, Init::Ones);
+        Ok(match (scope.adapt().map(|a| a.method), role) {
+            (Some(Method::Lora), Role::Query | Role::Value) => Self::Lora(Lora::new(&added, inputs, outputs)?),
+            (Some(Method::Ia3), Role::Key | Role::Value) => Self::Out(ones(&[outputs, 1])?),
+            (Some(Method::Ia3), Role::Outer) => Self::In(ones(&[1, inputs])?),
+            _ => Self::None,
+        })
+    }
+    /// Its parameters.
+    pub fn weights(&self) -> Vec<&Weight> {
+        match self {
+            Self::None => vec![],
+            Self::Lora(l) => vec![&l.a, &l.b],
+            Self::Out(w) | Self::In(w) => vec![w],
+        }
+    }
+}
+
+/// W + scale·B·A.
+#[derive(Clone)]
+pub struct Lora {
+    /// A (r, in).
+    pub a: Weight,
+    /// B (out, r); zero at the start.
+    pub b: Weight,
+    /// α/r.
+    pub scale: f32,
+}
+
+impl Lora {
+    /// Parameters `lora_A.weight` and `lora_B.weight` (PEFT's names).
+    fn new(scope: &Scope, inputs: usize, outputs: usize) -> Result<Self> {
+        let (rank, alpha) = scope.adapt().map_or((1, 1.0), |a| (a.width, a.alpha));
+        Ok(Self {
+            a: scope.pp("lora_A").weight("weight", &[rank, inputs], Init::Normal(1.0 / (inputs as f64).sqrt()))?,
+            b: scope.pp("lora_B").weight("weight", &[outputs, rank], Init::Zeros)?,
+            scale: (alpha / rank as f64) as f32,
+        })
+    }
+    /// scale · x·Aᵀ·Bᵀ.
+    pub(in crate::nn) fn run(&self, pass: &Pass, x: &Act) -> Result<Act> {
+        let line = |w: &Weight| Linear::of(w.clone(), None);
+        let y = ops::linear(pass, &ops::linear(pass, x, &line(&self.a))?, &line(&self.b))?;
+        ops::scale(pass, &y, self.scale)
+    }
+}
