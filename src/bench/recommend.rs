@@ -39,8 +39,13 @@ impl Training {
         config.train.batch_size = spec.batch;
         let prepared = Prepared::open(&config)?;
         let folder = TextFolder::open(&spec.model, true)?;
-        let blueprint =
-            Blueprint { config: config.clone(), counts: prepared.counts(), folder: Some(folder.clone()), image: None };
+        let blueprint = Blueprint {
+            config: config.clone(),
+            counts: prepared.counts(),
+            folder: Some(folder.clone()),
+            image: None,
+            base: None,
+        };
         let frozen = spec.kind == Kind::MorecFrozen;
         let actions = blueprint
             .declare()?

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use clap::{Parser, Subcommand};
 
+pub mod adapters;
 pub mod bench;
 pub mod compare;
 mod console;
@@ -40,6 +41,7 @@ enum Command {
     Data(data::DataArgs),
     Train(train::TrainArgs),
     Transfer(transfer::TransferArgs),
+    Adapters(adapters::AdaptersArgs),
     Evaluate(evaluate::EvaluateArgs),
     Compare(compare::CompareArgs),
     Recommend(recommend::RecommendArgs),
@@ -65,6 +67,7 @@ pub fn run() -> Result<()> {
         Command::Data(args) => data::run(args),
         Command::Train(args) => train::run(args),
         Command::Transfer(args) => transfer::run(args),
+        Command::Adapters(args) => adapters::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Compare(args) => compare::run(&args),
         Command::Recommend(args) => recommend::run(args),

@@ -11,7 +11,7 @@ use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
 use crate::fsio;
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::item::{Features, Tokens};
-use crate::model::{Blueprint, Counts, ModelFolder, Recommender, pick_device};
+use crate::model::{Base, Blueprint, Counts, ModelFolder, Recommender, pick_device};
 use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
 use crate::train::tensorboard::TensorBoard;
@@ -89,7 +89,9 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> R
         let m = "its pictures are prepared otherwise than the source's, whose values are loaded";
         return Err(Error::config("item.image.model", m));
     }
-    Ok(Blueprint { config: config.clone(), counts, folder, image })
+    // Of an adapter only what it adds is kept.
+    let base = source.filter(|_| crate::transfer::adapts(&config.transfer.preset)).map(Base::of);
+    Ok(Blueprint { config: config.clone(), counts, folder, image, base })
 }
 
 /// Resolves the plan of a configuration without building anything.

@@ -5,7 +5,9 @@
 
 use super::aside::Between;
 use super::text::TextFolder;
-use super::{Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder, nothing, spread, spread_rows};
+use super::{
+    Depth, Features, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder, nothing, spread, spread_rows,
+};
 use crate::config::{Fusion, ItemConfig};
 use crate::error::{Error, Result};
 use crate::item::image::ImageFolder;

@@ -1,9 +1,13 @@
 //! A recommender: item encoder, user encoder, inner product; and its folder on disk.
 
+pub mod base;
 mod content;
 pub mod folder;
+pub mod layout;
+pub mod merge;
 mod recommender;
 
+pub use base::Base;
 pub use content::Content;
 pub use folder::ModelFolder;
 pub use recommender::{Blueprint, Counts, Ids, Recommender, pick_device};

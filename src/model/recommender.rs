@@ -1,6 +1,6 @@
 //! From settings to a model.
 
-use super::Content;
+use super::{Base, Content};
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
 use crate::item::image::ImageFolder;
@@ -40,6 +40,8 @@ pub struct Blueprint {
     pub folder: Option<TextFolder>,
     /// The image encoder's folder, where items have a picture.
     pub image: Option<ImageFolder>,
+    /// Keeps only what differs from this model on disk.
+    pub base: Option<Base>,
 }
 
 type Parts = (Box<dyn ItemEncoder>, Box<dyn UserEncoder>);
@@ -74,7 +76,8 @@ impl Blueprint {
     pub fn build(&self, device: &Device, actions: &Resolved, source: Option<&Weights>) -> Result<Recommender> {
         let (params, (item, user)) = Params::build(self.config.seed, device, actions, source, |s| self.parts(s))?;
         let (config, folder, image) = (self.config.clone(), self.folder.clone(), self.image.clone());
-        Ok(Recommender { params, item, user, config, folder, image, device: device.clone() })
+        let base = self.base.clone();
+        Ok(Recommender { params, item, user, config, folder, image, base, device: device.clone() })
     }
     /// Content of items with these texts and nothing else, as this model reads it.
     pub fn features(&self, texts: &[String]) -> Result<Features> {
@@ -100,6 +103,8 @@ pub struct Recommender {
     pub folder: Option<TextFolder>,
     /// The image encoder's folder, where items have a picture.
     pub image: Option<ImageFolder>,
+    /// The model it is kept beside on disk, if it is an adapter.
+    pub base: Option<Base>,
     /// Where its parameters live.
     pub device: Device,
 }

@@ -66,6 +66,7 @@ pub struct Param {
     var: Var,
     encoder: bool,
     added: bool,
+    buffer: bool,
     action: Action,
     grad: Mutex<GradBuf>,
     /// Recorded operations whose backward has still to add to the gradient.
@@ -111,6 +112,10 @@ impl Param {
     /// Part of an adapter.
     pub fn is_added(&self) -> bool {
         self.added
+    }
+    /// Whether its value is not, or may not stay, the one that a source gave it.
+    pub fn is_own(&self) -> bool {
+        self.action.train || self.buffer || self.action.origin != Origin::Source
     }
     /// Where its value came from.
     pub fn origin(&self) -> Origin {
@@ -330,6 +335,7 @@ impl<'a, 's> Scope<'a, 's> {
             var,
             encoder: self.encoder,
             added: self.added,
+            buffer,
             action,
             grad: Mutex::new(GradBuf::new(shape.iter().product())),
             uses: AtomicU32::new(0),
@@ -364,8 +370,7 @@ impl Params {
     ) -> Result<(Self, M)> {
         let mode = Mode::Build { seed, device: device.clone(), actions, source };
         let state = RefCell::new(State { mode, specs: vec![], params: BTreeMap::new() });
-        let model =
-            model(&Scope::whole(&state))?;
+        let model = model(&Scope::whole(&state))?;
         Ok((Self { by_name: state.into_inner().params }, model))
     }
     /// [`Params::build`] with everything trainable: pre-trained where there is such a value, else drawn.
@@ -401,8 +406,13 @@ impl Params {
     }
     /// Saves every value as safetensors.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let all: Vec<&Weight> = self.iter().collect();
-        let entries: Vec<_> = all.iter().map(|p| (p.name().to_string(), p.shape().to_vec())).collect();
+        self.save_some(path, |name| Some(name.into()))
+    }
+    /// Saves those values that `name` gives a name in the file.
+    pub fn save_some(&self, path: &Path, name: impl Fn(&str) -> Option<String>) -> Result<()> {
+        let named = |p: &'_ &Weight| name(p.name()).map(|n| (n, p.shape().to_vec()));
+        let all: Vec<&Weight> = self.iter().filter(|p| named(p).is_some()).collect();
+        let entries: Vec<_> = all.iter().filter_map(named).collect();
         let meta = BTreeMap::from([("format".to_string(), "pt".to_string())]);
         let value = |i: usize| Ok(crate::nn::host::to_vec(&all[i].value())?.into());
         crate::nn::weights::save_each(path, &entries, meta, value)

@@ -90,6 +90,29 @@ impl Weights {
         self.files.push(Arc::new(map));
         Ok(())
     }
+    /// The same tensors under other names; those without one are left out. Two of one name are an error.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut entries = BTreeMap::new();
+        for (old, entry) in std::mem::take(&mut self.entries) {
+            if let Some(new) = name(&old)
+                && entries.insert(new.clone(), entry).is_some()
+            {
+                return Err(Error::model(&self.path, format!("two tensors are `{new}`")));
+            }
+        }
+        Ok(Self { entries, ..self })
+    }
+    /// These tensors, and those of `base` whose names are not among them.
+    pub fn over(mut self, base: &Self) -> Self {
+        let first = self.files.len();
+        self.files.extend(base.files.iter().cloned());
+        for (name, e) in &base.entries {
+            let moved =
+                || Entry { file: e.file + first, dtype: e.dtype, shape: e.shape.clone(), range: e.range.clone() };
+            self.entries.entry(name.clone()).or_insert_with(moved);
+        }
+        self
+    }
     /// The file (or index) it was opened from.
     pub fn path(&self) -> &Path {
         &self.path

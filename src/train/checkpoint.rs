@@ -54,8 +54,8 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
     let path = dir.join("cursor.json");
     let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
-    let values = Weights::open(&dir.join("model/model.safetensors"))?;
-    for p in model.params.iter() {
+    let values = folder::values(&dir.join("model"), model)?;
+    for p in model.params.iter().filter(|p| model.base.is_none() || p.is_own()) {
         if values.shape(p.name()) != Some(p.shape()) {
             let m = format!("`{}` is missing or has another shape; the run's settings have changed", p.name());
             return Err(Error::model(values.path(), m));

@@ -73,7 +73,10 @@ fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
         "a user encoder that takes model patches: user.kind = \"nextitnet\" (and adapter.user_width above 0)"
-    } else if name != "peterrec" && !encoders.is_empty() && !encoders.iter().any(|e| within(&format!("item_encoder.{e}."))) {
+    } else if name != "peterrec"
+        && !encoders.is_empty()
+        && !encoders.iter().any(|e| within(&format!("item_encoder.{e}.")))
+    {
         "an encoder of the BERT or ViT family (ResNet and Swin have none)"
     } else if !specs.iter().any(|s| s.added) {
         "a text or image encoder, or sasrec, bert4rec or nextitnet"

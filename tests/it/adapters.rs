@@ -23,9 +23,8 @@ fn with(c: &Config, preset: &str) -> Config {
     c
 }
 
-const PRESETS: [&str; 11] = [
-    "houlsby", "pfeiffer", "parallel", "compacter", "lora", "ia3", "prompt", "kadapter", "side", "bitfit", "norms",
-];
+const PRESETS: [&str; 11] =
+    ["houlsby", "pfeiffer", "parallel", "compacter", "lora", "ia3", "prompt", "kadapter", "side", "bitfit", "norms"];
 
 #[test]
 fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
@@ -38,7 +37,7 @@ fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
     (c.user.dim, c.user.max_len, c.item.max_tokens) = (64, 20, 30);
     (c.adapter.width, c.adapter.user_width) = (64, 16);
     let folder = Some(TextFolder::open(&bert, false).unwrap());
-    let blueprint = Blueprint { config: c, counts: Counts::default(), folder, image: None };
+    let blueprint = Blueprint { config: c, counts: Counts::default(), folder, image: None, base: None };
     let specs = blueprint.declare().unwrap();
     let numel = |s: &&morec::nn::Spec| s.shape.iter().product::<usize>();
     let added: usize = specs.iter().filter(|s| s.name.contains(".adapter_")).map(|s| numel(&s)).sum();
@@ -74,12 +73,35 @@ fn nothing_changes_at_the_start_and_the_base_never() {
             let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
             let (trained, all) = plan.counts();
             assert!(trained > 0 && trained * 2 < all, "{preset}: {trained} of {all}");
-            let blueprint =
-                Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None };
+            let blueprint = Blueprint {
+                config: c.clone(),
+                counts: p.counts(),
+                folder: source.text.clone(),
+                image: None,
+                base: None,
+            };
             let start = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
             for (a, b) in vectors(&start).iter().zip(&before) {
                 // Learned rows before a text are looked at from the start.
                 assert!(preset == "prompt" || (a - b).abs() < 1e-6, "{preset}: {a} {b} before any training");
+            }
+            // What is frozen does not move in memory either.
+            let features = start.features(&p.texts).unwrap();
+            let scratch = at(&format!("{preset}-scratch"));
+            std::fs::create_dir(&scratch).unwrap();
+            let job = morec::train::Job {
+                config: &c,
+                split: &p.split,
+                features: &features,
+                ids: p.ids(),
+                model: &start,
+                dir: &scratch,
+                resume: false,
+            };
+            morec::train::run(&job, &mut []).unwrap();
+            for q in start.params.iter().filter(|q| !q.is_own()) {
+                let now = morec::nn::host::to_vec(&q.value()).unwrap();
+                assert!(now == source.weights.read(q.name()).unwrap(), "{preset}: `{}` has moved", q.name());
             }
             let dir = at(preset);
             let result = train(&c, "target", &dir, Some(&source));
@@ -129,7 +151,8 @@ fn what_lies_below_adapters_is_computed_once() {
     let c = with(&c, "houlsby");
     let p = prepared("target", &c);
     let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
-    let blueprint = Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None };
+    let blueprint =
+        Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
     let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
     assert_eq!(model.item.frozen(), [(Modality::Text, Depth::Blocks(1))]);
     assert!(plan.rows.iter().all(|r| !r.name.contains("layer.0.adapter")));

@@ -292,6 +292,7 @@ fn what_is_kept_of_frozen_layers_changes_nothing() {
             counts: p.counts(),
             folder: None,
             image: experiment::image_folder(&c).unwrap(),
+            base: None,
         };
         let plan = experiment::plan_of(&c, None, p.counts()).unwrap();
         let built = blueprint.build(&candle_core::Device::Cpu, &plan.actions(), None).unwrap();

@@ -1,5 +1,6 @@
 //! One integration binary: a module a room.
 
+mod adapter_files;
 mod adapters;
 mod architecture;
 mod cli;

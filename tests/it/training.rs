@@ -131,7 +131,8 @@ fn two_passes_give_the_gradient_of_one() {
         c.user.dropout = dropout;
         let p = prepared("source", &c);
         let folder = Some(morec::item::text::TextFolder::open(&bert, false).unwrap());
-        let blueprint = morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder, image: None };
+        let blueprint =
+            morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder, image: None, base: None };
         let all = experiment::plan_of(&c, None, p.counts()).unwrap();
         let model = blueprint.build(&Device::Cpu, &all.actions(), None).unwrap();
         let features = model.features(&p.texts).unwrap();
@@ -307,6 +308,7 @@ fn the_kept_prefix_changes_nothing() {
                 counts: Counts { items: 30, users: 0 },
                 folder: source.text.clone(),
                 image: None,
+                base: None,
             };
             let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
             assert_eq!(model.item.frozen(), [(morec::item::Modality::Text, depth)]);

@@ -104,7 +104,9 @@ impl ImageEncoder {
         let (b, width) = (&tower.backbone, tower.backbone.width());
         let aside = Aside::new(scope, b.blocks(), width, dim)?;
         if let Some(at) = aside.taps().iter().find(|&&i| b.shape_after(i).1 != width) {
-            let m = format!("after {at} blocks this image encoder is not {width} wide; its hidden states have no one width");
+            let m = format!(
+                "after {at} blocks this image encoder is not {width} wide; its hidden states have no one width"
+            );
             return Err(Error::config("adapter.method", m));
         }
         Ok(Self {
@@ -152,7 +154,7 @@ impl ImageEncoder {
             };
             ops::linear(pass, &b.rows(&x, n, pass)?, &self.projection)?
         };
-        let per = if n == 0 { 1 } else { rows.dims2()?.0 / n };
+        let per = rows.dims2()?.0.checked_div(n).unwrap_or(1);
         let (place, segments) = spread(&place, &Segments::from_lengths(std::iter::repeat_n(per, n)));
         Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, segments))
     }
@@ -212,7 +214,11 @@ impl ImageEncoder {
         let (rows, h) = if present.is_empty() {
             let none = |d: usize| nothing(d, &self.device());
             let (n, width) = self.listened();
-            let h = if let Aside::Side(_) = self.aside { (0..n).map(|_| none(width)).collect::<Result<_>>()? } else { vec![] };
+            let h = if let Aside::Side(_) = self.aside {
+                (0..n).map(|_| none(width)).collect::<Result<_>>()?
+            } else {
+                vec![]
+            };
             (none(self.dim())?, h)
         } else {
             let (pooled, side, h) = match &self.aside {

@@ -164,8 +164,7 @@ impl Block {
         let [attention, q, k, v, out, norm1, norm2, inner] = names(c);
         let dense = |name: &str, i: usize, o: usize, bias: bool| Linear::new(&scope.pp(name), i, o, bias, init);
         let norm = |name: &str| Norm::new(&scope.pp(name), d, c.eps);
-        let updated =
-            |name: String, role: Role| Linear::adapted(&scope.pp(name), role, (d, d), c.qkv_bias, init);
+        let updated = |name: String, role: Role| Linear::adapted(&scope.pp(name), role, (d, d), c.qkv_bias, init);
         let (inner, outer, wide) = match (c.family, c.activation) {
             (Family::Dinov2, None) => ("mlp.weights_in", "mlp.weights_out", 2 * c.inner),
             (Family::Vit, _) => (inner, "output.dense", c.inner),

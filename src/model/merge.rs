@@ -1,0 +1,235 @@
+//! Adapters folded into their base and taken out again, made from other packages' files, and compared.
+
+use super::layout::{self, Kind};
+use super::{Base, Blueprint, Ids, ModelFolder, folder};
+use crate::config::{AdapterMethod, Config};
+use crate::error::{Error, Result};
+use crate::fsio::{Manifest, Staged};
+use crate::nn::weights::{self, Weights};
+use crate::nn::{Action, Origin, Resolved};
+use candle_core::Device;
+use serde::Serialize;
+use std::path::Path;
+
+/// What a merge did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Merged {
+    /// The kind of adapter.
+    pub method: AdapterMethod,
+    /// Tensors that changed.
+    pub folded: usize,
+    /// Whether nothing of the adapter is left as a part of its own.
+    pub whole: bool,
+}
+
+fn folds(method: AdapterMethod) -> bool {
+    matches!(method, AdapterMethod::Lora | AdapterMethod::Ia3)
+}
+
+/// `values`, a tensor called `name`, with the adapter's update added (or taken off); whether there was one.
+fn fold(values: &mut [f32], name: &str, adapter: &ModelFolder, off: bool) -> Result<bool> {
+    let w = &adapter.weights;
+    let Some((stem, part)) = name.rsplit_once('.').filter(|(_, p)| ["weight", "bias"].contains(p)) else {
+        return Ok(false);
+    };
+    let (a, b, l) = (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"), format!("{stem}.ia3_l"));
+    if part == "weight"
+        && let (Some(&[r, inputs]), Some(_)) = (w.shape(&a), w.shape(&b))
+    {
+        let (a, b) = (w.read(&a)?, w.read(&b)?);
+        let scale = adapter.config.adapter.alpha / adapter.config.adapter.rank as f64;
+        let sign = if off { -scale } else { scale };
+        for (row, b) in values.chunks_exact_mut(inputs).zip(b.chunks_exact(r)) {
+            for (i, v) in row.iter_mut().enumerate() {
+                let sum: f64 = b.iter().enumerate().map(|(k, b)| f64::from(*b) * f64::from(a[k * inputs + i])).sum();
+                *v = (f64::from(*v) + sign * sum) as f32;
+            }
+        }
+        return Ok(true);
+    }
+    let Some(&[rows, columns]) = w.shape(&l) else { return Ok(false) };
+    let l = w.read(&l)?;
+    if off && l.contains(&0.0) {
+        return Err(Error::Numeric(format!("`{stem}` was multiplied by zero, which cannot be undone")));
+    }
+    let times = |v: f32, l: f32| if off { v / l } else { v * l };
+    if columns == 1 {
+        let width = values.len() / rows.max(1);
+        for (row, l) in values.chunks_exact_mut(width).zip(&l) {
+            row.iter_mut().for_each(|v| *v = times(*v, *l));
+        }
+    } else if part == "weight" {
+        values.chunks_exact_mut(columns).for_each(|row| row.iter_mut().zip(&l).for_each(|(v, l)| *v = times(*v, *l)));
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Writes the whole model of `config` to `dir`: values of `from`, each passed through `change`.
+fn write(
+    dir: &Path,
+    from: &ModelFolder,
+    config: Config,
+    facts: serde_json::Value,
+    change: &dyn Fn(&str, &mut [f32]) -> Result<bool>,
+) -> Result<usize> {
+    let blueprint = Blueprint { config, base: None, ..from.blueprint() };
+    let specs = blueprint.declare()?;
+    let staged = Staged::new(dir)?;
+    let (items, users) = (from.items.clone().unwrap_or_default(), from.users.clone().unwrap_or_default());
+    let ids = Ids { items: &items, users: &users };
+    let encoders = (from.text.as_ref(), from.image.as_ref());
+    let mut files = folder::settings(staged.path(), &blueprint.config, encoders, ids)?;
+    let entries: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
+    let mut changed = 0;
+    let meta = [("format".to_string(), "pt".to_string())].into();
+    weights::save_each(&staged.path().join("model.safetensors"), &entries, meta, |i| {
+        let mut values = from.weights.read(&entries[i].0)?;
+        changed += usize::from(change(&entries[i].0, &mut values)?);
+        Ok(values.into())
+    })?;
+    files.push("model.safetensors");
+    let mut manifest = Manifest::new(folder::KIND, folder::FORMAT);
+    manifest.facts = facts;
+    manifest.seal(staged.path(), &files)?;
+    staged.commit()?;
+    Ok(changed)
+}
+
+fn without(config: &Config) -> Config {
+    let mut c = config.clone();
+    c.adapter.method = AdapterMethod::None;
+    c
+}
+
+/// Makes a whole model of an adapter and its base. Low-rank updates and (IA)³ become part of the weights, other adapters stay
+/// parts of their own.
+pub fn merge(adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
+    let Some(base) = &adapter.base else {
+        return Err(Error::model(&adapter.dir, "is a whole model, not an adapter; there is nothing to merge"));
+    };
+    let method = adapter.config.adapter.method;
+    let whole = folds(method);
+    let config = if whole { without(&adapter.config) } else { adapter.config.clone() };
+    let facts = serde_json::json!({"merged": {"method": method, "adapter": adapter.digest, "base": base.digest}});
+    let change = |name: &str, v: &mut [f32]| if whole { fold(v, name, adapter, false) } else { Ok(false) };
+    let folded = write(dir, adapter, config, facts, &change)?;
+    Ok(Merged { method, folded, whole })
+}
+
+/// Takes an adapter out of a model that it was merged into.
+pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
+    let method = adapter.config.adapter.method;
+    if adapter.base.is_none() || !folds(method) {
+        let m = format!("method {}: only lora and ia3 become part of a model's weights", method.name());
+        return Err(Error::model(&adapter.dir, m));
+    }
+    let manifest = Manifest::read(&merged.dir, folder::KIND, folder::FORMAT, folder::REMAKE)?;
+    if manifest.facts["merged"]["adapter"] != adapter.digest.as_str() {
+        let m =
+            format!("`{}` was not merged into it; `morec adapters merge` writes down what was", adapter.dir.display());
+        return Err(Error::model(&merged.dir, m));
+    }
+    let added = ["lora_A.weight", "lora_B.weight", "ia3_l"];
+    if let Some(other) = adapter.own.iter().find(|n| !added.iter().any(|a| n.ends_with(a))) {
+        let m = format!("also trained `{other}`; what that was before only its base knows");
+        return Err(Error::model(&adapter.dir, m));
+    }
+    let change = |name: &str, v: &mut [f32]| fold(v, name, adapter, true);
+    let facts = serde_json::json!({"unmerged": {"method": method, "adapter": adapter.digest}});
+    let folded = write(dir, merged, without(&merged.config), facts, &change)?;
+    Ok(Merged { method, folded, whole: true })
+}
+
+/// Makes an adapter of ours on `base` from a folder that the Python packages `peft` or `adapters` wrote for one of its encoders
+/// (`text` or `image`).
+pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Result<AdapterMethod> {
+    let json = match place {
+        "text" => base.text.as_ref().map(|t| &t.config_json),
+        "image" => base.image.as_ref().map(|i| &i.config_json),
+        _ => return Err(Error::Usage(format!("--encoder {place}: text or image"))),
+    };
+    let kind = json.and_then(|j| Kind::parse(j)).ok_or_else(|| {
+        Error::model(&base.dir, format!("has no {place} encoder that takes adapters of other packages"))
+    })?;
+    if base.config.adapter.method != AdapterMethod::None {
+        return Err(Error::model(&base.dir, "has an adapter already; import onto the model without it"));
+    }
+    let (layout, adapter, called) = layout::foreign(from, &kind)?;
+    let path = from.join(layout.file());
+    let prefix = format!("item_encoder.{place}.model.");
+    let foreign = Weights::open(&path)?;
+    let ours = |n: &str| layout.ours(&kind, n, &called).map(|n| format!("{prefix}{n}"));
+    if let Some(odd) = foreign.names().find(|n| ours(n).is_none()) {
+        return Err(Error::model(&path, format!("tensor `{odd}` is in no place that is known here")));
+    }
+    let values = foreign.renamed(ours)?;
+    let config = Config { adapter, ..base.config.clone() };
+    let method = config.adapter.method;
+    let blueprint = Blueprint { config, base: Some(Base::of(base)), ..base.blueprint() };
+    let specs = blueprint.declare()?;
+    let wanted = |n: &str| specs.iter().find(|s| s.added && s.name == n);
+    if let Some(odd) = values.names().find(|n| wanted(n).is_none()) {
+        return Err(Error::model(&path, format!("`{odd}`: the model has no such place; is it for another base?")));
+    }
+    for s in specs.iter().filter(|s| s.added && s.name.starts_with(&prefix)) {
+        match values.shape(&s.name) {
+            Some(have) if have == s.shape => {}
+            Some(have) => {
+                let m = format!("`{}` is {have:?}, this base asks for {:?}; is it for another base?", s.name, s.shape);
+                return Err(Error::model(&path, m));
+            }
+            None => return Err(Error::model(&path, format!("`{}` is missing", s.name))),
+        }
+    }
+    if let Some(other) = specs.iter().find(|s| s.added && !s.name.starts_with(&prefix)) {
+        let m = format!("the model would have `{}` as well, which such a file has no value for", other.name);
+        return Err(Error::model(&base.dir, m));
+    }
+    let act = |train| Action { origin: Origin::Source, train, lr: None };
+    let actions: Resolved = specs.iter().map(|s| (s.name.clone(), act(s.added))).collect();
+    let model = blueprint.build(&Device::Cpu, &actions, Some(&values.over(&base.weights)))?;
+    let staged = Staged::new(dir)?;
+    folder::save(staged.path(), &model, Ids { items: &[], users: &[] })?;
+    staged.commit()?;
+    Ok(method)
+}
+
+/// A tensor that is not the same in two models.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub name: String,
+    /// Its shape in the first that has it.
+    pub shape: Vec<usize>,
+    /// Euclidean norm in each; absent where it is not.
+    pub norms: [Option<f64>; 2],
+    /// Norm of the difference, where both have it in one shape.
+    pub distance: Option<f64>,
+}
+
+/// What differs between two models, in name order; and how many tensors are equal.
+pub fn difference(a: &ModelFolder, b: &ModelFolder) -> Result<(Vec<Difference>, usize)> {
+    let mut names: Vec<&str> = a.weights.names().chain(b.weights.names()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let (mut out, mut same) = (vec![], 0);
+    for name in names {
+        let (sa, sb) = (a.weights.shape(name), b.weights.shape(name));
+        let read = |m: &ModelFolder, s: Option<&[usize]>| s.map(|_| m.weights.read(name)).transpose();
+        let (va, vb) = (read(a, sa)?, read(b, sb)?);
+        let distance = match (&va, &vb) {
+            (Some(x), Some(y)) if x == y => {
+                same += 1;
+                continue;
+            }
+            (Some(x), Some(y)) if sa == sb => Some(norm(&x.iter().zip(y).map(|(x, y)| x - y).collect::<Vec<_>>())),
+            _ => None,
+        };
+        let norms = [va.as_deref().map(norm), vb.as_deref().map(norm)];
+        out.push(Difference { name: name.into(), shape: sa.or(sb).unwrap_or_default().into(), norms, distance });
+    }
+    Ok((out, same))
+}

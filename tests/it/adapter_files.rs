@@ -1,0 +1,234 @@
+//! Adapters on disk: other packages' files read and written (`tests/golden/adapter_files.py`), merged and taken out again, refused
+//! where they do not belong; a run's adapter keeps only itself.
+
+use crate::support::{small_config, tiny_bert};
+use candle_core::Device;
+use morec::config::{AdapterConfig, AdapterMethod, Config, ItemKind};
+use morec::eval::encode::{self, silent};
+use morec::item::image::{Backbone, Images, VisionConfig, Vit};
+use morec::item::text::{Bert, BertConfig, TextFolder};
+use morec::model::layout::{Kind, foreign};
+use morec::model::{Blueprint, Counts, Ids, ModelFolder, folder, merge};
+use morec::nn::host::to_vec;
+use morec::nn::weights::Weights;
+use morec::nn::{Action, Origin, Params, Pass, Scope, Segments};
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/adapters").join(name)
+}
+
+fn close(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (g, w) in got.iter().zip(want) {
+        assert!((g - w).abs() <= 2e-5, "{what}: {g}, the package has {w}");
+    }
+}
+
+/// A network with the values of a base and of a foreign adapter, and nothing else.
+fn with_adapter<M>(base: &str, adapter: &str, model: impl Fn(&Scope) -> morec::Result<M>) -> M {
+    let json = std::fs::read_to_string(golden(base).join("config.json")).unwrap();
+    let kind = Kind::parse(&json).unwrap();
+    let (layout, c, name) = foreign(&golden(adapter), &kind).unwrap();
+    let values = Weights::open(&golden(adapter).join(layout.file())).unwrap();
+    let values = values.renamed(|n| Some(layout.ours(&kind, n, &name).unwrap_or_else(|| panic!("{n}")))).unwrap();
+    let values = values.over(&Weights::open_dir(&golden(base)).unwrap());
+    let scoped = |s: &Scope| model(&s.adapted(c.encoder()));
+    let specs = Params::declare(scoped).unwrap();
+    let act = Action { origin: Origin::Source, train: false, lr: None };
+    let actions = specs.into_iter().map(|s| (s.name, act)).collect();
+    Params::build(0, &Device::Cpu, &actions, Some(&values), scoped).unwrap().1
+}
+
+#[test]
+fn what_peft_and_adapters_write_says_the_same_here() {
+    let json = std::fs::read_to_string(golden("bert/config.json")).unwrap();
+    let config = BertConfig::parse(&json).unwrap();
+    let (peft, hub) = (golden("expected.safetensors"), golden("expected_hub.safetensors"));
+    let (peft, hub) = (Weights::open(&peft).unwrap(), Weights::open(&hub).unwrap());
+    let ids: Vec<u32> = peft.read_i64("ids").unwrap().into_iter().map(|i| i as u32).collect();
+    let segments = Segments::from_lengths([7, 7, 7]);
+    for (name, want) in [("lora", &peft), ("ia3", &peft), ("houlsby", &hub), ("pfeiffer", &hub), ("parallel", &hub)] {
+        let bert = with_adapter("bert", name, |s| Bert::new(s, &config));
+        let got = bert.forward(ids.clone(), &segments, &Pass::eval()).unwrap();
+        close(name, &to_vec(got.value()).unwrap(), &want.read(name).unwrap());
+    }
+    let json = std::fs::read_to_string(golden("vit/config.json")).unwrap();
+    let VisionConfig::Vit(config) = VisionConfig::parse(&json).unwrap() else { panic!() };
+    let pixels = peft.read("vit_pixels").unwrap();
+    for (name, tensor, want) in
+        [("vit-lora", "vit_lora", &peft), ("vit-lora-tf4", "vit_lora", &peft), ("vit-houlsby", "vit_houlsby", &hub)]
+    {
+        let vit = with_adapter("vit", name, |s| Vit::new(s, &config, 32));
+        let (images, pass) = (Images::scaled(&pixels, 32, 32), Pass::eval());
+        let mut x = vit.embed(&images, &pass).unwrap();
+        for i in 0..vit.blocks() {
+            x = vit.block(i, &x, images.count(), &pass, false).unwrap();
+        }
+        let x = vit.rows(&x, images.count(), &pass).unwrap();
+        close(name, &to_vec(x.value()).unwrap(), &want.read(tensor).unwrap());
+    }
+}
+
+/// A recommender over the golden encoder, saved below `dir`.
+fn base(dir: &Path, change: impl Fn(&mut Config)) -> ModelFolder {
+    let bert = tiny_bert(&dir.join("bert"), 0.0);
+    for f in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("bert").join(f), bert.join(f)).unwrap();
+    }
+    let mut config = small_config(ItemKind::Text, &bert);
+    config.item.pretrained = true;
+    change(&mut config);
+    let text = Some(TextFolder::open(&bert, true).unwrap());
+    let blueprint = Blueprint { config, counts: Counts::default(), folder: text, image: None, base: None };
+    let actions = blueprint.declare().unwrap().into_iter().map(|s| {
+        let origin = if s.pretrained { Origin::Pretrained } else { Origin::Init };
+        (s.name, Action { origin, train: true, lr: None })
+    });
+    let model = blueprint.build(&Device::Cpu, &actions.collect(), None).unwrap();
+    let at = dir.join("base");
+    std::fs::create_dir_all(&at).unwrap();
+    folder::save(&at, &model, Ids { items: &[], users: &[] }).unwrap();
+    ModelFolder::open(&at).unwrap()
+}
+
+fn vectors(folder: &ModelFolder) -> Vec<f32> {
+    let model = folder.build(&Device::Cpu).unwrap();
+    let texts: Vec<String> = ["red guitar strap", "blue drum", "steel strings red"].map(String::from).to_vec();
+    encode::catalogue(&model, &model.features(&texts).unwrap(), &silent).unwrap()
+}
+
+fn differ(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn imported_ones_are_written_as_they_were_merged_and_taken_out_again() {
+    let tmp = tempfile::tempdir().unwrap();
+    let base = base(tmp.path(), |_| {});
+    let plain = vectors(&base);
+    for name in ["lora", "ia3", "houlsby", "pfeiffer", "parallel"] {
+        let at = tmp.path().join(name);
+        let method = merge::import(&golden(name), &base, "text", &at).unwrap();
+        assert_eq!(method.name(), name);
+        let adapter = ModelFolder::open(&at).unwrap();
+        let with = vectors(&adapter);
+        assert!(differ(&with, &plain) > 1e-2, "{name}");
+        // Tensor for tensor what the package wrote.
+        let file = if at.join("text/adapter.safetensors").exists() {
+            "adapter.safetensors"
+        } else {
+            "adapter_model.safetensors"
+        };
+        let theirs = Weights::open(&golden(name).join(file)).unwrap();
+        let ours = Weights::open(&at.join("text").join(file)).unwrap();
+        assert_eq!(ours.names().count(), theirs.names().count());
+        for n in theirs.names() {
+            let bare = n.strip_prefix("bert.").unwrap_or(n);
+            assert_eq!((ours.shape(bare), ours.read(bare).unwrap()), (theirs.shape(n), theirs.read(n).unwrap()), "{n}");
+        }
+        let kind = Kind::parse(&base.text.as_ref().unwrap().config_json).unwrap();
+        let again = foreign(&at.join("text"), &kind).unwrap();
+        assert_eq!((again.1, again.0), (adapter.config.adapter.clone(), foreign(&golden(name), &kind).unwrap().0));
+        // The base is not in it.
+        assert!(std::fs::metadata(at.join("adapter.safetensors")).unwrap().len() < 200);
+        let merged_at = tmp.path().join(format!("{name}-merged"));
+        let done = merge::merge(&adapter, &merged_at).unwrap();
+        let merged = ModelFolder::open(&merged_at).unwrap();
+        assert!(differ(&vectors(&merged), &with) < 2e-5, "{name} merged");
+        let folds = ["lora", "ia3"].contains(&name);
+        assert_eq!((done.whole, done.folded > 0, merged.base.is_none()), (folds, folds, true));
+        let out = tmp.path().join(format!("{name}-out"));
+        match merge::unmerge(&merged, &adapter, &out) {
+            Ok(_) => {
+                assert!(folds);
+                let (rows, _) = merge::difference(&ModelFolder::open(&out).unwrap(), &base).unwrap();
+                let relative = |d: &merge::Difference| d.distance.unwrap() / d.norms[1].unwrap();
+                assert!(rows.iter().all(|d| relative(d) < 1e-6), "{rows:?}");
+                let (rows, equal) = merge::difference(&merged, &base).unwrap();
+                assert!(rows.len() == done.folded && equal > 0 && rows.iter().all(|d| relative(d) > 1e-3));
+            }
+            Err(e) => assert!(!folds && e.to_string().contains("only lora and ia3"), "{e}"),
+        }
+    }
+    let e = merge::merge(&base, &tmp.path().join("x")).err().unwrap().to_string();
+    assert!(e.contains("not an adapter"), "{e}");
+}
+
+#[test]
+fn an_adapter_is_refused_where_it_does_not_belong() {
+    let tmp = tempfile::tempdir().unwrap();
+    let base = base(tmp.path(), |_| {});
+    let at = |n: &str| tmp.path().join(n);
+    // Another width, a tensor too few, one too many, a function that is not ours.
+    let copy =
+        |n: &str, change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>), config: &dyn Fn(String) -> String| {
+            let dir = at(n);
+            std::fs::create_dir_all(&dir).unwrap();
+            let w = Weights::open(&golden("houlsby/adapter.safetensors")).unwrap();
+            let mut all: Vec<_> =
+                w.names().map(|n| (n.to_string(), w.shape(n).unwrap().to_vec(), w.read(n).unwrap())).collect();
+            change(&mut all);
+            morec::nn::weights::save(&dir.join("adapter.safetensors"), &all, Default::default()).unwrap();
+            let json = std::fs::read_to_string(golden("houlsby/adapter_config.json")).unwrap();
+            std::fs::write(dir.join("adapter_config.json"), config(json)).unwrap();
+            merge::import(&dir, &base, "text", &at("out")).unwrap_err().to_string()
+        };
+    let same = |j: String| j;
+    assert!(
+        copy(
+            "few",
+            &|a| {
+                a.pop();
+            },
+            &same
+        )
+        .contains("is missing")
+    );
+    assert!(copy("many", &|a| a.push(("bert.pooler.x".into(), vec![1], vec![0.0])), &same).contains("no place"));
+    let wide = |a: &mut Vec<(String, Vec<usize>, Vec<f32>)>| {
+        a[0].1 = vec![4];
+        a[0].2.truncate(4);
+    };
+    assert!(copy("wide", &wide, &same).contains("another base"));
+    let other = |j: String| j.replace("\"relu\"", "\"swish\"");
+    assert!(copy("swish", &|_| {}, &other).contains("only relu"));
+    assert!(!at("out").exists());
+    // The base is gone, or is another one.
+    merge::import(&golden("lora"), &base, "text", &at("lora")).unwrap();
+    std::fs::rename(&base.dir, at("moved")).unwrap();
+    let e = ModelFolder::open(&at("lora")).err().unwrap().to_string();
+    assert!(e.contains("is not at") && e.contains("adapters merge"), "{e}");
+    let found = ModelFolder::open_on(&at("lora"), Some(&at("moved"))).unwrap();
+    merge::merge(&found, &at("merged")).unwrap();
+    let e = ModelFolder::open_on(&at("lora"), Some(&at("merged"))).err().unwrap().to_string();
+    assert!(e.contains("another base"), "{e}");
+    let e = merge::import(&golden("lora"), &base, "image", &at("out")).unwrap_err().to_string();
+    assert!(e.contains("no image encoder"), "{e}");
+}
+
+#[test]
+fn both_moved_together_find_each_other() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (old, new) = (tmp.path().join("old"), tmp.path().join("new"));
+    std::fs::create_dir(&old).unwrap();
+    let base = base(&old, |_| {});
+    merge::import(&golden("ia3"), &base, "text", &old.join("ia3")).unwrap();
+    let before = vectors(&ModelFolder::open(&old.join("ia3")).unwrap());
+    std::fs::rename(&old, &new).unwrap();
+    assert_eq!(vectors(&ModelFolder::open(&new.join("ia3")).unwrap()), before);
+}
+
+#[test]
+fn widths_survive_adapterhubs_arithmetic() {
+    for hidden in [32usize, 128, 192, 312, 384, 768, 1024] {
+        for width in 1..=hidden {
+            let c = AdapterConfig { method: AdapterMethod::Houlsby, width, ..Default::default() };
+            let json = format!("{{\"model_type\":\"bert\",\"hidden_size\":{hidden},\"num_hidden_layers\":2}}");
+            let kind = Kind::parse(&json).unwrap();
+            let v = morec::model::layout::Layout::Hub.config(&c, &kind, "x");
+            let factor = v["config"]["reduction_factor"].as_f64().unwrap();
+            assert_eq!((hidden as f64 / factor).floor() as usize, width, "{hidden} / {factor}");
+        }
+    }
+}
