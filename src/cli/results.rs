@@ -38,6 +38,13 @@ pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
     if !rows.is_empty() {
         text += &(protocol_line(rows) + "\n");
     }
+    let rounded = rows.iter().filter_map(|r| r.run.as_ref()).flat_map(|r| &r.rounding);
+    if let Some(worst) = rounded.max_by(|a, b| a.relative.total_cmp(&b.relative)) {
+        text += &format!(
+            "frozen encoders' output kept in f16: off by at most {:.1e}, {:.1e} of its norm\n",
+            worst.largest, worst.relative
+        );
+    }
     text
 }
 
@@ -57,7 +64,7 @@ pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
     for k in ks {
         lines[0].extend([format!("HR@{k}"), format!("NDCG@{k}")]);
     }
-    lines[0].extend(["cold NDCG", "trained", "of", "epochs", "s/epoch", "memory"].map(String::from));
+    lines[0].extend(["cold NDCG", "trained", "of", "%", "file", "epochs", "s/epoch", "memory"].map(String::from));
     let kmax = headline(ks);
     for r in rows {
         let pc = |m: &str, k: usize| format!("{:.2}", 100.0 * r.test.get(&format!("{m}@{k}")));
@@ -69,10 +76,12 @@ pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
         line.push(cold.map_or("-".into(), |v| format!("{:.2}", 100.0 * v + 0.0)));
         let dash = || "-".to_string();
         match &r.run {
-            None => line.extend((0..5).map(|_| dash())),
+            None => line.extend((0..7).map(|_| dash())),
             Some(run) => line.extend([
                 run.parameters.0.to_string(),
                 run.parameters.1.to_string(),
+                format!("{:.2}", 100.0 * run.parameters.0 as f64 / run.parameters.1.max(1) as f64),
+                run.model_bytes.map_or_else(dash, output::bytes),
                 run.epochs.to_string(),
                 run.epoch_seconds.map_or_else(dash, |s| format!("{s:.1}")),
                 run.peak_memory.map_or_else(dash, output::bytes),

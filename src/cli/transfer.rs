@@ -9,8 +9,10 @@ use crate::config::{AdapterMethod, Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Prepared};
 use crate::model::ModelFolder;
+use crate::transfer::Plan;
 use clap::Args;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Move a trained recommender to another domain
 #[derive(Debug, Args)]
@@ -18,9 +20,12 @@ pub struct TransferArgs {
     /// The source run (or model folder)
     #[arg(long, value_name = "RUN")]
     source: PathBuf,
+    /// Target data sets, separated by commas or repeated, one after the other; --data names a single one
+    #[arg(short, long, value_name = "DIR", value_delimiter = ',')]
+    target: Vec<PathBuf>,
     /// What to take over and train; several, separated by commas, run one after the other and are compared:
     /// full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch; by adapters: houlsby, pfeiffer,
-    /// parallel, lora, bitfit (all biases), norms
+    /// parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec, bitfit (all biases), norms
     #[arg(short, long, value_name = "NAME", default_value = "full", value_delimiter = ',')]
     preset: Vec<String>,
     /// A rule after the preset's, for example --rule 'user_encoder.*=load,freeze' (repeatable)
@@ -33,6 +38,14 @@ pub struct TransferArgs {
     /// Add the rows of the methods without training: most and recent popular, Markov, item-kNN, text-kNN
     #[arg(long)]
     baselines: bool,
+}
+
+/// One target: its settings, data, and a plan for each preset.
+struct Target {
+    name: String,
+    config: Config,
+    prepared: Prepared,
+    plans: Vec<(String, Plan)>,
 }
 
 /// Runs the verb.
@@ -53,46 +66,95 @@ pub fn run(args: TransferArgs) -> Result<()> {
         config.transfer.rules.push(Rule { pattern: pattern.into(), action: action.into() });
     }
     config.check()?;
-    let prepared = Prepared::open(&config)?;
-    let many = args.preset.len() > 1;
-    let mut rows = vec![];
-    let mut plans = vec![];
-    // Every plan is resolved before the first one runs.
-    for preset in &args.preset {
-        let config = with_preset(&config, preset);
-        plans.push((preset, experiment::plan_of(&config, Some(&source), prepared.counts())?));
-    }
+    // Every plan on every target is resolved before the first one runs.
+    let targets = targets(&args, &config, &source)?;
+    let several = targets.len() > 1;
+    let lead = |t: &Target| if several { format!("{}\n", t.name) } else { String::new() };
     if args.run.dry_run {
-        return if args.run.json {
-            output::print_json(&plans)
-        } else {
-            plans.iter().try_for_each(|(preset, plan)| output::print(&format!("preset {preset}\n{}", plan.table())))
+        if args.run.json {
+            let all: BTreeMap<&str, _> = targets.iter().map(|t| (t.name.as_str(), &t.plans)).collect();
+            return if several { output::print_json(&all) } else { output::print_json(&targets[0].plans) };
+        }
+        let text = |t: &Target| -> String {
+            lead(t) + &t.plans.iter().map(|(p, plan)| format!("preset {p}\n{}", plan.table())).collect::<String>()
         };
+        return targets.iter().try_for_each(|t| output::print(&text(t)));
     }
+    let mut all = vec![];
+    for target in &targets {
+        let rows = one(&args, target, &source, several)?;
+        if !args.run.json {
+            let ks = &target.config.eval.ks;
+            let mut text = lead(target) + &comparison(&rows, ks);
+            if !target.config.eval.sampled.is_empty() {
+                text += &("\n".to_string() + &detail(&rows, ks));
+            }
+            output::print(&(text + if several { "\n" } else { "" }))?;
+        }
+        all.push((target.name.clone(), rows));
+    }
+    match (args.run.json, several) {
+        (false, _) => Ok(()),
+        (true, false) => output::print_json(&all[0].1),
+        (true, true) => output::print_json(&all.into_iter().collect::<BTreeMap<_, _>>()),
+    }
+}
+
+/// The targets: `--target`s, or the one of the settings.
+fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result<Vec<Target>> {
+    if !args.target.is_empty() && args.settings.data.is_some() {
+        return Err(Error::Usage("--data names one target, --target several; give one of the two".into()));
+    }
+    let configs: Vec<Config> = if args.target.is_empty() {
+        vec![config.clone()]
+    } else {
+        let of = |t: &PathBuf| {
+            let mut c = config.clone();
+            c.data.path = t.display().to_string();
+            c
+        };
+        args.target.iter().map(of).collect()
+    };
+    let mut out: Vec<Target> = vec![];
+    for config in configs {
+        let prepared = Prepared::open(&config)?;
+        let name = Path::new(&config.data.path).file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = name.unwrap_or_else(|| prepared.data.name.clone());
+        if out.iter().any(|t| t.name == name) {
+            return Err(Error::Usage(format!("--target: two data sets are called `{name}`")));
+        }
+        let plan = |preset: &String| -> Result<(String, Plan)> {
+            let c = with_preset(&config, preset);
+            Ok((preset.clone(), experiment::plan_of(&c, Some(source), prepared.counts())?))
+        };
+        let plans = args.preset.iter().map(plan).collect::<Result<_>>()?;
+        out.push(Target { name, config, prepared, plans });
+    }
+    Ok(out)
+}
+
+/// All presets on one target.
+fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool) -> Result<Vec<Row>> {
+    let Target { name, config, prepared, .. } = target;
+    let mut rows = vec![];
     if args.baselines {
-        rows.extend(baselines(&config, &prepared, "test")?);
+        rows.extend(baselines(config, prepared, "test")?);
     }
     for preset in &args.preset {
-        let config = with_preset(&config, preset);
-        let dir = match (&args.run.out, many) {
-            (Some(o), true) => o.join(preset),
-            (out, _) => run_dir(out.as_ref(), &config, preset),
+        let config = with_preset(config, preset);
+        let dir = match (&args.run.out, several, args.preset.len() > 1) {
+            (Some(o), true, _) => o.join(name).join(preset),
+            (Some(o), false, true) => o.join(preset),
+            (out, ..) => run_dir(out.as_ref(), &config, preset),
         };
-        let watch = encoding(preset);
-        let console = Console::new(&format!("[{preset}]"), &config.train.metric);
+        let label = if several { format!("{name} {preset}") } else { preset.clone() };
+        let watch = encoding(&label);
+        let console = Console::new(&format!("[{label}]"), &config.train.metric);
         let mode = args.run.mode();
-        let result =
-            experiment::execute(&config, &prepared, Some(&source), &dir, mode, vec![Box::new(console)], &watch)?;
+        let result = experiment::execute(&config, prepared, Some(source), &dir, mode, vec![Box::new(console)], &watch)?;
         rows.push(Row { name: preset.clone(), test: result.test.clone(), run: Some(result) });
     }
-    if args.run.json {
-        return output::print_json(&rows);
-    }
-    output::print(&comparison(&rows, &config.eval.ks))?;
-    if config.eval.sampled.is_empty() {
-        return Ok(());
-    }
-    output::print(&("\n".to_string() + &detail(&rows, &config.eval.ks)))
+    Ok(rows)
 }
 
 fn with_preset(config: &Config, preset: &str) -> Config {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct AdapterConfig {
     /// `none`, or one of houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec;
     /// `morec transfer --preset` of these names sets it. In text encoders and ViTs stands what the name says; in sasrec, bert4rec
-    /// and nextitnet, too, where it can (houlsby with prompt, kadapter and side). peterrec: in nextitnet only.
+    /// and nextitnet, too, where it can (houlsby with prompt, kadapter and side). peterrec: in the user encoder only.
     pub method: AdapterMethod,
     /// Width of bottlenecks (and of kadapter's blocks) in text and image encoders.
     pub width: usize,
@@ -76,7 +76,7 @@ pub enum AdapterMethod {
     Kadapter,
     /// Side towers over the encoder's pooled hidden states (Fu et al. 2024).
     Side,
-    /// Model patches in NextItNet (Yuan et al. 2020), encoders as they are.
+    /// Model patches in the user encoder, PeterRec's in NextItNet (Yuan et al. 2020); item encoders as they are.
     Peterrec,
 }
 

@@ -132,6 +132,8 @@ pub struct ItemConfig {
     pub train_layers: i64,
     /// How the output of the encoder's frozen layers is kept beside the data set: `f32`, `f16`, or `off`: not at all.
     pub cache: Cache,
+    /// Megabytes that all such files of a data set may take; those used longest ago are removed.
+    pub cache_mb: u64,
     /// With both modalities: `sum`, `concat`, `gated`, `co-attention`, or `mixture` (each item one of the two).
     pub fusion: Fusion,
     /// Mixture: share of the items with both that are taken as pictures (drawn by item id).
@@ -165,6 +167,7 @@ impl Default for ItemConfig {
             dropout: -1.0,
             train_layers: -1,
             cache: Cache::F32,
+            cache_mb: 16384,
             fusion: Fusion::Sum,
             image_share: 0.5,
             image: ImageConfig::default(),

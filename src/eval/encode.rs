@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::item::features::{self, Features};
 use crate::item::image::Pixels;
 use crate::item::prefix::{self, Recipe};
-use crate::item::{Depth, ItemTable, Modality, Tokens};
+use crate::item::{Depth, ItemTable, Modality, Tokens, block_of};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::weights::Precision;
@@ -90,6 +90,7 @@ fn keep_one(
         let path = prefix::place(data, &prefix_digest(model, modality, &content, depth, precision)?);
         match recipe.in_file(&path, precision, &cost) {
             Ok(kept) => {
+                prefix::prune(data, &path, config.cache_mb << 20);
                 features.keep(modality, kept);
                 return Ok(true);
             }
@@ -104,6 +105,29 @@ fn keep_one(
     let kept = recipe.in_memory(&cost)?;
     features.keep(modality, kept);
     Ok(true)
+}
+
+/// Up to where an encoder's parameters have a say in the kept rows.
+struct Limit(Option<(usize, usize)>);
+
+impl Limit {
+    fn new(model: &Recommender, place: &str, depth: Depth) -> Self {
+        let Depth::Blocks(k) = depth else { return Self(None) };
+        let prefix = format!("{place}model.");
+        let names = model.params.iter().filter_map(|p| block_of(p.name().strip_prefix(&prefix)?));
+        let mut blocks: Vec<(usize, usize)> = names.map(|b| b.0).filter(|b| b.1 != usize::MAX).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        Self(blocks.get(k).copied())
+    }
+    fn below(&self, name: &str) -> bool {
+        let head = name.starts_with("layernorm.") || name.contains("post_layernorm.");
+        match (self.0, block_of(name)) {
+            (None, _) => true,
+            (Some(first), Some((block, _))) => block < first,
+            (Some(_), None) => !head,
+        }
+    }
 }
 
 /// Of everything the values depend on.
@@ -123,13 +147,16 @@ fn prefix_digest(
             (format!("{:?}", c.image.pooling), model.image.as_ref().map(|f| &f.config_json), "item_encoder.image.")
         }
     };
+    let limit = Limit::new(model, place, depth);
     let mut parts = vec![
-        format!("morec prefix 1 {depth:?} {precision:?} {pooling}"),
+        format!("morec prefix 2 {depth:?} {precision:?} {pooling}"),
         content.to_string(),
         config.cloned().unwrap_or_default(),
     ];
-    let own = |p: &&crate::nn::Weight| p.is_encoder() && p.name().starts_with(place) && !p.trains();
-    for p in model.params.iter().filter(own) {
+    // What stands above the kept rows is another matter, and may differ from run to run.
+    let prefix = format!("{place}model.");
+    let below = |p: &&crate::nn::Weight| p.name().strip_prefix(&prefix).is_some_and(|n| limit.below(n)) && !p.trains();
+    for p in model.params.iter().filter(below) {
         let bytes: Vec<u8> = to_vec(&p.value())?.iter().flat_map(|v| v.to_le_bytes()).collect();
         parts.push(format!("{} {}", p.name(), crate::fsio::sha256_bytes(&bytes)));
     }

@@ -10,7 +10,7 @@ use crate::eval::encode::Watch;
 use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
 use crate::fsio;
 use crate::item::text::{SentenceEncoder, TextFolder};
-use crate::item::{Features, Tokens};
+use crate::item::{Features, Tokens, prefix::Rounding};
 use crate::model::{Base, Blueprint, Counts, ModelFolder, Recommender, pick_device};
 use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
@@ -58,6 +58,12 @@ pub struct RunResult {
     pub seconds: f64,
     /// Peak memory in bytes, this session only.
     pub peak_memory: Option<u64>,
+    /// Bytes of the best model's folder: all of it, or an adapter's own.
+    #[serde(default)]
+    pub model_bytes: Option<u64>,
+    /// What rounding did to what is kept of frozen text and image encoders, with item.cache = "f16".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounding: Vec<Rounding>,
     /// Why training ended.
     pub ended: String,
 }
@@ -245,6 +251,12 @@ pub fn execute(
         first_step_seconds: seen.first_step,
         seconds: started.elapsed().as_secs_f64(),
         peak_memory: usage::peak_memory(),
+        model_bytes: crate::model::folder::size(&dir.join("best")),
+        rounding: [&features.prefix, &features.image_prefix]
+            .into_iter()
+            .flatten()
+            .filter_map(|p| p.rounding())
+            .collect(),
         ended: outcome.reason,
     };
     let path = dir.join("result.json");

@@ -12,6 +12,7 @@ use crate::nn::weights::{Precision, header};
 use crate::nn::{Act, Segments, lanes};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ pub struct Prefix {
     /// First row of each item, and the number of rows.
     offsets: Arc<Vec<usize>>,
     values: Arc<Values>,
+    rounding: Option<Rounding>,
 }
 
 impl std::fmt::Debug for Prefix {
@@ -125,13 +127,17 @@ impl Recipe<'_> {
     /// Opens the file, or computes and writes it first.
     pub fn in_file(&self, path: &Path, precision: Precision, cost: &dyn Fn(usize) -> usize) -> Result<Prefix> {
         let offsets = self.offsets();
-        let total = offsets[self.count];
+        let (total, notes) = (offsets[self.count], path.with_extension("json"));
         let header =
             header(&Default::default(), &[("prefix", precision.label(), &[total, self.width], precision.bytes())]);
         if let Some(values) = open(path, &header, total * self.width * precision.bytes(), precision) {
             (self.watch)(self.count, self.count);
-            return Ok(self.finish(offsets, values));
+            // Used now: the last to be pruned.
+            File::options().append(true).open(path).and_then(|f| f.set_modified(std::time::SystemTime::now())).ok();
+            let rounding = fsio::read_text(&notes).ok().and_then(|t| serde_json::from_str(&t).ok());
+            return Ok(Prefix { rounding, ..self.finish(offsets, values) });
         }
+        let (mut largest, mut off, mut norm) = (0f64, 0f64, 0f64);
         fsio::write_atomic(path, |w| {
             let io = |e| Error::io(path)(e);
             w.write_all(&header).map_err(io)?;
@@ -142,7 +148,12 @@ impl Recipe<'_> {
                     Precision::F32 => rows.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
                     Precision::F16 => {
                         let half = |v: f32| half::f16::from_f32(v.clamp(-65504.0, 65504.0));
-                        rows.iter().for_each(|&v| bytes.extend_from_slice(&half(v).to_le_bytes()));
+                        for &v in &rows {
+                            let h = half(v);
+                            let d = f64::from(h.to_f32()) - f64::from(v);
+                            (largest, off, norm) = (largest.max(d.abs()), off + d * d, norm + f64::from(v).powi(2));
+                            bytes.extend_from_slice(&h.to_le_bytes());
+                        }
                     }
                 }
                 w.write_all(&bytes).map_err(io)
@@ -150,10 +161,16 @@ impl Recipe<'_> {
         })?;
         let values = open(path, &header, total * self.width * precision.bytes(), precision)
             .ok_or_else(|| Error::model(path, "just written, but not readable; is the disk full?"))?;
-        Ok(self.finish(offsets, values))
+        let rounding = (precision == Precision::F16)
+            .then(|| Rounding { largest, relative: (off / norm.max(f64::MIN_POSITIVE)).sqrt() });
+        if let Some(r) = &rounding {
+            fsio::write_json(&notes, r)?;
+        }
+        Ok(Prefix { rounding, ..self.finish(offsets, values) })
     }
     fn finish(&self, offsets: Vec<usize>, values: Values) -> Prefix {
-        Prefix { depth: self.depth, width: self.width, offsets: Arc::new(offsets), values: Arc::new(values) }
+        let (offsets, values) = (Arc::new(offsets), Arc::new(values));
+        Prefix { depth: self.depth, width: self.width, offsets, values, rounding: None }
     }
 }
 
@@ -173,6 +190,10 @@ impl Prefix {
     /// How deep it goes.
     pub fn depth(&self) -> Depth {
         self.depth
+    }
+    /// What rounding did to it, where it is kept in F16.
+    pub fn rounding(&self) -> Option<Rounding> {
+        self.rounding
     }
     /// Width of a row.
     pub fn width(&self) -> usize {
@@ -212,6 +233,40 @@ impl Prefix {
         }
         (out, segments)
     }
+}
+
+/// Removes the files used longest ago until all together are no larger than `most` bytes; never `current`. What another run still
+/// reads stays readable to it.
+pub fn prune(data: &Path, current: &Path, most: u64) {
+    let Ok(entries) = std::fs::read_dir(data.join(".cache")) else { return };
+    let ours = |p: &Path| {
+        let name = p.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        name.starts_with("prefix-") && name.ends_with(".safetensors")
+    };
+    let mut files: Vec<(std::time::SystemTime, u64, PathBuf)> = entries
+        .flatten()
+        .filter(|e| ours(&e.path()))
+        .filter_map(|e| e.metadata().ok().and_then(|m| Some((m.modified().ok()?, m.len(), e.path()))))
+        .collect();
+    files.sort();
+    let mut total: u64 = files.iter().map(|f| f.1).sum();
+    for (_, bytes, path) in files.iter().filter(|f| f.2 != current) {
+        if total <= most {
+            break;
+        }
+        std::fs::remove_file(path).ok();
+        std::fs::remove_file(path.with_extension("json")).ok();
+        total -= bytes;
+    }
+}
+
+/// What rounding to F16 did to the values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rounding {
+    /// Largest difference of a value.
+    pub largest: f64,
+    /// Norm of all differences over the norm of all values.
+    pub relative: f64,
 }
 
 /// Where the prefix of this digest lies below a data set's folder.

@@ -116,6 +116,12 @@ pub fn check(dir: &Path) -> Result<()> {
     Manifest::read(dir, kind, format, REMAKE)?.verify(dir, true)
 }
 
+/// Bytes of a folder's files, by its manifest.
+pub fn size(dir: &Path) -> Option<u64> {
+    let manifest: Manifest = serde_json::from_str(&fsio::read_text(&dir.join(fsio::MANIFEST)).ok()?).ok()?;
+    Some(manifest.files.values().map(|f| f.bytes).sum())
+}
+
 /// The values that a folder itself holds: all of a model's, an adapter's own.
 pub fn values(dir: &Path, model: &Recommender) -> Result<Weights> {
     if !is_adapter(dir) {

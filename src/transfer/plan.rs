@@ -2,6 +2,7 @@
 
 use crate::config::{AdapterMethod, Rule};
 use crate::error::{Error, Result};
+use crate::item::block_of;
 use crate::nn::params::Action;
 use crate::nn::weights::Weights;
 use crate::nn::{Origin, Resolved, Spec};
@@ -72,7 +73,7 @@ fn norms(specs: &[Spec]) -> Vec<Rule> {
 fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
-        "a user encoder that takes model patches: user.kind = \"nextitnet\" (and adapter.user_width above 0)"
+        "a user encoder that takes model patches, nextitnet, sasrec or bert4rec, and adapter.user_width above 0"
     } else if name != "peterrec"
         && !encoders.is_empty()
         && !encoders.iter().any(|e| within(&format!("item_encoder.{e}.")))
@@ -103,7 +104,11 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "zero-shot" => vec![rule("*", "load, freeze")],
         other if AdapterMethod::named(other).is_some() => {
             placed(other, specs, &there)?;
-            let more = if other == "pfeiffer" { norms(specs) } else { vec![] };
+            // Of the blocks that have a bottleneck, so that what lies below the first one stays as it is.
+            let stems: Vec<&str> =
+                specs.iter().filter(|s| s.added).filter_map(|s| Some(s.name.split_once(".adapter_")?.0)).collect();
+            let beside = |r: &Rule| stems.iter().any(|s| r.pattern.strip_prefix(s).is_some_and(|n| n.starts_with('.')));
+            let more = if other == "pfeiffer" { norms(specs).into_iter().filter(beside).collect() } else { vec![] };
             [vec![rule("*", "load, freeze")], added(specs), more].concat()
         }
         "bitfit" => {
@@ -164,22 +169,6 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         return Err(Error::config("transfer.preset", m));
     }
     Ok(rules)
-}
-
-/// The block that a name below a backbone belongs to, as (stage, block) and the beginning of such names: `encoder.layer.3.`,
-/// `encoder.layers.3.`, `encoder.stages.1.layers.2.`, `encoder.layers.1.blocks.2.`. What stands between stages has block MAX.
-fn block_of(name: &str) -> Option<((usize, usize), String)> {
-    let parts: Vec<&str> = name.split('.').collect();
-    let at = parts.iter().position(|p| ["layer", "layers", "stages"].contains(p))?;
-    let first: usize = parts.get(at + 1)?.parse().ok()?;
-    let inner = parts.get(at + 2).copied().unwrap_or_default();
-    let upto = |n: usize| parts[..n].join(".") + ".";
-    match (parts[at], inner, parts.get(at + 3).and_then(|p| p.parse::<usize>().ok())) {
-        ("stages", "layers", Some(i)) | ("layers", "blocks", Some(i)) => Some(((first, i), upto(at + 4))),
-        ("layers", "downsample", _) => Some(((first, usize::MAX), upto(at + 3))),
-        ("stages", ..) => None,
-        _ => Some(((first, 0), upto(at + 2))),
-    }
 }
 
 /// Freezes the encoder of a modality but for its last `k` blocks, and the norm above them.

@@ -157,3 +157,118 @@ fn what_lies_below_adapters_is_computed_once() {
     assert_eq!(model.item.frozen(), [(Modality::Text, Depth::Blocks(1))]);
     assert!(plan.rows.iter().all(|r| !r.name.contains("layer.0.adapter")));
 }
+
+#[test]
+fn kept_rows_are_shared_by_what_stands_above_them_and_by_nothing_else() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
+    let mut c = small_config(ItemKind::Text, &bert);
+    train(&c, "source", &tmp.path().join("source"), None);
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    c.transfer.source = tmp.path().join("source").display().to_string();
+    let p = prepared("target", &c);
+    let data = tmp.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let files = || -> Vec<std::path::PathBuf> {
+        let all = std::fs::read_dir(data.join(".cache")).unwrap().map(|e| e.unwrap().path());
+        all.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect()
+    };
+    let kept = |c: &Config, actions: &morec::nn::Resolved, values: &morec::nn::weights::Weights| {
+        let blueprint =
+            Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
+        let model = blueprint.build(&Device::Cpu, actions, Some(values)).unwrap();
+        let mut f = model.features(&p.texts).unwrap();
+        encode::keep_prefix(&model, &mut f, Some(&data), &silent).unwrap();
+        let with = encode::catalogue(&model, &f, &silent).unwrap();
+        let without = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &silent).unwrap();
+        for (a, b) in with.iter().zip(&without) {
+            assert!((a - b).abs() < 2e-3 && (c.item.cache == morec::config::Cache::F16 || (a - b).abs() < 1e-5));
+        }
+        f.prefix.unwrap()
+    };
+    let plan = |c: &Config| experiment::plan_of(c, Some(&source), p.counts()).unwrap().actions();
+    // Different adapters above one frozen block: one file.
+    for preset in ["houlsby", "pfeiffer", "lora"] {
+        let mut c = with(&c, preset);
+        c.adapter.layers = 1;
+        kept(&c, &plan(&c), &source.weights);
+        assert_eq!(files().len(), 1, "{preset}");
+    }
+    for (preset, n) in [("side", 2), ("kadapter", 3), ("frozen", 4)] {
+        let c = with(&c, preset);
+        kept(&c, &plan(&c), &source.weights);
+        assert_eq!(files().len(), n, "{preset}");
+    }
+    // A frozen model with adapters in it is not the model without: what was kept for one is not the other's.
+    let mut c = with(&c, "houlsby");
+    c.adapter.sigma = 0.5;
+    train(&c, "target", &tmp.path().join("houlsby"), Some(&source));
+    let done = ModelFolder::open(&tmp.path().join("houlsby")).unwrap();
+    let frozen = morec::nn::Action { origin: morec::nn::Origin::Source, train: false, lr: None };
+    let all = done.weights.names().map(|n| (n.to_string(), frozen)).collect();
+    kept(&c, &all, &done.weights);
+    assert_eq!(files().len(), 5);
+    // Rounded: half the room, and by how much. Then no room for more than one.
+    c.item.cache = morec::config::Cache::F16;
+    let rounding = kept(&c, &all, &done.weights).rounding().unwrap();
+    assert!(rounding.largest > 0.0 && rounding.largest < 2e-3 && rounding.relative < 5e-4, "{rounding:?}");
+    assert_eq!(kept(&c, &all, &done.weights).rounding(), Some(rounding));
+    assert_eq!(files().len(), 6);
+    c.item.cache_mb = 0;
+    kept(&c, &all, &done.weights);
+    assert_eq!(files().len(), 1);
+}
+
+#[test]
+fn presets_are_refused_where_they_have_no_place() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
+    let mut c = small_config(ItemKind::Text, &bert);
+    train(&c, "source", &tmp.path().join("source"), None);
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    c.transfer.source = tmp.path().join("source").display().to_string();
+    let p = prepared("target", &c);
+    let refusal = |c: &Config| experiment::plan_of(c, Some(&source), p.counts()).unwrap_err().to_string();
+    let mut bare = with(&c, "houlsby");
+    bare.adapter.method = AdapterMethod::None;
+    assert!(refusal(&bare).contains("adapter.method = \"houlsby\""), "{}", refusal(&bare));
+    let mut narrow = with(&c, "peterrec");
+    narrow.adapter.user_width = 0;
+    assert!(refusal(&narrow).contains("nextitnet"));
+    let mut odd = with(&c, "compacter");
+    odd.adapter.width = 6;
+    assert!(refusal(&odd).contains("adapter.products"));
+    let mut ids = small_config(ItemKind::Id, &bert);
+    ids.user = c.user.clone();
+    train(&ids, "source", &tmp.path().join("ids"), None);
+    let ids_source = ModelFolder::open(&tmp.path().join("ids")).unwrap();
+    ids.transfer.source = tmp.path().join("ids").display().to_string();
+    let p = prepared("target", &ids);
+    let e = experiment::plan_of(&with(&ids, "houlsby"), Some(&ids_source), p.counts()).unwrap_err().to_string();
+    assert!(e.contains("an ID table does not transfer"), "{e}");
+}
+
+#[test]
+fn model_patches_stand_in_the_user_encoder_and_nowhere_else() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
+    let mut c = small_config(ItemKind::Text, &bert);
+    c.user.kind = morec::config::UserKind::Nextitnet;
+    train(&c, "source", &tmp.path().join("source"), None);
+    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
+    c.transfer.source = tmp.path().join("source").display().to_string();
+    let p = prepared("target", &c);
+    let c = with(&c, "peterrec");
+    let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
+    let trained: Vec<&str> = plan.rows.iter().filter(|r| r.train).map(|r| r.name.as_str()).collect();
+    assert!(trained.iter().all(|n| n.contains("residual_blocks.") && n.contains(".adapter_conv")), "{trained:?}");
+    // d → d/4 → d with biases, two a block.
+    let (d, w) = (c.user.dim, c.adapter.user_width);
+    assert_eq!(plan.counts().0, c.user.layers * 2 * (2 * d * w + d + w));
+    let result = train(&c, "target", &tmp.path().join("target"), Some(&source));
+    assert_eq!(result.parameters.0, plan.counts().0);
+    let saved = ModelFolder::open(&tmp.path().join("target")).unwrap();
+    assert_eq!(saved.own.len(), trained.len());
+    // All of it on disk is smaller than the base's values by far.
+    assert!(result.model_bytes.unwrap() * 3 < morec::model::folder::size(&source.dir).unwrap());
+}
