@@ -40,8 +40,14 @@ pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Resu
 pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&Path>, watch: Watch) -> Result<bool> {
     let mut all = false;
     for (modality, depth) in model.item.frozen() {
-        if features.kept(modality).is_none() {
-            all |= keep_one(model, features, (modality, depth), data, watch)?;
+        if features.kept(modality).is_none() && keep_one(model, features, (modality, depth), data, watch)? {
+            all = true;
+            // What made the rows is not needed while they are there.
+            let place = place_of(modality);
+            let limit = Limit::new(model, place, depth);
+            let inner = format!("{place}model.");
+            let made = |p: &&crate::nn::Weight| p.name().strip_prefix(&inner).is_some_and(|n| limit.below(n));
+            model.params.iter().filter(made).for_each(|p| p.unload());
         }
     }
     Ok(all)
@@ -70,15 +76,14 @@ fn keep_one(
         Cache::F16 => Precision::F16,
         Cache::F32 => Precision::F32,
     };
-    let one = ItemTable { ids: &Arc::new(vec![0]), features };
-    let width = model.item.prefix(&one, modality, depth)?.1;
+    let width = model.item.prefix_width(modality, depth);
     let cost = |i: usize| match (modality, &features.tokens) {
         (Modality::Text, Some(t)) => t.row(i).len(),
         _ => crate::item::image::COST,
     };
     let rows = |i: usize| model.item.prefix_rows(modality, features, depth, i);
     let compute =
-        |ids: &[u32]| Ok(model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth)?.0);
+        |ids: &[u32]| model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth);
     let recipe =
         Recipe { depth, width, rows: &rows, count: features.count, compute: &compute, device: &model.device, watch };
     let room = |dir: &Path| {
@@ -105,6 +110,13 @@ fn keep_one(
     let kept = recipe.in_memory(&cost)?;
     features.keep(modality, kept);
     Ok(true)
+}
+
+fn place_of(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Text => "item_encoder.text.",
+        Modality::Image => "item_encoder.image.",
+    }
 }
 
 /// Up to where an encoder's parameters have a say in the kept rows.
@@ -139,13 +151,10 @@ fn prefix_digest(
     precision: Precision,
 ) -> Result<String> {
     let c = &model.config.item;
-    let (pooling, config, place) = match modality {
-        Modality::Text => {
-            (format!("{:?}", c.pooling), model.folder.as_ref().map(|f| &f.config_json), "item_encoder.text.")
-        }
-        Modality::Image => {
-            (format!("{:?}", c.image.pooling), model.image.as_ref().map(|f| &f.config_json), "item_encoder.image.")
-        }
+    let place = place_of(modality);
+    let (pooling, config) = match modality {
+        Modality::Text => (format!("{:?}", c.pooling), model.folder.as_ref().map(|f| &f.config_json)),
+        Modality::Image => (format!("{:?}", c.image.pooling), model.image.as_ref().map(|f| &f.config_json)),
     };
     let limit = Limit::new(model, place, depth);
     let mut parts = vec![
@@ -157,8 +166,7 @@ fn prefix_digest(
     let prefix = format!("{place}model.");
     let below = |p: &&crate::nn::Weight| p.name().strip_prefix(&prefix).is_some_and(|n| limit.below(n)) && !p.trains();
     for p in model.params.iter().filter(below) {
-        let bytes: Vec<u8> = to_vec(&p.value())?.iter().flat_map(|v| v.to_le_bytes()).collect();
-        parts.push(format!("{} {}", p.name(), crate::fsio::sha256_bytes(&bytes)));
+        parts.push(format!("{} {}", p.name(), p.digest()?));
     }
     Ok(crate::fsio::sha256_bytes(parts.join("\n").as_bytes()))
 }

@@ -234,10 +234,10 @@ pub fn execute(
         observers.extend(more);
         train::run(&job, &mut observers)?
     };
-    let best = load_best(dir, &model)?;
+    load_best(dir, &model)?;
     let (split, cases) = (&prepared.split, &prepared.split.test);
     let asked = Asked { split, cases, config: &config.eval, candidates: &candidates };
-    let (test, ranked) = evaluate(&best, &features, &asked, &protocol(config, "test"), watch)?;
+    let (test, ranked) = evaluate(&model, &features, &asked, &protocol(config, "test"), watch)?;
     ranks_file::write(&dir.join("ranks.parquet"), &prepared.data, split, cases, &ranked.ranks)?;
     let result = RunResult {
         name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -340,9 +340,15 @@ pub fn baseline_rows(
         .collect()
 }
 
-/// The best model of a run, frozen; shares the built model's shape.
-fn load_best(dir: &Path, model: &Recommender) -> Result<Recommender> {
-    ModelFolder::open(&dir.join("best"))?.build(&model.device)
+/// Puts the values of a run's best model into the one that was trained: as they stand on disk, without a second copy of the rest.
+fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
+    let best = dir.join("best");
+    crate::model::folder::check(&best)?;
+    let values = crate::model::folder::values(&best, model)?;
+    for p in model.params.iter().filter(|p| model.base.is_none() || p.is_own()) {
+        p.set(&values.tensor(p.name(), &model.device)?)?;
+    }
+    Ok(())
 }
 
 /// Adds up epochs as they pass.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::item::image::Pixels;
-use crate::item::{Modality, Prefix};
+use crate::item::{Depth, Modality, Prefix};
 use crate::nn::{Segments, lanes};
 use candle_core::Device;
 use rayon::prelude::*;
@@ -203,13 +203,18 @@ impl Features {
     }
     /// What an item costs to encode, in tokens.
     pub fn cost(&self, item: usize) -> usize {
+        let kept = |p: &Prefix| match p.depth() {
+            // Several hidden states side by side, and as many layers over them.
+            Depth::Side(_) => 8,
+            _ => p.rows_of(item),
+        };
         let text = match (&self.prefix, &self.tokens) {
-            (Some(p), _) => p.rows_of(item),
+            (Some(p), _) => kept(p),
             (None, Some(t)) => t.row(item).len(),
             _ => 0,
         };
         let image = match (&self.image_prefix, &self.pixels) {
-            (Some(p), _) => p.rows_of(item),
+            (Some(p), _) => kept(p),
             (None, Some(p)) if p.has(item) => crate::item::image::COST,
             _ => 0,
         };

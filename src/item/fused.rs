@@ -219,10 +219,16 @@ impl ItemEncoder for FusedEncoder {
         }
         all
     }
-    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<Vec<f32>> {
         match modality {
             Modality::Text => self.text.prefix(items, modality, depth),
             Modality::Image => self.image.prefix(items, modality, depth),
+        }
+    }
+    fn prefix_width(&self, modality: Modality, depth: Depth) -> usize {
+        match modality {
+            Modality::Text => self.text.prefix_width(modality, depth),
+            Modality::Image => self.image.prefix_width(modality, depth),
         }
     }
     fn prefix_rows(&self, modality: Modality, features: &Features, depth: Depth, item: usize) -> usize {

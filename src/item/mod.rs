@@ -113,11 +113,15 @@ pub trait ItemEncoder: Send + Sync {
     fn frozen(&self) -> Vec<(Modality, Depth)> {
         vec![]
     }
-    /// What that part makes of the items, row after row, and the width of a row. No gradient.
-    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+    /// What that part makes of the items, row after row. No gradient.
+    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<Vec<f32>> {
         let _ = (modality, depth);
-        let y = self.encode(items, &Pass::eval())?;
-        Ok((crate::nn::host::to_vec(y.value())?, self.dim()))
+        crate::nn::host::to_vec(self.encode(items, &Pass::eval())?.value())
+    }
+    /// The width of such a row.
+    fn prefix_width(&self, modality: Modality, depth: Depth) -> usize {
+        let _ = (modality, depth);
+        self.dim()
     }
     /// How many rows that is for an item.
     fn prefix_rows(&self, modality: Modality, features: &Features, depth: Depth, item: usize) -> usize {

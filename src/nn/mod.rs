@@ -8,6 +8,7 @@ pub mod adapt;
 pub mod blas;
 pub mod gemm;
 pub mod grad_buf;
+mod held;
 pub mod host;
 pub mod init;
 pub mod kernels;

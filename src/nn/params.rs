@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::nn::adapt::Adapt;
 use crate::nn::grad_buf::GradBuf;
+use crate::nn::held::Held;
 use crate::nn::init::Init;
 use crate::nn::weights::Weights;
 use candle_core::{Device, Tensor, Var};
@@ -63,7 +64,7 @@ pub type Resolved = BTreeMap<String, Action>;
 pub struct Param {
     name: String,
     shape: Vec<usize>,
-    var: Var,
+    held: Held,
     encoder: bool,
     added: bool,
     buffer: bool,
@@ -91,11 +92,21 @@ impl Param {
     }
     /// The value, without gradient tracking by candle.
     pub fn value(&self) -> Tensor {
-        self.var.as_detached_tensor()
+        self.held.value()
     }
     /// Overwrites the value.
     pub fn set(&self, value: &Tensor) -> Result<()> {
-        Ok(self.var.set(value)?)
+        self.held.set(value)
+    }
+    /// Gives its memory back until somebody asks for the value again, if it is frozen and stands unchanged in a file.
+    pub fn unload(&self) {
+        if !self.trains() {
+            self.held.unload();
+        }
+    }
+    /// SHA-256 of the value as little-endian F32.
+    pub fn digest(&self) -> Result<String> {
+        self.held.digest()
     }
     /// Whether it trains.
     pub fn trains(&self) -> bool {
@@ -294,18 +305,22 @@ impl<'a, 's> Scope<'a, 's> {
         if state.params.contains_key(&full) {
             return Err(Error::config("model", format!("two parameters are called `{full}`")));
         }
-        let (var, action) = match &state.mode {
+        let (held, action) = match &state.mode {
             Mode::Declare => {
                 let action = Action { origin: Origin::Init, train: false, lr: None };
-                (Var::zeros(0, candle_core::DType::F32, &Device::Cpu)?, action)
+                (Held::loaded(Var::zeros(0, candle_core::DType::F32, &Device::Cpu)?), action)
             }
             Mode::Build { seed, device, actions, source } => {
                 let action = *actions
                     .get(&full)
                     .ok_or_else(|| Error::config("transfer", format!("the plan does not cover `{full}`")))?;
+                let train = action.train && !buffer;
+                // What is frozen waits in its file until it is needed.
+                let waits = device.is_cpu() && !train && !buffer;
                 let data = match (action.origin, &found, source) {
-                    (Origin::Init, ..) => init.draw(*seed, &full, shape),
-                    (Origin::Pretrained, Some((w, n)), _) => w.read(n)?,
+                    (Origin::Init, ..) => Ok(init.draw(*seed, &full, shape)),
+                    (Origin::Pretrained, Some((w, n)), _) if waits => Err(w.stored(n)?),
+                    (Origin::Pretrained, Some((w, n)), _) => Ok(w.read(n)?),
                     (Origin::Pretrained, None, _) => {
                         return Err(Error::config("transfer", format!("`{full}` has no pre-trained value to load")));
                     }
@@ -317,7 +332,7 @@ impl<'a, 's> Scope<'a, 's> {
                                 format!("`{full}` is {have}, the model asks for {shape:?}"),
                             ));
                         }
-                        w.read(&full)?
+                        if waits { Err(w.stored(&full)?) } else { Ok(w.read(&full)?) }
                     }
                     (Origin::Source, _, None) => {
                         return Err(Error::config(
@@ -326,13 +341,17 @@ impl<'a, 's> Scope<'a, 's> {
                         ));
                     }
                 };
-                (Var::from_vec(data, shape, device)?, Action { train: action.train && !buffer, ..action })
+                let held = match data {
+                    Ok(values) => Held::loaded(Var::from_vec(values, shape, device)?),
+                    Err(file) => Held::filed(file),
+                };
+                (held, Action { train, ..action })
             }
         };
         let param = Arc::new(Param {
             name: full.clone(),
             shape: shape.into(),
-            var,
+            held,
             encoder: self.encoder,
             added: self.added,
             buffer,

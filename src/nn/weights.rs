@@ -133,22 +133,20 @@ impl Weights {
     /// A tensor's elements as f32 (from F64, F32, F16 or BF16).
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
-        let bytes = &self.files[e.file][e.range.clone()];
-        Ok(match e.dtype {
-            Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Dtype::F16 => bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            Dtype::BF16 => bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            Dtype::F64 => bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-                .collect(),
-            other => {
-                return Err(Error::model(
-                    &self.path,
-                    format!("tensor `{name}` is {other:?}; expected F32, F16 or BF16"),
-                ));
-            }
-        })
+        Ok(self.handle(name, e)?.read())
+    }
+    /// A tensor in its file, to be read when needed.
+    pub fn stored(&self, name: &str) -> Result<Stored> {
+        let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
+        self.handle(name, e)
+    }
+    fn handle(&self, name: &str, e: &Entry) -> Result<Stored> {
+        if ![Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64].contains(&e.dtype) {
+            let m = format!("tensor `{name}` is {:?}; expected F32, F16 or BF16", e.dtype);
+            return Err(Error::model(&self.path, m));
+        }
+        let (map, shape) = (self.files[e.file].clone(), e.shape.clone());
+        Ok(Stored { map, dtype: e.dtype, shape, range: e.range.clone() })
     }
     /// Integers of an I64 tensor (golden files).
     pub fn read_i64(&self, name: &str) -> Result<Vec<i64>> {
@@ -167,6 +165,54 @@ impl Weights {
         let data = self.read(name)?;
         let shape = self.shape(name).unwrap_or_default().to_vec();
         Ok(Tensor::from_vec(data, shape, device)?)
+    }
+}
+
+/// A tensor in its file.
+pub struct Stored {
+    map: Arc<Mmap>,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: std::ops::Range<usize>,
+}
+
+impl Stored {
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Its elements as f32. The file's pages are given back: who reads has a copy.
+    pub fn read(&self) -> Vec<f32> {
+        let bytes = &self.map[self.range.clone()];
+        let values = match self.dtype {
+            Dtype::F16 => bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::BF16 => bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::F64 => bytes
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+                .collect(),
+            _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        };
+        self.release();
+        values
+    }
+    /// SHA-256 of its elements as little-endian F32.
+    pub fn digest(&self) -> String {
+        if self.dtype == Dtype::F32 {
+            let digest = crate::fsio::sha256_bytes(&self.map[self.range.clone()]);
+            self.release();
+            return digest;
+        }
+        let bytes: Vec<u8> = self.read().iter().flat_map(|v| v.to_le_bytes()).collect();
+        crate::fsio::sha256_bytes(&bytes)
+    }
+    fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the pages of a read-only map of a file that is not rewritten; whoever reads them again gets the same bytes.
+        unsafe {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            self.map.unchecked_advise_range(advice, self.range.start, self.range.len()).ok();
+        }
     }
 }
 

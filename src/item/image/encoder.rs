@@ -265,28 +265,27 @@ impl ItemEncoder for ImageEncoder {
         };
         depth.into_iter().map(|d| (Modality::Image, d)).collect()
     }
-    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<Vec<f32>> {
         let (present, _) = items.pick(|i| items.features.has_image(i));
-        let width = match depth {
-            Depth::Pooled => self.tower.backbone.width(),
-            Depth::Blocks(k) => self.tower.backbone.shape_after(k).1,
-            Depth::Side(_) | Depth::Knowledge(_) => (self.aside.taps().len() + 1) * self.tower.backbone.width(),
-        };
         if present.is_empty() {
-            return Ok((vec![], width));
+            return Ok(vec![]);
         }
-        let pass = Pass::eval();
+        let (pass, n) = (Pass::eval(), present.len());
         if let Depth::Side(_) | Depth::Knowledge(_) = depth {
             let h = self.heights(&present, items.features, &pass)?;
-            return Ok((to_vec(ops::columns(&pass, &h.iter().collect::<Vec<_>>())?.value())?, width));
+            return to_vec(ops::columns(&pass, &h.iter().collect::<Vec<_>>())?.value());
         }
         let images = Images::of(self.pixels(items.features)?, &present, Augment::None, &pass)?;
-        let x = match depth {
-            Depth::Pooled => self.tower.pooled(&images, &pass)?,
-            Depth::Blocks(k) => self.tower.run(self.tower.embed(&images, &pass)?, present.len(), 0, Some(k), &pass)?,
-            Depth::Side(_) | Depth::Knowledge(_) => return Err(Error::Numeric("read above".into())),
-        };
-        Ok((to_vec(x.value())?, width))
+        let to = if let Depth::Blocks(k) = depth { Some(k) } else { None };
+        to_vec(self.tower.run(self.tower.embed(&images, &pass)?, n, 0, to, &pass)?.value())
+    }
+    fn prefix_width(&self, _: Modality, depth: Depth) -> usize {
+        let (heights, width) = self.listened();
+        match depth {
+            Depth::Pooled => width,
+            Depth::Blocks(k) => self.tower.backbone.shape_after(k).1,
+            Depth::Side(_) | Depth::Knowledge(_) => heights * width,
+        }
     }
     fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
         match (features.has_image(item), depth) {

@@ -160,7 +160,7 @@ impl ItemEncoder for TextEncoder {
             _ => 1,
         }
     }
-    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<(Vec<f32>, usize)> {
+    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<Vec<f32>> {
         let rows = match depth {
             Depth::Pooled => self.pooled(items, &Pass::eval())?,
             Depth::Blocks(k) => {
@@ -172,6 +172,10 @@ impl ItemEncoder for TextEncoder {
                 ops::columns(&Pass::eval(), &h.iter().collect::<Vec<_>>())?
             }
         };
-        Ok((to_vec(rows.value())?, rows.dims2()?.1))
+        to_vec(rows.value())
+    }
+    fn prefix_width(&self, _: Modality, depth: Depth) -> usize {
+        let (heights, width) = self.listened();
+        if let Depth::Side(_) | Depth::Knowledge(_) = depth { heights * width } else { width }
     }
 }
