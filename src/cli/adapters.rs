@@ -1,15 +1,15 @@
-//! `morec adapters`: what there is, whole models of them, other packages' files, differences.
+//! `morec adapters`: what there is, whole models of them, files from and for other packages, differences.
 
 use super::output::{bytes, print, print_json, table};
 use crate::error::{Error, Result};
 use crate::experiment;
 use crate::fsio;
-use crate::model::{ModelFolder, base, merge};
+use crate::model::{ModelFolder, base, export, merge};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// List, merge, import and compare adapters
+/// List, merge, import, export and compare adapters
 #[derive(Debug, Args)]
 pub struct AdaptersArgs {
     #[command(subcommand)]
@@ -61,6 +61,20 @@ enum AdaptersCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write an encoder as a Hugging Face folder, and its adapter for `peft` or `adapters` beside it
+    Export {
+        /// An adapter's or a model's run or folder
+        model: PathBuf,
+        /// Which of its encoders: text or image
+        #[arg(long, default_value = "text")]
+        encoder: String,
+        /// The folder to make; the adapter lies in DIR/adapter
+        #[arg(short, long, value_name = "DIR")]
+        out: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Which values differ between two adapters (or models), and by how much
     Diff {
         /// One
@@ -106,6 +120,15 @@ pub fn run(args: AdaptersArgs) -> Result<()> {
                 true => print_json(&serde_json::json!({"method": method, "dir": out})),
                 false => print(&format!("{}: {}\n", out.display(), method.name())),
             }
+        }
+        AdaptersCommand::Export { model, encoder, out, json } => {
+            vacant(&out)?;
+            let done = export::export(&ModelFolder::open(&model)?, &encoder, &out)?;
+            if json {
+                return print_json(&done);
+            }
+            let adapter = done.adapter.map_or("no adapter in a known layout".into(), |a| a.display().to_string());
+            print(&format!("{}\n{adapter}\n", done.encoder.display()))
         }
         AdaptersCommand::Diff { a, b, json } => diff(&ModelFolder::open(&a)?, &ModelFolder::open(&b)?, json),
     }

@@ -2,6 +2,7 @@
 
 pub mod base;
 mod content;
+pub mod export;
 pub mod folder;
 pub mod layout;
 pub mod merge;

@@ -130,6 +130,12 @@ fn imported_ones_are_written_as_they_were_merged_and_taken_out_again() {
         let kind = Kind::parse(&base.text.as_ref().unwrap().config_json).unwrap();
         let again = foreign(&at.join("text"), &kind).unwrap();
         assert_eq!((again.1, again.0), (adapter.config.adapter.clone(), foreign(&golden(name), &kind).unwrap().0));
+        // For Python: the encoder as it was, the adapter as it is.
+        let out = tmp.path().join(format!("{name}-python"));
+        let done = morec::model::export::export(&adapter, "text", &out).unwrap();
+        let (a, b) = (Weights::open_dir(&out).unwrap(), Weights::open_dir(&golden("bert")).unwrap());
+        assert!(a.names().eq(b.names()) && a.names().all(|n| a.read(n).unwrap() == b.read(n).unwrap()));
+        assert!(done.adapter.unwrap().join(file).exists());
         // The base is not in it.
         assert!(std::fs::metadata(at.join("adapter.safetensors")).unwrap().len() < 200);
         let merged_at = tmp.path().join(format!("{name}-merged"));
