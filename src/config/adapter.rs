@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
     /// `none`, or one of houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec;
-    /// `morec transfer --preset` of these names sets it. In text encoders and ViTs stands what the name says; in sasrec, bert4rec
+    /// `morec transfer --preset` of these names sets it. In text encoders, ViTs and (but for prompt, kadapter, side) Swin stands what the name says; in sasrec, bert4rec
     /// and nextitnet, too, where it can (houlsby with prompt, kadapter and side). peterrec: in the user encoder only.
     pub method: AdapterMethod,
     /// Width of bottlenecks (and of kadapter's blocks) in text and image encoders.

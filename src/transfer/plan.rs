@@ -78,7 +78,7 @@ fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
         && !encoders.is_empty()
         && !encoders.iter().any(|e| within(&format!("item_encoder.{e}.")))
     {
-        "an encoder of the BERT or ViT family (ResNet and Swin have none)"
+        "an encoder of the BERT, ViT or Swin family (prompt, kadapter and side: not Swin)"
     } else if !specs.iter().any(|s| s.added) {
         "a text or image encoder, or sasrec, bert4rec or nextitnet"
     } else {

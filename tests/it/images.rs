@@ -418,3 +418,86 @@ fn recommend_and_encode_with_pictures() {
     let w = morec::nn::weights::Weights::open(&file).unwrap();
     assert_eq!(w.shape("vectors"), Some(&[60usize, 16][..]));
 }
+
+fn tiny_swin(dir: &Path) -> PathBuf {
+    std::fs::create_dir_all(dir).unwrap();
+    let config = serde_json::json!({"model_type": "swin", "image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [2, 2],
+        "num_heads": [2, 2], "window_size": 4, "mlp_ratio": 2.0, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "qkv_bias": true});
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(dir.join("preprocessor_config.json"), r#"{"size": {"height": 32, "width": 32}, "resample": 2}"#)
+        .unwrap();
+    dir.into()
+}
+
+/// Every adapter in encoders of pictures, and of both: no change at the start (but a prompt's), every trainable value reached by
+/// a gradient of what is kept as of what is computed again, the base as it was.
+#[test]
+fn adapters_of_pictures_and_of_both() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (source, target) = (pictured(tmp.path(), "source"), pictured(tmp.path(), "target"));
+    let plain = |kind| settings(kind, tmp.path());
+    let swin = || {
+        let mut c = plain(ItemKind::Image);
+        c.item.image.model = tiny_swin(&tmp.path().join("swin")).display().to_string();
+        c
+    };
+    let mut mixture = plain(ItemKind::Both);
+    mixture.item.fusion = Fusion::Mixture;
+    let everything = ["houlsby", "pfeiffer", "parallel", "compacter", "lora", "ia3", "prompt", "kadapter", "side"];
+    for (name, c, presets) in [
+        ("image", plain(ItemKind::Image), &everything[..]),
+        ("both", plain(ItemKind::Both), &everything[..]),
+        ("mixture", mixture, &["prompt", "kadapter", "side"][..]),
+        ("swin", swin(), &everything[..6]),
+    ] {
+        let mut c = c;
+        c.train.epochs = 1;
+        (c.adapter.width, c.adapter.user_width, c.adapter.every) = (8, 4, 1);
+        let at = |n: &str| tmp.path().join(format!("{name}-{n}"));
+        train(&c, &source, &at("run"), None, Mode::New).unwrap();
+        let folder = ModelFolder::open(&at("run")).unwrap();
+        c.transfer.source = at("run").display().to_string();
+        let p = Prepared::new(Dataset::open(&target).unwrap(), &c).unwrap();
+        let device = candle_core::Device::Cpu;
+        let vectors =
+            |m: &morec::model::Recommender, f: &morec::item::Features| encode::catalogue(m, f, &silent).unwrap();
+        let base = folder.build(&device).unwrap();
+        let before = vectors(&base, &base.features_of(&p.content()).unwrap());
+        for preset in presets {
+            for layers in [0, 1] {
+                c.transfer.preset = preset.to_string();
+                c.adapter.method = AdapterMethod::named(preset).unwrap();
+                c.adapter.layers = layers;
+                let what = format!("{name} {preset} {layers}");
+                let plan = experiment::plan_of(&c, Some(&folder), p.counts()).unwrap_or_else(|e| panic!("{what}: {e}"));
+                let blueprint = morec::model::Blueprint { config: c.clone(), ..folder.blueprint() };
+                let model = blueprint.build(&device, &plan.actions(), Some(&folder.weights)).unwrap();
+                let live = model.features_of(&p.content()).unwrap();
+                let start = vectors(&model, &live);
+                assert!(*preset == "prompt" || start.iter().zip(&before).all(|(a, b)| (a - b).abs() < 1e-5), "{what}");
+                // Noise on what is added: now it counts, and says the same of kept rows.
+                for q in model.params.trainable() {
+                    let noise = crate::grad::matrix(q.name(), 1, q.numel()).reshape(q.shape()).unwrap();
+                    q.set(&(q.value() + (noise * 0.2).unwrap()).unwrap()).unwrap();
+                }
+                let (mut kept, moved) = (live.clone(), vectors(&model, &live));
+                assert!(moved.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "{what}: adds nothing");
+                encode::keep_prefix(&model, &mut kept, Some(&target), &silent).unwrap();
+                let again = vectors(&model, &kept);
+                assert!(moved.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-4), "{what}: kept rows say otherwise");
+                let r = train(&c, &target, &at(&format!("{preset}{layers}")), Some(&folder), Mode::New)
+                    .unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert_eq!(r.parameters, plan.counts());
+            }
+        }
+    }
+    // Where widths differ from stage to stage there are no side towers; co-attention has no pooled states.
+    for (change, word) in [(true, "wide"), (false, "co-attention")] {
+        let mut c = if change { swin() } else { plain(ItemKind::Both) };
+        c.item.fusion = if change { Fusion::Sum } else { Fusion::CoAttention };
+        c.adapter.method = AdapterMethod::Side;
+        let p = Prepared::new(Dataset::open(&target).unwrap(), &c).unwrap();
+        let e = experiment::plan_of(&c, None, p.counts()).unwrap_err().to_string();
+        assert!(e.contains(word), "{e}");
+    }
+}

@@ -4,6 +4,7 @@
 
 use super::{Backbone, Images};
 use crate::error::{Error, Result};
+use crate::nn::adapt::{Place, Role, Site};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, Pooling, WindowBias};
@@ -93,6 +94,8 @@ struct Block {
     /// And back.
     back: Vec<u32>,
     merge: Option<Merge>,
+    after_attention: Site,
+    after_output: Site,
 }
 
 /// Four neighbours side by side, normed, and mapped to twice the width.
@@ -170,7 +173,8 @@ impl Block {
             return Err(Error::config("item.image.side", m));
         }
         let own = scope.pp("attention.self");
-        let dense = |s: Scope, i: usize, o: usize, bias: bool| Linear::new(&s, i, o, bias, init);
+        let dense = |s: Scope, i: usize, o: usize| Linear::new(&s, i, o, true, init);
+        let updated = |name: &str, role: Role| Linear::adapted(&own.pp(name), role, (d, d), c.qkv_bias, init);
         let wide = (d as f64 * c.ratio) as usize;
         let into = windows(side, window, shift);
         let mut back = vec![0; into.len()];
@@ -178,13 +182,13 @@ impl Block {
         let entries = (2 * window - 1).pow(2);
         Ok(Self {
             norm1: Norm::new(&scope.pp("layernorm_before"), d, c.eps)?,
-            query: dense(own.pp("query"), d, d, c.qkv_bias)?,
-            key: dense(own.pp("key"), d, d, c.qkv_bias)?,
-            value: dense(own.pp("value"), d, d, c.qkv_bias)?,
-            out: dense(scope.pp("attention.output.dense"), d, d, true)?,
+            query: updated("query", Role::Query)?,
+            key: updated("key", Role::Key)?,
+            value: updated("value", Role::Value)?,
+            out: dense(scope.pp("attention.output.dense"), d, d)?,
             norm2: Norm::new(&scope.pp("layernorm_after"), d, c.eps)?,
-            inner: dense(scope.pp("intermediate.dense"), d, wide, true)?,
-            outer: dense(scope.pp("output.dense"), wide, d, true)?,
+            inner: dense(scope.pp("intermediate.dense"), d, wide)?,
+            outer: Linear::adapted(&scope.pp("output.dense"), Role::Outer, (wide, d), true, init)?,
             bias: WindowBias {
                 table: own.weight("relative_position_bias_table", &[entries, heads], Init::Zeros)?,
                 index: Arc::new(relative(window)),
@@ -195,6 +199,8 @@ impl Block {
             into,
             back,
             merge: None,
+            after_attention: Site::new(scope, Place::Attention, d)?,
+            after_output: Site::new(scope, Place::FeedForward, d)?,
         })
     }
     fn trains(&self) -> bool {
@@ -203,6 +209,8 @@ impl Block {
             || self.norm1.trains()
             || self.norm2.trains()
             || self.bias.table.trains()
+            || self.after_attention.trains()
+            || self.after_output.trains()
             || self.merge.as_ref().is_some_and(|m| m.norm.trains() || m.reduction.trains())
     }
 }
@@ -239,7 +247,8 @@ impl Swin {
             let stage = scope.pp(format!("encoder.layers.{s}"));
             for i in 0..depth {
                 shapes.push((grid, d << s));
-                blocks.push(Block::new(&stage.pp(format!("blocks.{i}")), c, (s, i), grid, side)?);
+                let at = stage.pp(format!("blocks.{i}")).within(blocks.len(), c.depths.iter().sum());
+                blocks.push(Block::new(&at, c, (s, i), grid, side)?);
             }
             if s + 1 < c.depths.len() {
                 if !grid.is_multiple_of(2) {
@@ -319,15 +328,15 @@ impl Backbone for Swin {
     fn block(&self, i: usize, x: &Act, n: usize, pass: &Pass, _: bool) -> Result<Act> {
         let (b, (side, _)) = (&self.blocks[i], self.shapes[i]);
         let h = ops::add_norm(pass, x, None, &b.norm1, 0.0)?;
-        let h = ops::gather(pass, &h, repeat(&b.into, n))?;
-        let qkv = ops::linears(pass, &h, &[&b.query, &b.key, &b.value])?;
+        let rolled = ops::gather(pass, &h, repeat(&b.into, n))?;
+        let qkv = ops::linears(pass, &rolled, &[&b.query, &b.key, &b.value])?;
         let a = ops::window_attention(pass, &qkv, b.window * b.window, b.heads, &b.bias)?;
         let a = ops::linear(pass, &a, &b.out)?;
         let a = ops::gather(pass, &a, repeat(&b.back, n))?;
-        let x = ops::add(pass, x, &a, 0.0)?;
+        let x = b.after_attention.sum(pass, x, a, &h, 0.0)?;
         let h = ops::add_norm(pass, &x, None, &b.norm2, 0.0)?;
         let f = ops::feed_forward(pass, &h, &b.inner, self.config.activation, &b.outer)?;
-        let x = ops::add(pass, &x, &f, 0.0)?;
+        let x = b.after_output.sum(pass, &x, f, &h, 0.0)?;
         match &b.merge {
             Some(m) => self.merge(m, &x, n, side, pass),
             None => Ok(x),
