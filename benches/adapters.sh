@@ -19,7 +19,7 @@ run() {
   shift
   [ -f "$name/result.json" ] || $morec transfer "$@" --out "$name" --force --json > "$name.json" 2> "$name.log"
 }
-# part, source, target, target's settings; reads `width`, `more`, and `end` and `scratch` (settings of end-to-end training)
+# part, source, target, target's settings; reads `width`, `last`, `more`, and `end` and `scratch` (settings of end-to-end training)
 part() {
   local p=$1 source=$2 data=$3 settings=$4
   for seed in ${SEEDS:-1 2 3}; do
@@ -30,13 +30,13 @@ part() {
       # Side towers are cheap.
       epochs=$([ "$m" = side ] && echo "-s train.epochs=20" || true)
       # shellcheck disable=SC2086
-      run "$p-$m-$seed" "${common[@]}" -c configs/adapters.toml $width $more $epochs --preset $m
+      run "$p-$m-$seed" "${common[@]}" -c configs/adapters.toml $width $more $epochs $([[ " side kadapter " == *" $m "* ]] || echo $last) --preset $m
     done
     if [ "$seed" = 1 ]; then
       # Nothing else trains in these.
       alone="-s train.epochs=10 -s train.patience=3 -s train.lr=5e-3 -s train.encoder_lr=5e-3 -s item.image.lr=5e-3"
       # shellcheck disable=SC2086
-      run "$p-houlsby-only-1" "${common[@]}" $width $more $alone --preset houlsby
+      run "$p-houlsby-only-1" "${common[@]}" $width $last $more $alone --preset houlsby
       for m in bitfit norms; do
         # shellcheck disable=SC2086
         run "$p-$m-1" "${common[@]}" $more $alone $upper --preset $m
@@ -54,7 +54,7 @@ part() {
 }
 
 for p in ${PARTS:-tiny minilm image both}; do
-  width="" more="" end="" scratch="" upper=""
+  width="" last="" more="" end="" scratch="" upper=""
   case $p in
     tiny)
       width="-s adapter.width=16" end="-c configs/instruments-full.toml"
@@ -67,7 +67,7 @@ for p in ${PARTS:-tiny minilm image both}; do
         -s train.encoder_lr=1e-4 --out $out/games-minilm --force
       more="-s item.train_layers=-1"
       # In the last block only: what is below runs once an item.
-      width="-s adapter.layers=1"
+      last="-s adapter.layers=1"
       upper="--rule item_encoder.text.model.embeddings.*=freeze"
       for i in 0 1 2 3 4; do upper="$upper --rule item_encoder.text.model.encoder.layer.$i.*=freeze"; done
       end="-s train.encoder_lr=2e-4 -s train.epochs=8" scratch=$end

@@ -212,12 +212,14 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn entry(dir: &Path) -> Result<Entry> {
-    let config = crate::config::load(&crate::config::Config::default(), &[dir.join("config.toml")], &[])?;
+    // One that cannot be read is a line that says so, not the end of the list.
+    let settings = crate::config::load(&crate::config::Config::default(), &[dir.join("config.toml")], &[]);
     let manifest: fsio::Manifest = serde_json::from_str(&fsio::read_text(&dir.join(fsio::MANIFEST))?)
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: {e}")))?;
-    let state = match base::find_base(dir, None) {
-        Ok(_) => "found".into(),
-        Err(e) => e.to_string(),
+    let (config, state) = match (settings, base::find_base(dir, None)) {
+        (Err(e), _) => (Default::default(), e.to_string()),
+        (Ok(c), Err(e)) => (c, e.to_string()),
+        (Ok(c), Ok(_)) => (c, "found".into()),
     };
     let run = if dir.ends_with("best") { dir.parent().unwrap_or(dir) } else { dir };
     let data = Path::new(&config.data.path).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();

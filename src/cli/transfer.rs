@@ -145,6 +145,8 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
         let dir = match (&args.run.out, several, args.preset.len() > 1) {
             (Some(o), true, _) => o.join(name).join(preset),
             (Some(o), false, true) => o.join(preset),
+            (None, true, _) if !config.name.is_empty() => run_dir(None, &config, preset).join(name).join(preset),
+            (None, false, true) if !config.name.is_empty() => run_dir(None, &config, preset).join(preset),
             (out, ..) => run_dir(out.as_ref(), &config, preset),
         };
         let label = if several { format!("{name} {preset}") } else { preset.clone() };
@@ -162,6 +164,9 @@ fn with_preset(config: &Config, preset: &str) -> Config {
     c.transfer.preset = preset.into();
     if let Some(method) = AdapterMethod::named(preset) {
         c.adapter.method = method;
+    } else if preset == "from-scratch" {
+        // Whatever the source had: nothing of it is there.
+        c.adapter.method = AdapterMethod::None;
     }
     c
 }

@@ -1,6 +1,6 @@
 //! Vectors of a whole catalogue and of many users, in batches of bounded size.
 
-use crate::config::{Cache, Similarity};
+use crate::config::{AdapterConfig, Cache, Similarity};
 use crate::error::{Error, Result};
 use crate::item::features::{self, Features};
 use crate::item::image::Pixels;
@@ -36,7 +36,7 @@ pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Resu
 
 /// Computes what the frozen part of the item encoder makes of each item, once; later passes read it. With a data set's
 /// folder it is kept there as a file, which other runs find; where the file cannot be written, or would take more than half
-/// of the free disk, one row an item stays in memory, and one row a token is computed each time. Whether it is kept.
+/// of the free disk or than `item.cache_mb`, one row an item stays in memory, and one row a token is computed each time. Whether it is kept.
 pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&Path>, watch: Watch) -> Result<bool> {
     let mut all = false;
     for (modality, depth) in model.item.frozen() {
@@ -86,16 +86,20 @@ fn keep_one(
         |ids: &[u32]| model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth);
     let recipe =
         Recipe { depth, width, rows: &rows, count: features.count, compute: &compute, device: &model.device, watch };
-    let room = |dir: &Path| {
-        let rows = (0..features.count).map(rows).sum::<usize>();
-        let need = (rows * width * precision.bytes()) as u64;
-        crate::hub::disk_free(dir).is_none_or(|free| need <= free / 2)
+    let need = ((0..features.count).map(rows).sum::<usize>() * width * precision.bytes()) as u64;
+    let most = config.cache_mb << 20;
+    let room = |dir: &Path| need <= most && crate::hub::disk_free(dir).is_none_or(|free| need <= free / 2);
+    let path = match data {
+        Some(d) => Some((d, prefix::place(d, &prefix_digest(model, modality, &content, depth, precision)?))),
+        None => None,
     };
-    if let Some(data) = data.filter(|d| room(d)) {
-        let path = prefix::place(data, &prefix_digest(model, modality, &content, depth, precision)?);
+    if let Some((data, path)) = path.filter(|(d, p)| p.exists() || room(d)) {
+        if !path.exists() {
+            prefix::prune(data, &path, most - need);
+        }
         match recipe.in_file(&path, precision, &cost) {
             Ok(kept) => {
-                prefix::prune(data, &path, config.cache_mb << 20);
+                prefix::prune(data, &path, most);
                 features.keep(modality, kept);
                 return Ok(true);
             }
@@ -165,6 +169,11 @@ fn prefix_digest(
     // What stands above the kept rows is another matter, and may differ from run to run.
     let prefix = format!("{place}model.");
     let below = |p: &&crate::nn::Weight| p.name().strip_prefix(&prefix).is_some_and(|n| limit.below(n)) && !p.trains();
+    // What is added says nothing of how it works: LoRA's scale, serial or parallel, where a prompt stands.
+    if model.params.iter().filter(below).any(|p| p.is_added()) {
+        let adapter = AdapterConfig { lr: 0.0, ..model.config.adapter.clone() };
+        parts.push(serde_json::to_string(&adapter).unwrap_or_default());
+    }
     for p in model.params.iter().filter(below) {
         parts.push(format!("{} {}", p.name(), p.digest()?));
     }

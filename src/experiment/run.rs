@@ -95,9 +95,7 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> R
         let m = "its pictures are prepared otherwise than the source's, whose values are loaded";
         return Err(Error::config("item.image.model", m));
     }
-    // Of an adapter only what it adds is kept.
-    let base = source.filter(|_| crate::transfer::adapts(&config.transfer.preset)).map(Base::of);
-    Ok(Blueprint { config: config.clone(), counts, folder, image, base })
+    Ok(Blueprint { config: config.clone(), counts, folder, image, base: None })
 }
 
 /// Resolves the plan of a configuration without building anything.
@@ -158,6 +156,14 @@ fn same_function(config: &Config, source: &ModelFolder, plan: &Plan) -> Result<(
     ];
     match checks.iter().find(|c| c.1) {
         None => Ok(()),
+        Some(("adapter", _)) => {
+            let m = format!(
+                "the source has an adapter of its own ({}), which has to be loaded as it is: full, frozen, head and zero-shot do; \
+                 for another one make a model of lora or ia3 by `morec adapters merge`, or move from the base",
+                b.adapter.method.name()
+            );
+            Err(Error::config("adapter", m))
+        }
         Some((key, _)) => Err(Error::config(
             *key,
             "differs from the source run's, whose values are loaded; leave it out, or use the preset from-scratch",
@@ -197,13 +203,18 @@ pub fn execute(
     let blueprint = blueprint(config, source, prepared.counts())?;
     let specs = blueprint.declare()?;
     let plan = resolve(config, &specs, source)?;
+    // Of an adapter only what it adds is kept.
+    let only_added = plan.rows.iter().any(|r| r.added) && plan.rows.iter().all(|r| r.added || !r.train);
+    let adapter = crate::transfer::adapts(&config.transfer.preset) || only_added;
+    let blueprint = Blueprint { base: source.filter(|_| adapter).map(Base::of), ..blueprint };
     let candidates = prepared.candidates(&config.eval, &prepared.split.test)?;
     if plan.counts().0 > 0 {
         // Refuses what this catalogue cannot give.
         crate::objective::build(&config.objective, &prepared.split)?;
     }
     let inputs = run_folder::inputs(prepared, source, &blueprint)?;
-    let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode)?;
+    let needed = source.map_or(Ok(vec![]), |s| crate::model::base::chain(&s.dir))?;
+    let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode, &needed)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
     let mut features = model.watched(&prepared.content(), watch)?;
     modalities(config, &features)?;
@@ -345,7 +356,7 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     let best = dir.join("best");
     crate::model::folder::check(&best)?;
     let values = crate::model::folder::values(&best, model)?;
-    for p in model.params.iter().filter(|p| model.base.is_none() || p.is_own()) {
+    for p in model.params.iter().filter(|p| p.moves()) {
         p.set(&values.tensor(p.name(), &model.device)?)?;
     }
     Ok(())

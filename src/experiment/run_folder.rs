@@ -8,7 +8,7 @@ use crate::fsio::{self, Manifest};
 use crate::model::{Blueprint, ModelFolder};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
 const LOCK: &str = ".lock";
@@ -51,13 +51,14 @@ fn free_on_resume(config: &Config) -> Vec<&'static str> {
 }
 
 /// Makes the folder (or finds it) and writes down what the run is made from. Returns whether to resume, and the lock
-/// that keeps other processes out while it lives.
+/// that keeps other processes out while it lives. `needed`: folders that must not be removed.
 pub(super) fn start(
     dir: &Path,
     config: &Config,
     data: &Prepared,
     inputs: &BTreeMap<String, String>,
     mode: Mode,
+    needed: &[PathBuf],
 ) -> Result<(bool, File)> {
     let is_run = dir.join(fsio::MANIFEST).exists();
     if !is_run && dir.exists() && fsio::holds_something(dir)? {
@@ -79,12 +80,10 @@ pub(super) fn start(
         return Ok((true, lock));
     }
     if is_run {
-        let near = [&config.transfer.source, &config.data.path];
-        if let Some(held) = near.into_iter().find(|p| !p.is_empty() && holds(dir, Path::new(p))) {
-            return Err(Error::Usage(format!(
-                "{}: --force would remove `{held}`, which this run needs",
-                dir.display()
-            )));
+        let near = [&config.transfer.source, &config.data.path].into_iter().filter(|p| !p.is_empty()).map(Path::new);
+        if let Some(held) = near.chain(needed.iter().map(PathBuf::as_path)).find(|p| holds(dir, p)) {
+            let m = format!("--force would remove `{}`, which this run needs", held.display());
+            return Err(Error::Usage(format!("{}: {m}", dir.display())));
         }
         clear(dir)?;
     }

@@ -1,6 +1,7 @@
 //! Readers of a frozen encoder's hidden states: side towers (IISAN; Fu et al. 2024) and external blocks (K-Adapter; Wang et
 //! al. 2021). The encoder itself runs once an item in a whole run; no gradient ever goes through it.
 
+use super::prefix::Heights;
 use crate::error::{Error, Result};
 use crate::nn::adapt::{Adapt, Bottleneck, Method};
 use crate::nn::init::Init;
@@ -26,11 +27,13 @@ impl Aside {
     /// Beside an encoder of so many blocks, all of width `d`, for vectors of width `dim`.
     pub(super) fn new(scope: &Scope, blocks: usize, d: usize, dim: usize) -> Result<Self> {
         let Some(a) = scope.adapt() else { return Ok(Self::None) };
+        let first = if a.last == 0 { 0 } else { blocks.saturating_sub(a.last) };
+        let heights = |every: usize| Heights { first, every: every.max(1) };
         Ok(match a.method {
-            Method::Side => Self::Side(Side::new(&scope.pp("side").added(), a, heights(blocks, a.every), d, dim)?),
+            Method::Side => Self::Side(Side::new(&scope.pp("side").added(), a, heights(a.every), blocks, d, dim)?),
             Method::Knowledge => {
-                let s = scope.pp("knowledge").added();
-                Self::Knowledge(Knowledge::new(&s, a, heights(blocks, blocks.div_ceil(2)), d)?)
+                let (s, half) = (scope.pp("knowledge").added(), heights((blocks - first).div_ceil(2)));
+                Self::Knowledge(Knowledge::new(&s, a, half, blocks, d)?)
             }
             _ => Self::None,
         })
@@ -43,11 +46,28 @@ impl Aside {
             Self::Knowledge(k) => &k.taps,
         }
     }
+    /// The same in short.
+    pub(super) fn heights(&self) -> Heights {
+        match self {
+            Self::None => Heights { first: 0, every: 1 },
+            Self::Side(s) => s.heights,
+            Self::Knowledge(k) => k.heights,
+        }
+    }
 }
 
-/// 0, every, 2·every, … below the last.
-fn heights(blocks: usize, every: usize) -> Vec<usize> {
-    (0..blocks).step_by(every.max(1)).collect()
+fn below(heights: Heights, blocks: usize) -> Vec<usize> {
+    (heights.first..blocks).step_by(heights.every).collect()
+}
+
+/// Refuses adapters in more blocks than there are.
+pub(super) fn within(scope: &Scope, blocks: usize) -> Result<()> {
+    match scope.adapt() {
+        Some(a) if a.last > blocks => {
+            Err(Error::config("adapter.layers", format!("{} blocks: the encoder has {blocks}", a.last)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Parts of equal width, side by side in `rows`.
@@ -59,6 +79,7 @@ pub(super) fn split(pass: &Pass, rows: &Act, parts: usize) -> Result<Vec<Act>> {
 /// s₀ = A₀(h₀), sₗ = Aₗ(g·hₗ + (1 − g)·sₗ₋₁), g = σ(p / 0.1), p from 0; A is a bottleneck with its residual. What the tower
 /// says is mapped to the width of item vectors and added to them; that map starts at zero, so that nothing changes at first.
 pub(super) struct Side {
+    heights: Heights,
     taps: Vec<usize>,
     floors: Vec<Bottleneck>,
     gates: Vec<Weight>,
@@ -74,8 +95,10 @@ fn gate(scope: &Scope, i: usize) -> Result<Weight> {
 }
 
 impl Side {
-    fn new(scope: &Scope, a: Adapt, taps: Vec<usize>, d: usize, dim: usize) -> Result<Self> {
+    fn new(scope: &Scope, a: Adapt, heights: Heights, blocks: usize, d: usize, dim: usize) -> Result<Self> {
+        let taps = below(heights, blocks);
         Ok(Self {
+            heights,
             floors: floors(scope, a, taps.len() + 1, d)?,
             gates: (1..=taps.len()).map(|i| gate(scope, i)).collect::<Result<_>>()?,
             out: Linear::new(&scope.pp("out"), d, dim, false, Init::Zeros)?,
@@ -189,14 +212,16 @@ struct Height {
 /// a₀ = 0, aᵢ = aᵢ₋₁ + Up(blocks(Down(hᵢ + aᵢ₋₁))), and a is added to the last hidden state. The paper's skip carries hᵢ as well and
 /// joins by concatenation; this form starts with no change.
 pub(super) struct Knowledge {
+    heights: Heights,
     taps: Vec<usize>,
-    heights: Vec<Height>,
+    parts: Vec<Height>,
 }
 
 impl Knowledge {
-    fn new(scope: &Scope, a: Adapt, taps: Vec<usize>, d: usize) -> Result<Self> {
+    fn new(scope: &Scope, a: Adapt, heights: Heights, blocks: usize, d: usize) -> Result<Self> {
+        let taps = below(heights, blocks);
         let up = if a.sigma > 0.0 { Init::Normal(a.sigma) } else { Init::Zeros };
-        let heights = (0..=taps.len())
+        let parts = (0..=taps.len())
             .map(|i| {
                 let s = scope.pp(i);
                 let blocks = (0..BLOCKS).map(|b| Block::new(&s.pp(format!("layer.{b}")), a.width));
@@ -207,12 +232,12 @@ impl Knowledge {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { taps, heights })
+        Ok(Self { heights, taps, parts })
     }
     /// Hidden states of all rows, lowest first, each (t, d), packed as `segments` → the last with what is added.
     pub(super) fn run(&self, pass: &Pass, h: &[Act], segments: &Segments) -> Result<Act> {
         let mut a: Option<Act> = None;
-        for (height, h) in self.heights.iter().zip(h) {
+        for (height, h) in self.parts.iter().zip(h) {
             let x = match &a {
                 Some(a) => ops::add(pass, h, a, 0.0)?,
                 None => h.clone(),

@@ -27,9 +27,18 @@ pub enum Depth {
     Blocks(usize),
     /// All of it, and what it says on the way: hidden states before block 0, every, 2·every, …, and the end, each pooled, side
     /// by side: one row an item.
-    Side(usize),
+    Side(Heights),
     /// The same with every state of every token: one row a token.
-    Knowledge(usize),
+    Knowledge(Heights),
+}
+
+/// After `first` blocks, and every so many from there, below the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heights {
+    /// Blocks below the first height.
+    pub first: usize,
+    /// Blocks between two.
+    pub every: usize,
 }
 
 enum Values {
@@ -239,12 +248,19 @@ impl Prefix {
 /// reads stays readable to it.
 pub fn prune(data: &Path, current: &Path, most: u64) {
     let Ok(entries) = std::fs::read_dir(data.join(".cache")) else { return };
-    let ours = |p: &Path| {
-        let name = p.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        name.starts_with("prefix-") && name.ends_with(".safetensors")
+    let name = |p: &Path| p.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
+    let ours = |p: &Path| name(p).starts_with("prefix-") && name(p).ends_with(".safetensors");
+    let entries: Vec<_> = entries.flatten().collect();
+    // What a process that was killed had not finished; one that writes still does so within the hour.
+    let hour = std::time::Duration::from_secs(3600);
+    let old = |e: &std::fs::DirEntry| {
+        e.metadata().ok().and_then(|m| m.modified().ok()?.elapsed().ok()).is_some_and(|t| t > hour)
     };
+    for e in entries.iter().filter(|e| name(&e.path()).starts_with(".prefix-") && old(e)) {
+        std::fs::remove_file(e.path()).ok();
+    }
     let mut files: Vec<(std::time::SystemTime, u64, PathBuf)> = entries
-        .flatten()
+        .iter()
         .filter(|e| ours(&e.path()))
         .filter_map(|e| e.metadata().ok().and_then(|m| Some((m.modified().ok()?, m.len(), e.path()))))
         .collect();

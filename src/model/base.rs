@@ -66,7 +66,7 @@ pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
     for (place, kind, layout) in found {
         let prefix = format!("item_encoder.{place}.model.");
         let named = |name: &str| {
-            let added = model.params.get(name).is_some_and(|p| p.is_added());
+            let added = model.params.get(name).is_some_and(|p| p.is_added() && p.is_own());
             layout.theirs(&kind, name.strip_prefix(&prefix).filter(|_| added)?)
         };
         let mine: Vec<String> =
@@ -109,10 +109,25 @@ pub fn base_of(dir: &Path) -> Result<Base> {
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
 }
 
+/// A model's folder, the base it belongs to, that one's, and so on.
+pub fn chain(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = vec![dir.canonicalize().unwrap_or_else(|_| dir.into())];
+    while let Some(Ok(base)) = all.last().map(|d| base_of(d)) {
+        let next = base.path.canonicalize().unwrap_or(base.path);
+        if all.contains(&next) {
+            let m = format!("`{}` is its own base, by way of others; train one of them again", next.display());
+            return Err(Error::model(dir, m));
+        }
+        all.push(next);
+    }
+    Ok(all)
+}
+
 /// Finds the base of an adapter's folder: where `given` says, else where it was, also seen from the folder.
 pub fn find_base(dir: &Path, given: Option<&Path>) -> Result<ModelFolder> {
     let manifest = Manifest::read(dir, KIND, FORMAT, super::folder::REMAKE)?;
     let base = base_of(dir)?;
+    chain(dir)?;
     let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
     let places = match given {
         Some(g) => vec![g.to_path_buf()],

@@ -17,8 +17,8 @@ pub struct Exported {
     pub adapter: Option<PathBuf>,
 }
 
-/// Writes the encoder of `place` (`text` or `image`) to `dir` under its Hugging Face names, as the base has it, and what PEFT or
-/// AdapterHub can read of an adapter to `dir/adapter`.
+/// Writes the encoder of `place` (`text` or `image`) to `dir` under its Hugging Face names, with what was trained of it (norms, in
+/// Pfeiffer's adapters), and what PEFT or AdapterHub can read of an adapter to `dir/adapter`.
 pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> {
     let missing = || Error::Usage(format!("--encoder {place}: this model has no such encoder (text, image)"));
     let files: Vec<(&str, &str)> = match place {
@@ -34,10 +34,6 @@ pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> 
     };
     let prefix = format!("item_encoder.{place}.model.");
     let added: Vec<String> = model.blueprint().declare()?.into_iter().filter(|s| s.added).map(|s| s.name).collect();
-    if let Some(own) = model.own.iter().find(|n| n.starts_with(&prefix) && !added.contains(n)) {
-        let m = format!("also trained `{own}` of the encoder itself; merge it first: `morec adapters merge`");
-        return Err(Error::model(&model.dir, m));
-    }
     let names: Vec<&str> =
         model.weights.names().filter(|n| n.starts_with(&prefix) && !added.iter().any(|a| a == n)).collect();
     let staged = Staged::new(dir)?;
@@ -52,18 +48,27 @@ pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> 
     let read = |i: usize| Ok(model.weights.read(names[i])?.into());
     weights::save_each(&staged.path().join("model.safetensors"), &entries, meta, read)?;
     let kind = Kind::parse(files[0].1);
-    let layout = kind.and_then(|k| Layout::of(model.config.adapter.method, &k));
-    let from = model.dir.join(place);
-    let adapter = match layout.filter(|l| from.join(l.file()).exists()) {
-        None => None,
-        Some(layout) => {
+    let layout = kind.as_ref().and_then(|k| Layout::of(model.config.adapter.method, k));
+    let parts: Vec<(&String, String)> = match (&layout, &kind) {
+        (Some(l), Some(k)) => added.iter().filter_map(|n| Some((n, l.theirs(k, n.strip_prefix(&prefix)?)?))).collect(),
+        _ => vec![],
+    };
+    let adapter = match (layout, kind) {
+        (Some(layout), Some(kind)) if !parts.is_empty() => {
             let to = staged.path().join("adapter");
             std::fs::create_dir(&to).map_err(Error::io(&to))?;
-            for name in ["adapter_config.json", layout.file()] {
-                std::fs::copy(from.join(name), to.join(name)).map_err(Error::io(from.join(name)))?;
-            }
+            let c = &model.config.item;
+            let called = if place == "text" { &c.model } else { &c.image.model };
+            let called = Path::new(called).file_name().map_or(called.clone(), |n| n.to_string_lossy().into_owned());
+            fsio::write_json(&to.join("adapter_config.json"), &layout.config(&model.config.adapter, &kind, &called))?;
+            let shape = |n: &String| model.weights.shape(n).unwrap_or_default().to_vec();
+            let entries: Vec<_> = parts.iter().map(|(ours, theirs)| (theirs.clone(), shape(ours))).collect();
+            let meta = [("format".to_string(), "pt".to_string())].into();
+            let read = |i: usize| Ok(model.weights.read(parts[i].0)?.into());
+            weights::save_each(&to.join(layout.file()), &entries, meta, read)?;
             Some(dir.join("adapter"))
         }
+        _ => None,
     };
     staged.commit()?;
     Ok(Exported { encoder: dir.into(), adapter })

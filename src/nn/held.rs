@@ -34,6 +34,14 @@ impl Held {
         });
         var.as_detached_tensor()
     }
+    /// A copy of the values, which does not load them.
+    pub(super) fn read(&self) -> Result<Vec<f32>> {
+        let loaded = self.var.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        match &self.file {
+            Some(file) if !loaded => Ok(file.read()),
+            _ => to_vec(&self.value()),
+        }
+    }
     /// Overwrites the value.
     pub(super) fn set(&self, value: &Tensor) -> Result<()> {
         self.value();

@@ -70,6 +70,7 @@ pub struct Norm {
 impl Norm {
     /// Parameters `weight` = 1 and `bias` = 0 of width `d`.
     pub fn new(scope: &Scope, d: usize, eps: f64) -> Result<Self> {
+        let scope = scope.normal();
         Ok(Self {
             weight: scope.weight("weight", &[d], Init::Ones)?,
             bias: scope.weight("bias", &[d], Init::Zeros)?,
@@ -107,6 +108,7 @@ const MOMENTUM: f32 = 0.1;
 impl BatchNorm {
     /// Parameters `weight` = 1, `bias` = 0 and buffers `running_mean` = 0, `running_var` = 1 of width `c`.
     pub fn new(scope: &Scope, c: usize) -> Result<Self> {
+        let scope = scope.normal();
         Ok(Self {
             weight: scope.weight("weight", &[c], Init::Ones)?,
             bias: scope.weight("bias", &[c], Init::Zeros)?,

@@ -44,6 +44,8 @@ pub struct Spec {
     pub buffer: bool,
     /// Part of an adapter.
     pub added: bool,
+    /// A norm's gain or shift.
+    pub norm: bool,
 }
 
 /// What a plan decided for one parameter.
@@ -124,9 +126,13 @@ impl Param {
     pub fn is_added(&self) -> bool {
         self.added
     }
+    /// Whether training changes it.
+    pub fn moves(&self) -> bool {
+        self.action.train || self.buffer
+    }
     /// Whether its value is not, or may not stay, the one that a source gave it.
     pub fn is_own(&self) -> bool {
-        self.action.train || self.buffer || self.action.origin != Origin::Source
+        self.moves() || self.action.origin != Origin::Source
     }
     /// Where its value came from.
     pub fn origin(&self) -> Origin {
@@ -212,6 +218,7 @@ pub struct Scope<'a, 's> {
     prefix: String,
     encoder: bool,
     added: bool,
+    norm: bool,
     pretrained: Option<Pretrained>,
     adapt: Option<Adapt>,
     /// Where parameters stand that several adapters share.
@@ -221,7 +228,7 @@ pub struct Scope<'a, 's> {
 impl<'a, 's> Scope<'a, 's> {
     fn whole(state: &'s RefCell<State<'a>>) -> Self {
         let (prefix, root) = (String::new(), String::new());
-        Self { state, prefix, encoder: false, added: false, pretrained: None, adapt: None, root }
+        Self { state, prefix, encoder: false, added: false, norm: false, pretrained: None, adapt: None, root }
     }
     /// The scope below `name`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
@@ -240,6 +247,10 @@ impl<'a, 's> Scope<'a, 's> {
     pub fn pretrained(&self, weights: Arc<Weights>, rename: impl Fn(&str) -> Vec<String> + 'static) -> Self {
         let p = Pretrained { weights, rename: Rc::new(rename), base: self.prefix.clone() };
         Self { pretrained: Some(p), ..self.clone() }
+    }
+    /// Parameters below are a norm's.
+    pub fn normal(&self) -> Self {
+        Self { norm: true, ..self.clone() }
     }
     /// Adds small trainable parts to the layers below (or to none).
     pub fn adapted(&self, adapt: Option<Adapt>) -> Self {
@@ -300,6 +311,7 @@ impl<'a, 's> Scope<'a, 's> {
             pretrained,
             buffer,
             added: self.added,
+            norm: self.norm && !buffer,
         };
         let mut state = self.state.borrow_mut();
         if state.params.contains_key(&full) {
@@ -433,7 +445,7 @@ impl Params {
         let all: Vec<&Weight> = self.iter().filter(|p| named(p).is_some()).collect();
         let entries: Vec<_> = all.iter().filter_map(named).collect();
         let meta = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-        let value = |i: usize| Ok(crate::nn::host::to_vec(&all[i].value())?.into());
+        let value = |i: usize| Ok(all[i].held.read()?.into());
         crate::nn::weights::save_each(path, &entries, meta, value)
     }
 }

@@ -60,7 +60,9 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
             let m = format!("`{}` is missing or has another shape; the run's settings have changed", p.name());
             return Err(Error::model(values.path(), m));
         }
-        p.set(&values.tensor(p.name(), &model.device)?)?;
+        if p.moves() {
+            p.set(&values.tensor(p.name(), &model.device)?)?;
+        }
     }
     optimizer.restore(cursor.step, &Weights::open(&dir.join("optimizer.safetensors"))?, &model.params)?;
     Ok(cursor)

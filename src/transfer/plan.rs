@@ -59,21 +59,16 @@ pub fn adapts(name: &str) -> bool {
     AdapterMethod::named(name).is_some() || ["bitfit", "norms"].contains(&name)
 }
 
-/// Gains and shifts of all norms.
+/// Gains and shifts of all norms; not those inside adapters.
 fn norms(specs: &[Spec]) -> Vec<Rule> {
-    let norm = |part: &str| {
-        let part = part.to_lowercase();
-        part.contains("norm") || part == "pre_layrnorm"
-    };
-    let own = |s: &&Spec| !s.buffer && s.name.rsplit('.').nth(1).is_some_and(norm);
-    specs.iter().filter(own).map(|s| rule(&s.name, "train")).collect()
+    specs.iter().filter(|s| s.norm && !s.added).map(|s| rule(&s.name, "train")).collect()
 }
 
 /// Refuses a model that has no place for what a preset adds.
 fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
-        "a user encoder that takes model patches, nextitnet, sasrec or bert4rec, and adapter.user_width above 0"
+        "a user encoder that takes model patches (nextitnet, sasrec and bert4rec, with user.norm post or pre), and adapter.user_width above 0"
     } else if name != "peterrec"
         && !encoders.is_empty()
         && !encoders.iter().any(|e| within(&format!("item_encoder.{e}.")))
@@ -204,6 +199,8 @@ struct Effect {
     origin: Option<Origin>,
     train: Option<bool>,
     lr: Option<f64>,
+    /// Matching nothing is no mistake.
+    if_any: bool,
 }
 
 impl Effect {
@@ -211,7 +208,7 @@ impl Effect {
         let mut e = Self::default();
         let bad = |word: &str| {
             let m = format!(
-                "rule `{}`: `{word}` is none of load, reset, pretrained, train, freeze, lr=NUMBER",
+                "rule `{}`: `{word}` is none of load, reset, pretrained, train, freeze, lr=NUMBER, if-any",
                 rule.pattern
             );
             Error::config("transfer.rules", m)
@@ -223,6 +220,7 @@ impl Effect {
                 "pretrained" => e.origin = Some(Origin::Pretrained),
                 "train" => e.train = Some(true),
                 "freeze" => e.train = Some(false),
+                "if-any" => e.if_any = true,
                 other => {
                     let lr = other.strip_prefix("lr=").and_then(|v| v.trim().parse::<f64>().ok());
                     let lr = lr.filter(|v| v.is_finite() && *v >= 0.0).ok_or_else(|| bad(other))?;
@@ -252,7 +250,7 @@ impl Plan {
                 d.train = effect.train.or(d.train);
                 d.lr = effect.lr.or(d.lr);
             }
-            if !hit {
+            if !hit && !effect.if_any {
                 let near = specs.iter().max_by(|a, b| {
                     strsim::jaro_winkler(&a.name, &r.pattern).total_cmp(&strsim::jaro_winkler(&b.name, &r.pattern))
                 });
@@ -350,6 +348,7 @@ mod tests {
                 pretrained: n.contains("model"),
                 buffer: false,
                 added: n.contains("adapter"),
+                norm: n.contains("norm"),
             })
             .collect()
     }

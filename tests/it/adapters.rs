@@ -272,3 +272,57 @@ fn model_patches_stand_in_the_user_encoder_and_nowhere_else() {
     // All of it on disk is smaller than the base's values by far.
     assert!(result.model_bytes.unwrap() * 3 < morec::model::folder::size(&source.dir).unwrap());
 }
+
+/// A run of an adapter that was stopped goes on to the same numbers; one on top of another keeps both bases; what is needed is not
+/// removed; rules make an adapter as a preset does.
+#[test]
+fn adapters_resume_stack_and_hold_their_bases() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
+    let mut c = small_config(ItemKind::Text, &bert);
+    let at = |n: &str| tmp.path().join(n);
+    train(&c, "source", &at("source"), None);
+    let source = ModelFolder::open(&at("source")).unwrap();
+    c.transfer.source = at("source").display().to_string();
+    let lora = with(&c, "lora");
+    let whole = train(&lora, "target", &at("whole"), Some(&source));
+    // Two epochs at once, or one and one.
+    let p = prepared("target", &lora);
+    let mut first = lora.clone();
+    first.train.epochs = 1;
+    train(&first, "target", &at("parts"), Some(&source));
+    let parts = experiment::execute(&lora, &p, Some(&source), &at("parts"), Mode::Resume, vec![], &silent).unwrap();
+    assert_eq!((parts.test, parts.steps), (whole.test.clone(), whole.steps));
+    let digest = |n: &str| {
+        let m = ModelFolder::open(&at(n)).unwrap();
+        m.own.iter().map(|n| m.weights.read(n).unwrap()).collect::<Vec<_>>()
+    };
+    assert!(digest("whole") == digest("parts"));
+    // The same by rules.
+    let mut by_rules = lora.clone();
+    by_rules.transfer.preset = "zero-shot".into();
+    by_rules.transfer.rules = vec![morec::config::Rule { pattern: "*.lora_*".into(), action: "reset, train".into() }];
+    let ruled = train(&by_rules, "target", &at("ruled"), Some(&source));
+    assert_eq!(ruled.test, whole.test);
+    assert!(ModelFolder::open(&at("ruled")).unwrap().base.is_some() && digest("ruled") == digest("whole"));
+    // Biases on top of the low-rank updates.
+    let learned = ModelFolder::open(&at("whole")).unwrap();
+    let mut second = with(&c, "bitfit");
+    second.adapter = lora.adapter.clone();
+    second.transfer.source = at("whole").display().to_string();
+    train(&second, "target", &at("second"), Some(&learned));
+    let stacked = ModelFolder::open(&at("second")).unwrap();
+    assert!(stacked.own.iter().all(|n| n.ends_with(".bias")) && stacked.weights.names().any(|n| n.contains("lora_A")));
+    assert_eq!(morec::model::base::chain(&stacked.dir).unwrap().len(), 3);
+    for held in ["whole", "source"] {
+        let e = experiment::execute(&second, &p, Some(&learned), &at(held), Mode::Force, vec![], &silent).unwrap_err();
+        assert!(e.to_string().contains("would remove"), "{e}");
+    }
+    // Nothing of an adapter is in a run from scratch, and another method does not go on top.
+    let e = experiment::plan_of(&with(&c, "houlsby"), Some(&learned), p.counts()).unwrap_err().to_string();
+    assert!(e.contains("an adapter of its own (lora)"), "{e}");
+    let mut deep = lora;
+    deep.adapter.layers = 3;
+    let e = experiment::plan_of(&deep, Some(&source), p.counts()).unwrap_err().to_string();
+    assert!(e.contains("adapter.layers") && e.contains("encoder has 2"), "{e}");
+}

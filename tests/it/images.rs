@@ -238,7 +238,9 @@ fn every_fusion_trains_and_moves() {
         }
         // Kept or computed again: the same vectors; and the other platform.
         c.transfer.source = at("run").display().to_string();
-        for preset in ["full", "frozen", "top-layers=1", "head", "zero-shot", "houlsby", "lora", "bitfit", "norms"] {
+        let presets =
+            ["full", "frozen", "top-layers=1", "head", "zero-shot", "houlsby", "lora", "kadapter", "bitfit", "norms"];
+        for preset in presets {
             c.transfer.preset = preset.into();
             c.adapter.method = AdapterMethod::named(preset).unwrap_or(AdapterMethod::None);
             c.train.epochs = 1;

@@ -286,7 +286,10 @@ fn adapters_operations() {
         let y = ops::scale_columns(pass, &x[0], &[(1, &a), (6, &b)])?;
         let other = ops::part(pass, &x[0], 2, 5)?;
         let y = ops::blend(pass, &ops::part(pass, &y, 0, 5)?, &other, &p, 0.5)?;
-        ops::with_nothing(pass, &ops::add_at(pass, &y, &ops::part(pass, &x[0], 7, 2)?, 2)?)
+        let y = ops::add_at(pass, &y, &ops::part(pass, &x[0], 7, 2)?, 2)?;
+        // At either end.
+        let y = ops::add_at(pass, &y, &ops::part(pass, &x[0], 0, 3)?, 0)?;
+        ops::with_nothing(pass, &ops::add_at(pass, &y, &ops::part(pass, &x[0], 4, 5)?, 0)?)
     });
     let (params, map) = build(|s| {
         let init = Init::Normal(0.7);

@@ -93,8 +93,6 @@ pub struct ImageEncoder {
     squash: Option<Activation>,
     augment: Augment,
     aside: Aside,
-    /// Blocks between two heights that are listened to.
-    every: usize,
 }
 
 impl ImageEncoder {
@@ -102,6 +100,7 @@ impl ImageEncoder {
     pub fn new(scope: &Scope, folder: &ImageFolder, c: &ImageConfig, squash: Squash, dim: usize) -> Result<Self> {
         let tower = Tower::new(&scope.pp("model").encoder(), folder, c)?;
         let (b, width) = (&tower.backbone, tower.backbone.width());
+        aside::within(scope, b.blocks())?;
         let aside = Aside::new(scope, b.blocks(), width, dim)?;
         if let Some(at) = aside.taps().iter().find(|&&i| b.shape_after(i).1 != width) {
             let m = format!(
@@ -111,7 +110,6 @@ impl ImageEncoder {
         }
         Ok(Self {
             aside,
-            every: scope.adapt().map_or(0, |a| a.every),
             projection: Linear::new(&scope.pp("projection"), tower.backbone.width(), dim, true, Init::XavierNormal)?,
             missing: scope.weight("missing", &[dim], Init::Zeros)?,
             tower,
@@ -144,13 +142,14 @@ impl ImageEncoder {
         let rows = if n == 0 {
             nothing(self.dim(), &self.device())?
         } else {
-            let (x, depth) = self.start(&present, f, pass)?;
-            let Depth::Blocks(from) = depth else {
-                return Err(Error::Numeric("co-attention over pooled pictures".into()));
-            };
-            let x = match &self.aside {
-                Aside::Knowledge(_) => self.known(&present, f, pass)?,
-                _ => self.tower.run(x, n, from, Some(b.blocks()), pass)?,
+            let x = if let Aside::Knowledge(_) = &self.aside {
+                self.known(&present, f, pass)?
+            } else {
+                let (x, depth) = self.start(&present, f, pass)?;
+                let Depth::Blocks(from) = depth else {
+                    return Err(Error::Numeric("co-attention over pooled pictures".into()));
+                };
+                self.tower.run(x, n, from, Some(b.blocks()), pass)?
             };
             ops::linear(pass, &b.rows(&x, n, pass)?, &self.projection)?
         };
@@ -259,8 +258,8 @@ impl ItemEncoder for ImageEncoder {
         let depth = if self.augment == Augment::None { self.tower.frozen() } else { None };
         let depth = match (&self.aside, depth) {
             (Aside::None, depth) => depth,
-            (Aside::Side(_), Some(Depth::Pooled)) => Some(Depth::Side(self.every)),
-            (Aside::Knowledge(_), Some(Depth::Pooled)) => Some(Depth::Knowledge(self.every)),
+            (Aside::Side(_), Some(Depth::Pooled)) => Some(Depth::Side(self.aside.heights())),
+            (Aside::Knowledge(_), Some(Depth::Pooled)) => Some(Depth::Knowledge(self.aside.heights())),
             _ => None,
         };
         depth.into_iter().map(|d| (Modality::Image, d)).collect()

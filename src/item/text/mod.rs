@@ -26,8 +26,6 @@ pub struct TextEncoder {
     projection: Linear,
     squash: Option<Activation>,
     aside: Aside,
-    /// Blocks between two heights that are listened to.
-    every: usize,
 }
 
 impl TextEncoder {
@@ -46,9 +44,9 @@ impl TextEncoder {
         if let Some(weights) = folder.weights.clone().filter(|_| config.pretrained) {
             inner = inner.pretrained(weights, bert::file_names);
         }
+        aside::within(scope, bert.num_hidden_layers)?;
         Ok(Self {
             aside: Aside::new(scope, bert.num_hidden_layers, bert.hidden_size, dim)?,
-            every: scope.adapt().map_or(0, |a| a.every),
             backbone: Bert::new(&inner, &bert)?,
             pooling: config.pooling,
             projection: Linear::new(&scope.pp("projection"), bert.hidden_size, dim, true, Init::XavierNormal)?,
@@ -145,8 +143,8 @@ impl ItemEncoder for TextEncoder {
     }
     fn frozen(&self) -> Vec<(Modality, Depth)> {
         let depth = match (&self.aside, self.backbone.frozen_blocks()) {
-            (Aside::Side(_), _) if !self.backbone.trains() => Depth::Side(self.every),
-            (Aside::Knowledge(_), _) if !self.backbone.trains() => Depth::Knowledge(self.every),
+            (Aside::Side(_), _) if !self.backbone.trains() => Depth::Side(self.aside.heights()),
+            (Aside::Knowledge(_), _) if !self.backbone.trains() => Depth::Knowledge(self.aside.heights()),
             (Aside::None, _) if !self.backbone.trains() => Depth::Pooled,
             (Aside::Side(_) | Aside::Knowledge(_), _) => return vec![],
             (_, 0) => return vec![],

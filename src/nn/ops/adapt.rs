@@ -220,7 +220,11 @@ pub fn blend(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) -> Res
             {
                 let (ah, bh, gh) = (host(&av)?, host(&bv)?, host(&grad)?);
                 let along = dot(&gh, &ah) - dot(&gh, &bh);
-                p.add_grad(|dp, beta| dp[0] = beta * dp[0] + along * g * (1.0 - g) / temperature);
+                p.add_grad(|dp, beta| {
+                    // Nothing is read of a fresh buffer.
+                    let before = if beta == 0.0 { 0.0 } else { dp[0] };
+                    dp[0] = before + along * g * (1.0 - g) / temperature;
+                });
             }
             grads.add(an, grad.affine(f64::from(g), 0.0)?)?;
             grads.add(bn, grad.affine(f64::from(1.0 - g), 0.0)?)?;
@@ -238,7 +242,14 @@ pub fn part(pass: &Pass, x: &Act, at: usize, width: usize) -> Result<Act> {
         let (node, device) = (x.node(), x.value().device().clone());
         move |g: Tensor, grads: &mut Grads| {
             let side = |w: usize| Tensor::zeros((t, w), candle_core::DType::F32, &device);
-            grads.add(node, Tensor::cat(&[&side(at)?, &g.contiguous()?, &side(n - at - width)?], 1)?.contiguous()?)
+            let mut parts = vec![g.contiguous()?];
+            if at > 0 {
+                parts.insert(0, side(at)?);
+            }
+            if at + width < n {
+                parts.push(side(n - at - width)?);
+            }
+            grads.add(node, Tensor::cat(&parts, 1)?.contiguous()?)
         }
     });
     Ok(pass.result(y, back))
@@ -259,9 +270,14 @@ pub fn add_at(pass: &Pass, y: &Act, x: &Act, at: usize) -> Result<Act> {
     }
     if !pass.fused(y.value().device()) {
         return composed(pass, &[y, x], &[], |a, _| {
-            let middle = (a[0].narrow(1, at, w)? + &a[1])?;
-            let (left, right) = (a[0].narrow(1, 0, at)?, a[0].narrow(1, at + w, n - at - w)?);
-            Ok(Tensor::cat(&[&left, &middle, &right], 1)?)
+            let mut parts = vec![(a[0].narrow(1, at, w)? + &a[1])?];
+            if at > 0 {
+                parts.insert(0, a[0].narrow(1, 0, at)?);
+            }
+            if at + w < n {
+                parts.push(a[0].narrow(1, at + w, n - at - w)?);
+            }
+            Ok(Tensor::cat(&parts, 1)?)
         });
     }
     let mut out = scratch(t * n);
