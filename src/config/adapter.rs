@@ -26,6 +26,8 @@ pub struct AdapterConfig {
     pub sigma: f64,
     /// Compacter: number of Kronecker products; divides all widths.
     pub products: usize,
+    /// peterrec: two patches a block, one, or two beside the sub-layers.
+    pub patch: Patch,
     /// Soft prompt: learned rows.
     pub prompt: usize,
     /// Side towers: a hidden state is read every so many blocks, and the last.
@@ -45,11 +47,24 @@ impl Default for AdapterConfig {
             alpha: 16.0,
             sigma: 0.0,
             products: 4,
+            patch: Patch::Two,
             prompt: 10,
             every: 2,
             lr: -1.0,
         }
     }
+}
+
+/// How model patches stand in a block of the user encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Patch {
+    /// One behind each sub-layer.
+    Two,
+    /// One behind the second.
+    One,
+    /// One beside each.
+    Parallel,
 }
 
 /// Kinds of adapters.
@@ -142,9 +157,12 @@ impl AdapterConfig {
     pub fn user(&self) -> Option<Adapt> {
         let method = match self.method {
             AdapterMethod::None => return None,
-            AdapterMethod::Peterrec | AdapterMethod::Prompt | AdapterMethod::Kadapter | AdapterMethod::Side => {
-                Method::Houlsby
-            }
+            AdapterMethod::Peterrec => match self.patch {
+                Patch::Two => Method::Houlsby,
+                Patch::One => Method::Pfeiffer,
+                Patch::Parallel => Method::Parallel,
+            },
+            AdapterMethod::Prompt | AdapterMethod::Kadapter | AdapterMethod::Side => Method::Houlsby,
             other => other.in_encoders()?,
         };
         (self.user_width > 0).then(|| self.adapt(method, self.user_width, 0))

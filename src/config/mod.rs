@@ -6,7 +6,7 @@ mod layers;
 mod objective;
 mod user;
 
-pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod};
+pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};

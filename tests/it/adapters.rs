@@ -265,6 +265,12 @@ fn model_patches_stand_in_the_user_encoder_and_nowhere_else() {
     // d → d/4 → d with biases, two a block.
     let (d, w) = (c.user.dim, c.adapter.user_width);
     assert_eq!(plan.counts().0, c.user.layers * 2 * (2 * d * w + d + w));
+    for (patch, a_block) in [(morec::config::Patch::One, 1), (morec::config::Patch::Parallel, 2)] {
+        let mut c = c.clone();
+        c.adapter.patch = patch;
+        let r = train(&c, "target", &tmp.path().join(format!("{patch:?}")), Some(&source));
+        assert_eq!(r.parameters.0, c.user.layers * a_block * (2 * d * w + d + w));
+    }
     let result = train(&c, "target", &tmp.path().join("target"), Some(&source));
     assert_eq!(result.parameters.0, plan.counts().0);
     let saved = ModelFolder::open(&tmp.path().join("target")).unwrap();
