@@ -15,6 +15,13 @@ fn train(c: &Config, domain: &str, dir: &Path, source: Option<&ModelFolder>) -> 
     experiment::execute(c, &p, source, dir, Mode::New, vec![], &silent).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// A model trained on the source platform, from which `c` is to move.
+fn source_of(c: &mut Config, dir: &Path) -> ModelFolder {
+    train(c, "source", dir, None);
+    c.transfer.source = dir.display().to_string();
+    ModelFolder::open(dir).unwrap()
+}
+
 fn with(c: &Config, preset: &str) -> Config {
     let mut c = c.clone();
     c.transfer.preset = preset.into();
@@ -144,9 +151,7 @@ fn what_lies_below_adapters_is_computed_once() {
     let tmp = tempfile::tempdir().unwrap();
     let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
     let mut c = small_config(ItemKind::Text, &bert);
-    train(&c, "source", &tmp.path().join("source"), None);
-    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
-    c.transfer.source = tmp.path().join("source").display().to_string();
+    let source = source_of(&mut c, &tmp.path().join("source"));
     c.adapter.layers = 1;
     let c = with(&c, "houlsby");
     let p = prepared("target", &c);
@@ -163,9 +168,7 @@ fn kept_rows_are_shared_by_what_stands_above_them_and_by_nothing_else() {
     let tmp = tempfile::tempdir().unwrap();
     let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
     let mut c = small_config(ItemKind::Text, &bert);
-    train(&c, "source", &tmp.path().join("source"), None);
-    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
-    c.transfer.source = tmp.path().join("source").display().to_string();
+    let source = source_of(&mut c, &tmp.path().join("source"));
     let p = prepared("target", &c);
     let data = tmp.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -224,9 +227,7 @@ fn presets_are_refused_where_they_have_no_place() {
     let tmp = tempfile::tempdir().unwrap();
     let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
     let mut c = small_config(ItemKind::Text, &bert);
-    train(&c, "source", &tmp.path().join("source"), None);
-    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
-    c.transfer.source = tmp.path().join("source").display().to_string();
+    let source = source_of(&mut c, &tmp.path().join("source"));
     let p = prepared("target", &c);
     let refusal = |c: &Config| experiment::plan_of(c, Some(&source), p.counts()).unwrap_err().to_string();
     let mut bare = with(&c, "houlsby");
@@ -254,9 +255,7 @@ fn model_patches_stand_in_the_user_encoder_and_nowhere_else() {
     let bert = tiny_bert(&tmp.path().join("bert"), 0.0);
     let mut c = small_config(ItemKind::Text, &bert);
     c.user.kind = morec::config::UserKind::Nextitnet;
-    train(&c, "source", &tmp.path().join("source"), None);
-    let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
-    c.transfer.source = tmp.path().join("source").display().to_string();
+    let source = source_of(&mut c, &tmp.path().join("source"));
     let p = prepared("target", &c);
     let c = with(&c, "peterrec");
     let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
@@ -287,9 +286,7 @@ fn adapters_resume_stack_and_hold_their_bases() {
     let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
     let mut c = small_config(ItemKind::Text, &bert);
     let at = |n: &str| tmp.path().join(n);
-    train(&c, "source", &at("source"), None);
-    let source = ModelFolder::open(&at("source")).unwrap();
-    c.transfer.source = at("source").display().to_string();
+    let source = source_of(&mut c, &at("source"));
     let lora = with(&c, "lora");
     let whole = train(&lora, "target", &at("whole"), Some(&source));
     // Two epochs at once, or one and one.
