@@ -216,9 +216,15 @@ fn entry(dir: &Path) -> Result<Entry> {
     let settings = crate::config::load(&crate::config::Config::default(), &[dir.join("config.toml")], &[]);
     let manifest: fsio::Manifest = serde_json::from_str(&fsio::read_text(&dir.join(fsio::MANIFEST))?)
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: {e}")))?;
+    // What is wrong, without what to do about it: `evaluate` and the others say that.
+    let brief = |e: Error| {
+        let m = e.to_string();
+        let m = m.strip_prefix(&format!("{}: ", dir.display())).unwrap_or(&m);
+        m.split("; ").next().unwrap_or(m).to_string()
+    };
     let (config, state) = match (settings, base::find_base(dir, None)) {
-        (Err(e), _) => (Default::default(), e.to_string()),
-        (Ok(c), Err(e)) => (c, e.to_string()),
+        (Err(e), _) => (Default::default(), brief(e)),
+        (Ok(c), Err(e)) => (c, brief(e)),
         (Ok(c), Ok(_)) => (c, "found".into()),
     };
     let run = if dir.ends_with("best") { dir.parent().unwrap_or(dir) } else { dir };
