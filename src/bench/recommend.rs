@@ -57,7 +57,7 @@ impl Training {
             .collect();
         let model = blueprint.build(&Device::Cpu, &actions, None)?;
         let mut features = blueprint.features(&prepared.texts)?;
-        encode::keep_prefix(&model, &mut features, Some(&spec.exchange), &encode::silent)?;
+        crate::eval::keep_prefix(&model, &mut features, Some(&spec.exchange), &encode::silent)?;
         let this = Self { prepared, config, model, features, optimizer: AdamW::default(), at: 0 };
         this.model.params.save(&spec.exchange.join("model.safetensors"))?;
         let epoch = this.epoch();

@@ -4,7 +4,7 @@ use super::output::{bytes, print, print_json, table};
 use crate::error::{Error, Result};
 use crate::experiment;
 use crate::fsio;
-use crate::model::{ModelFolder, base, export, merge};
+use crate::model::{ModelFolder, base, export, folder, merge};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -214,8 +214,7 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
 fn entry(dir: &Path) -> Result<Entry> {
     // One that cannot be read is a line that says so, not the end of the list.
     let settings = crate::config::load(&crate::config::Config::default(), &[dir.join("config.toml")], &[]);
-    let manifest: fsio::Manifest = serde_json::from_str(&fsio::read_text(&dir.join(fsio::MANIFEST))?)
-        .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: {e}")))?;
+    let manifest = folder::manifest(dir)?;
     // What is wrong, without what to do about it: `evaluate` and the others say that.
     let brief = |e: Error| {
         let m = e.to_string();
@@ -237,7 +236,7 @@ fn entry(dir: &Path) -> Result<Entry> {
         base: base::base_of(dir)?.path,
         state,
         own: manifest.facts["own"].as_u64().unwrap_or(0),
-        bytes: manifest.files.values().map(|f| f.bytes).sum(),
+        bytes: folder::size(dir)?,
         test: experiment::result_of(run).map(|r| r.test.all),
     })
 }

@@ -218,7 +218,7 @@ pub fn execute(
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
     let mut features = model.watched(&prepared.content(), watch)?;
     modalities(config, &features)?;
-    encode::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
+    crate::eval::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
 
     let mut seen = Summary::new(started);
     let outcome = if plan.counts().0 == 0 {
@@ -262,7 +262,7 @@ pub fn execute(
         first_step_seconds: seen.first_step,
         seconds: started.elapsed().as_secs_f64(),
         peak_memory: usage::peak_memory(),
-        model_bytes: crate::model::folder::size(&dir.join("best")),
+        model_bytes: Some(crate::model::folder::size(&dir.join("best"))?),
         rounding: [&features.prefix, &features.image_prefix]
             .into_iter()
             .flatten()

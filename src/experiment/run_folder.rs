@@ -43,7 +43,8 @@ pub(super) fn inputs(
 /// Settings that may change when a run goes on: how long it trains and how often it saves, not what it does.
 /// (A cosine schedule is made from the number of epochs, and validations from their rhythm.)
 fn free_on_resume(config: &Config) -> Vec<&'static str> {
-    let mut free = vec!["name", "device", "train.patience", "train.checkpoint_steps", "eval.memory_mb"];
+    let mut free =
+        vec!["name", "device", "train.patience", "train.checkpoint_steps", "eval.memory_mb", "item.cache_mb"];
     if config.train.schedule == Schedule::Constant && config.train.eval_every == 1 {
         free.push("train.epochs");
     }

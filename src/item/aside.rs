@@ -27,7 +27,7 @@ impl Aside {
     /// Beside an encoder of so many blocks, all of width `d`, for vectors of width `dim`.
     pub(super) fn new(scope: &Scope, blocks: usize, d: usize, dim: usize) -> Result<Self> {
         let Some(a) = scope.adapt() else { return Ok(Self::None) };
-        let first = if a.last == 0 { 0 } else { blocks.saturating_sub(a.last) };
+        let first = a.first(blocks);
         let heights = |every: usize| Heights { first, every: every.max(1) };
         Ok(match a.method {
             Method::Side => Self::Side(Side::new(&scope.pp("side").added(), a, heights(a.every), blocks, d, dim)?),

@@ -21,8 +21,7 @@ impl Prompt {
     pub(super) fn new(scope: &Scope, blocks: usize, d: usize, after: usize) -> Result<Option<Self>> {
         let Some(a) = scope.adapt().filter(|a| a.method == Method::Prompt) else { return Ok(None) };
         let rows = scope.added().weight("prompt", &[a.width, d], Init::Normal(0.02))?;
-        let first = if a.last == 0 { 0 } else { blocks.saturating_sub(a.last) };
-        Ok(Some(Self { rows, first, after }))
+        Ok(Some(Self { rows, first: a.first(blocks), after }))
     }
     pub(super) fn trains(&self) -> bool {
         self.rows.trains()

@@ -5,7 +5,7 @@
 //! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
 //! ```
 
-use super::layout::{Kind, Layout};
+use super::layout::{Kind, Layout, NAME};
 use super::{ModelFolder, Recommender};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -74,13 +74,9 @@ pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
         if mine.is_empty() {
             continue;
         }
-        let at = dir.join(place);
-        std::fs::create_dir_all(&at).map_err(Error::io(&at))?;
-        let called = if place == "text" { &model.config.item.model } else { &model.config.item.image.model };
-        let called = Path::new(called).file_name().map_or(called.clone(), |n| n.to_string_lossy().into_owned());
-        fsio::write_json(&at.join("adapter_config.json"), &layout.config(&model.config.adapter, &kind, &called))?;
-        model.params.save_some(&at.join(layout.file()), named)?;
-        files.extend([format!("{place}/adapter_config.json"), format!("{place}/{}", layout.file())]);
+        let written = layout
+            .write(&dir.join(place), &model.config, (place, &kind), |path| model.params.save_some(path, named))?;
+        files.extend(written.map(|name| format!("{place}/{name}")));
         elsewhere.extend(mine);
     }
     let rest = |name: &str| (own(name) && !elsewhere.iter().any(|e| e == name)).then(|| name.to_string());
@@ -170,7 +166,7 @@ pub(super) fn values(dir: &Path, config: &Config, text: Option<&str>, image: Opt
         let path = dir.join(place).join(layout.file());
         if path.exists() {
             let ours =
-                |theirs: &str| layout.ours(&kind, theirs, "morec").map(|n| format!("item_encoder.{place}.model.{n}"));
+                |theirs: &str| layout.ours(&kind, theirs, NAME).map(|n| format!("item_encoder.{place}.model.{n}"));
             all = all.over(&Weights::open(&path)?.renamed(ours)?);
         }
     }

@@ -40,36 +40,26 @@ pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> 
     for (name, text) in &files {
         fsio::write_bytes(&staged.path().join(name), text.as_bytes())?;
     }
-    let entries: Vec<_> = names
-        .iter()
-        .map(|n| (n[prefix.len()..].to_string(), model.weights.shape(n).unwrap_or_default().to_vec()))
-        .collect();
-    let meta = [("format".to_string(), "pt".to_string())].into();
-    let read = |i: usize| Ok(model.weights.read(names[i])?.into());
-    weights::save_each(&staged.path().join("model.safetensors"), &entries, meta, read)?;
+    // Our names, and those in the file.
+    let save = |path: &Path, pairs: &[(&str, String)]| {
+        let stored = pairs.iter().map(|(ours, _)| model.weights.stored(ours)).collect::<Result<Vec<_>>>()?;
+        let named = pairs.iter().zip(&stored).map(|((_, theirs), s)| (theirs.clone(), s.shape().to_vec()));
+        weights::save_each(path, &named.collect::<Vec<_>>(), weights::pytorch(), |i| Ok(stored[i].read().into()))
+    };
+    let encoder: Vec<(&str, String)> = names.iter().map(|n| (*n, n[prefix.len()..].to_string())).collect();
+    save(&staged.path().join("model.safetensors"), &encoder)?;
     let kind = Kind::parse(files[0].1);
-    let layout = kind.as_ref().and_then(|k| Layout::of(model.config.adapter.method, k));
-    let parts: Vec<(&String, String)> = match (&layout, &kind) {
-        (Some(l), Some(k)) => added.iter().filter_map(|n| Some((n, l.theirs(k, n.strip_prefix(&prefix)?)?))).collect(),
-        _ => vec![],
-    };
-    let adapter = match (layout, kind) {
-        (Some(layout), Some(kind)) if !parts.is_empty() => {
+    let known = kind.and_then(|k| Some((Layout::of(model.config.adapter.method, &k)?, k)));
+    let mut adapter = None;
+    if let Some((layout, kind)) = known {
+        let theirs = |ours: &str| layout.theirs(&kind, ours.strip_prefix(&prefix)?);
+        let parts: Vec<(&str, String)> = added.iter().filter_map(|n| Some((n.as_str(), theirs(n)?))).collect();
+        if !parts.is_empty() {
             let to = staged.path().join("adapter");
-            std::fs::create_dir(&to).map_err(Error::io(&to))?;
-            let c = &model.config.item;
-            let called = if place == "text" { &c.model } else { &c.image.model };
-            let called = Path::new(called).file_name().map_or(called.clone(), |n| n.to_string_lossy().into_owned());
-            fsio::write_json(&to.join("adapter_config.json"), &layout.config(&model.config.adapter, &kind, &called))?;
-            let shape = |n: &String| model.weights.shape(n).unwrap_or_default().to_vec();
-            let entries: Vec<_> = parts.iter().map(|(ours, theirs)| (theirs.clone(), shape(ours))).collect();
-            let meta = [("format".to_string(), "pt".to_string())].into();
-            let read = |i: usize| Ok(model.weights.read(parts[i].0)?.into());
-            weights::save_each(&to.join(layout.file()), &entries, meta, read)?;
-            Some(dir.join("adapter"))
+            layout.write(&to, &model.config, (place, &kind), |path| save(path, &parts))?;
+            adapter = Some(dir.join("adapter"));
         }
-        _ => None,
-    };
+    }
     staged.commit()?;
     Ok(Exported { encoder: dir.into(), adapter })
 }

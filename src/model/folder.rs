@@ -110,16 +110,20 @@ fn is_adapter(dir: &Path) -> bool {
     dir.join(base::OWN).exists() && !dir.join("model.safetensors").exists()
 }
 
-/// Compares every file of a model folder with its recorded digest.
-pub fn check(dir: &Path) -> Result<()> {
+/// The manifest of a model's or an adapter's folder.
+pub fn manifest(dir: &Path) -> Result<Manifest> {
     let (kind, format) = if is_adapter(dir) { (base::KIND, base::FORMAT) } else { (KIND, FORMAT) };
-    Manifest::read(dir, kind, format, REMAKE)?.verify(dir, true)
+    Manifest::read(dir, kind, format, REMAKE)
 }
 
-/// Bytes of a folder's files, by its manifest.
-pub fn size(dir: &Path) -> Option<u64> {
-    let manifest: Manifest = serde_json::from_str(&fsio::read_text(&dir.join(fsio::MANIFEST)).ok()?).ok()?;
-    Some(manifest.files.values().map(|f| f.bytes).sum())
+/// Compares every file of a model folder with its recorded digest.
+pub fn check(dir: &Path) -> Result<()> {
+    manifest(dir)?.verify(dir, true)
+}
+
+/// Bytes of a folder's files.
+pub fn size(dir: &Path) -> Result<u64> {
+    Ok(manifest(dir)?.files.values().map(|f| f.bytes).sum())
 }
 
 /// The values that a folder itself holds: all of a model's, an adapter's own.

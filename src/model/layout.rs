@@ -4,13 +4,13 @@
 //!
 //! `tests/golden/adapter_files.py` holds both packages' layouts and checks ours with them.
 
-use crate::config::{AdapterConfig, AdapterMethod};
+use crate::config::{AdapterConfig, AdapterMethod, Config};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// The name of an adapter inside AdapterHub's files.
-const NAME: &str = "morec";
+pub(super) const NAME: &str = "morec";
 
 /// Whose layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,9 +134,25 @@ impl Layout {
             }
         }
     }
+    /// Writes a folder: `adapter_config.json`, and the file of tensors through `tensors`; returns the names of both.
+    pub(super) fn write(
+        self,
+        dir: &Path,
+        config: &Config,
+        (place, kind): (&str, &Kind),
+        tensors: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<[&'static str; 2]> {
+        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+        let encoder = if place == "text" { &config.item.model } else { &config.item.image.model };
+        let called = Path::new(encoder).file_name().map_or(encoder.clone(), |n| n.to_string_lossy().into_owned());
+        let names = ["adapter_config.json", self.file()];
+        crate::fsio::write_json(&dir.join(names[0]), &self.config(&config.adapter, kind, &called))?;
+        tensors(&dir.join(names[1]))?;
+        Ok(names)
+    }
     /// `adapter_config.json`; `base` is what its encoder is called.
     pub fn config(self, c: &AdapterConfig, kind: &Kind, base: &str) -> Value {
-        let first = if c.layers == 0 { 0 } else { kind.blocks.saturating_sub(c.layers) };
+        let first = c.encoder().map_or(0, |a| a.first(kind.blocks));
         let (class, module) = kind.class();
         match self {
             Self::Peft => {

@@ -77,14 +77,13 @@ fn write(
     let blueprint = Blueprint { config, base: None, ..from.blueprint() };
     let specs = blueprint.declare()?;
     let staged = Staged::new(dir)?;
-    let (items, users) = (from.items.clone().unwrap_or_default(), from.users.clone().unwrap_or_default());
-    let ids = Ids { items: &items, users: &users };
+    // Models of IDs have them, others none.
+    let ids = Ids { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
     let encoders = (from.text.as_ref(), from.image.as_ref());
     let mut files = folder::settings(staged.path(), &blueprint.config, encoders, ids)?;
     let entries: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
     let mut changed = 0;
-    let meta = [("format".to_string(), "pt".to_string())].into();
-    weights::save_each(&staged.path().join("model.safetensors"), &entries, meta, |i| {
+    weights::save_each(&staged.path().join("model.safetensors"), &entries, weights::pytorch(), |i| {
         let mut values = from.weights.read(&entries[i].0)?;
         changed += usize::from(change(&entries[i].0, &mut values)?);
         Ok(values.into())
@@ -218,6 +217,7 @@ pub fn difference(a: &ModelFolder, b: &ModelFolder) -> Result<(Vec<Difference>, 
     let (mut out, mut same) = (vec![], 0);
     for name in names {
         let (sa, sb) = (a.weights.shape(name), b.weights.shape(name));
+        let Some(shape) = sa.or(sb) else { continue };
         let read = |m: &ModelFolder, s: Option<&[usize]>| s.map(|_| m.weights.read(name)).transpose();
         let (va, vb) = (read(a, sa)?, read(b, sb)?);
         let distance = match (&va, &vb) {
@@ -229,7 +229,7 @@ pub fn difference(a: &ModelFolder, b: &ModelFolder) -> Result<(Vec<Difference>, 
             _ => None,
         };
         let norms = [va.as_deref().map(norm), vb.as_deref().map(norm)];
-        out.push(Difference { name: name.into(), shape: sa.or(sb).unwrap_or_default().into(), norms, distance });
+        out.push(Difference { name: name.into(), shape: shape.into(), norms, distance });
     }
     Ok((out, same))
 }

@@ -258,7 +258,7 @@ impl<'a, 's> Scope<'a, 's> {
     }
     /// The scope of block `i` of `blocks`: what is added to the last ones only is dropped below them.
     pub fn within(&self, i: usize, blocks: usize) -> Self {
-        let adapt = self.adapt.filter(|a| a.last == 0 || i + a.last >= blocks);
+        let adapt = self.adapt.filter(|a| i >= a.first(blocks));
         Self { adapt, ..self.clone() }
     }
     /// What is added to the layers below.
@@ -329,10 +329,14 @@ impl<'a, 's> Scope<'a, 's> {
                 let train = action.train && !buffer;
                 // What is frozen waits in its file until it is needed.
                 let waits = device.is_cpu() && !train && !buffer;
-                let data = match (action.origin, &found, source) {
-                    (Origin::Init, ..) => Ok(init.draw(*seed, &full, shape)),
-                    (Origin::Pretrained, Some((w, n)), _) if waits => Err(w.stored(n)?),
-                    (Origin::Pretrained, Some((w, n)), _) => Ok(w.read(n)?),
+                let loaded = |values: Vec<f32>| Ok::<_, Error>(Held::loaded(Var::from_vec(values, shape, device)?));
+                let from = |w: &Weights, n: &str| {
+                    let stored = w.stored(n)?;
+                    if waits { Ok(Held::filed(stored)) } else { loaded(stored.read()) }
+                };
+                let held = match (action.origin, &found, source) {
+                    (Origin::Init, ..) => loaded(init.draw(*seed, &full, shape))?,
+                    (Origin::Pretrained, Some((w, n)), _) => from(w, n)?,
                     (Origin::Pretrained, None, _) => {
                         return Err(Error::config("transfer", format!("`{full}` has no pre-trained value to load")));
                     }
@@ -344,7 +348,7 @@ impl<'a, 's> Scope<'a, 's> {
                                 format!("`{full}` is {have}, the model asks for {shape:?}"),
                             ));
                         }
-                        if waits { Err(w.stored(&full)?) } else { Ok(w.read(&full)?) }
+                        from(w, &full)?
                     }
                     (Origin::Source, _, None) => {
                         return Err(Error::config(
@@ -352,10 +356,6 @@ impl<'a, 's> Scope<'a, 's> {
                             format!("`{full}` is to be loaded, but there is no source"),
                         ));
                     }
-                };
-                let held = match data {
-                    Ok(values) => Held::loaded(Var::from_vec(values, shape, device)?),
-                    Err(file) => Held::filed(file),
                 };
                 (held, Action { train, ..action })
             }
@@ -444,8 +444,7 @@ impl Params {
         let named = |p: &'_ &Weight| name(p.name()).map(|n| (n, p.shape().to_vec()));
         let all: Vec<&Weight> = self.iter().filter(|p| named(p).is_some()).collect();
         let entries: Vec<_> = all.iter().filter_map(named).collect();
-        let meta = BTreeMap::from([("format".to_string(), "pt".to_string())]);
         let value = |i: usize| Ok(all[i].held.read()?.into());
-        crate::nn::weights::save_each(path, &entries, meta, value)
+        crate::nn::weights::save_each(path, &entries, crate::nn::weights::pytorch(), value)
     }
 }

@@ -132,15 +132,11 @@ impl Weights {
     }
     /// A tensor's elements as f32 (from F64, F32, F16 or BF16).
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
-        Ok(self.handle(name, e)?.read())
+        Ok(self.stored(name)?.read())
     }
     /// A tensor in its file, to be read when needed.
     pub fn stored(&self, name: &str) -> Result<Stored> {
         let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
-        self.handle(name, e)
-    }
-    fn handle(&self, name: &str, e: &Entry) -> Result<Stored> {
         if ![Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64].contains(&e.dtype) {
             let m = format!("tensor `{name}` is {:?}; expected F32, F16 or BF16", e.dtype);
             return Err(Error::model(&self.path, m));
@@ -237,6 +233,11 @@ pub fn header(meta: &BTreeMap<String, String>, tensors: &[(&str, &str, &[usize],
 pub fn save(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], meta: BTreeMap<String, String>) -> Result<()> {
     let entries: Vec<Named> = tensors.iter().map(|(n, s, _)| (n.clone(), s.clone())).collect();
     save_each(path, &entries, meta, |i| Ok(Cow::Borrowed(tensors[i].2.as_slice())))
+}
+
+/// The metadata that PyTorch's tools look for.
+pub fn pytorch() -> BTreeMap<String, String> {
+    BTreeMap::from([("format".to_string(), "pt".to_string())])
 }
 
 /// Name and shape of a tensor to write.

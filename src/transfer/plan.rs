@@ -242,6 +242,13 @@ impl Plan {
         let mut decided: Vec<Effect> = specs.iter().map(|_| Effect::default()).collect();
         for r in &all {
             let effect = Effect::parse(r)?;
+            if preset == "from-scratch" && effect.origin == Some(Origin::Source) {
+                let m = format!(
+                    "rule `{}`: from-scratch takes nothing from the source; run it without this rule",
+                    r.pattern
+                );
+                return Err(Error::config("transfer.rules", m));
+            }
             let glob = WildMatch::new(&r.pattern);
             let mut hit = false;
             for (d, _) in decided.iter_mut().zip(specs).filter(|(_, s)| glob.matches(&s.name)) {
@@ -385,6 +392,7 @@ mod tests {
         let e = |preset: &str, r: &[Rule]| Plan::resolve(&specs(), Some(&s), preset, r).unwrap_err().to_string();
         assert!(e("full", &[rule("user_encoderr.*", "freeze")]).contains("user_encoder.transformer"));
         assert!(e("fulll", &[]).contains("zero-shot"));
+        assert!(e("from-scratch", &[rule("user*", "load, train")]).contains("takes nothing"));
         assert!(e("top-layers=3", &[]).contains("2 layers"));
         assert!(e("full", &[rule("*", "thaw")]).contains("thaw"));
         assert!(e("full", &[rule("user*", "pretrained")]).contains("no pre-trained value"));

@@ -181,7 +181,7 @@ fn kept_rows_are_shared_by_what_stands_above_them_and_by_nothing_else() {
             Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
         let model = blueprint.build(&Device::Cpu, actions, Some(values)).unwrap();
         let mut f = model.features(&p.texts).unwrap();
-        encode::keep_prefix(&model, &mut f, Some(&data), &silent).unwrap();
+        morec::eval::keep_prefix(&model, &mut f, Some(&data), &silent).unwrap();
         let with = encode::catalogue(&model, &f, &silent).unwrap();
         let without = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &silent).unwrap();
         for (a, b) in with.iter().zip(&without) {

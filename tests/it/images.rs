@@ -301,7 +301,7 @@ fn what_is_kept_of_frozen_layers_changes_nothing() {
         assert_eq!(built.item.frozen(), [(Modality::Image, depth)]);
         let mut f = built.features_of(&p.content()).unwrap();
         let before = encode::catalogue(&built, &f, &silent).unwrap();
-        assert!(encode::keep_prefix(&built, &mut f, Some(&data), &silent).unwrap());
+        assert!(morec::eval::keep_prefix(&built, &mut f, Some(&data), &silent).unwrap());
         let after = encode::catalogue(&built, &f, &silent).unwrap();
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-5));
         c.item.image.cache = morec::config::Cache::Off;
@@ -484,7 +484,7 @@ fn adapters_of_pictures_and_of_both() {
                 }
                 let (mut kept, moved) = (live.clone(), vectors(&model, &live));
                 assert!(moved.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "{what}: adds nothing");
-                encode::keep_prefix(&model, &mut kept, Some(&target), &silent).unwrap();
+                morec::eval::keep_prefix(&model, &mut kept, Some(&target), &silent).unwrap();
                 let again = vectors(&model, &kept);
                 assert!(moved.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-4), "{what}: kept rows say otherwise");
                 let r = train(&c, &target, &at(&format!("{preset}{layers}")), Some(&folder), Mode::New)

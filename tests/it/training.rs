@@ -288,7 +288,6 @@ fn transfer_presets_move_what_they_say_and_nothing_else() {
 #[test]
 fn the_kept_prefix_changes_nothing() {
     use morec::config::Cache;
-    use morec::eval::encode;
     use morec::item::{Depth, ItemTable};
     use morec::nn::Pass;
     let tmp = tempfile::tempdir().unwrap();
@@ -323,7 +322,7 @@ fn the_kept_prefix_changes_nothing() {
             let before = files();
             for round in 0..3 {
                 let mut kept = plain.clone();
-                assert!(encode::keep_prefix(&model, &mut kept, Some(tmp.path()), &silent).unwrap());
+                assert!(morec::eval::keep_prefix(&model, &mut kept, Some(tmp.path()), &silent).unwrap());
                 close(&format!("{preset} {cache:?} {round}"), &run(&kept), &want, tol);
                 assert_eq!(files(), before + 1, "found again");
                 // The next round meets a file cut short.
@@ -334,19 +333,19 @@ fn the_kept_prefix_changes_nothing() {
             }
             // Other texts have another file.
             let mut other = model.features(&data.items.text[1..]).unwrap();
-            encode::keep_prefix(&model, &mut other, Some(tmp.path()), &silent).unwrap();
+            morec::eval::keep_prefix(&model, &mut other, Some(tmp.path()), &silent).unwrap();
             assert_eq!(files(), before + 2);
             // A folder that cannot be written: one row an item stays in memory.
             let mut kept = plain.clone();
             let nowhere = tmp.path().join("bert/config.json");
-            let some = encode::keep_prefix(&model, &mut kept, Some(&nowhere), &silent).unwrap();
+            let some = morec::eval::keep_prefix(&model, &mut kept, Some(&nowhere), &silent).unwrap();
             assert_eq!(some, depth == Depth::Pooled);
         }
     }
     let model = source.build(&Device::Cpu).unwrap();
     let off = model.features(&data.items.text).unwrap();
     let mut whole = off.clone();
-    assert!(encode::keep_prefix(&model, &mut whole, None, &silent).unwrap() && whole.prefix.is_some());
+    assert!(morec::eval::keep_prefix(&model, &mut whole, None, &silent).unwrap() && whole.prefix.is_some());
     let run = |f: &morec::item::Features| {
         let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
         y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()

@@ -62,3 +62,10 @@ pub struct Adapt {
     /// Side towers: every how many blocks a hidden state is read.
     pub every: usize,
 }
+
+impl Adapt {
+    /// The first of so many blocks in which something is added.
+    pub fn first(&self, blocks: usize) -> usize {
+        if self.last == 0 { 0 } else { blocks.saturating_sub(self.last) }
+    }
+}

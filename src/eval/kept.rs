@@ -1,0 +1,156 @@
+//! What frozen encoders make of a catalogue, computed once and kept: which parameters make it, what it is called, when there is room.
+
+use super::encode::Watch;
+use crate::config::{AdapterConfig, Cache};
+use crate::error::{Error, Result};
+use crate::item::image::Pixels;
+use crate::item::prefix::{self, Recipe};
+use crate::item::{Depth, Features, ItemTable, Modality, Tokens, block_of};
+use crate::model::Recommender;
+use crate::nn::Weight;
+use crate::nn::weights::Precision;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Computes what the frozen part of the item encoder makes of each item, once; later passes read it. With a data set's
+/// folder it is kept there as a file, which other runs find; where the file cannot be written, or would take more than half
+/// of the free disk or than `item.cache_mb`, one row an item stays in memory, and one row a token is computed each time.
+/// Whether it is kept.
+pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&Path>, watch: Watch) -> Result<bool> {
+    let mut all = false;
+    for (modality, depth) in model.item.frozen() {
+        if features.kept(modality).is_none() && keep_one(model, features, (modality, depth), data, watch)? {
+            all = true;
+            // What made the rows is not needed while they are there.
+            let makers = Makers::new(model, modality, depth);
+            model.params.iter().filter(|p| makers.has(p)).for_each(|p| p.unload());
+        }
+    }
+    Ok(all)
+}
+
+fn keep_one(
+    model: &Recommender,
+    features: &mut Features,
+    (modality, depth): (Modality, Depth),
+    data: Option<&Path>,
+    watch: Watch,
+) -> Result<bool> {
+    let config = &model.config.item;
+    let (cache, content) = match modality {
+        Modality::Text => (config.cache, features.tokens.as_ref().map(Tokens::digest)),
+        Modality::Image => (config.image.cache, features.pixels.as_ref().map(Pixels::digest)),
+    };
+    let Some(mut content) = content else { return Ok(false) };
+    if modality == Modality::Image {
+        // Rows only of pictures that count.
+        let has: Vec<u8> = (0..features.count).map(|i| u8::from(features.has_image(i))).collect();
+        content += &crate::fsio::sha256_bytes(&has);
+    }
+    let precision = match cache {
+        Cache::Off => return Ok(false),
+        Cache::F16 => Precision::F16,
+        Cache::F32 => Precision::F32,
+    };
+    let width = model.item.prefix_width(modality, depth);
+    let cost = |i: usize| match (modality, &features.tokens) {
+        (Modality::Text, Some(t)) => t.row(i).len(),
+        _ => crate::item::image::COST,
+    };
+    let rows = |i: usize| model.item.prefix_rows(modality, features, depth, i);
+    let compute =
+        |ids: &[u32]| model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth);
+    let recipe =
+        Recipe { depth, width, rows: &rows, count: features.count, compute: &compute, device: &model.device, watch };
+    let need = ((0..features.count).map(rows).sum::<usize>() * width * precision.bytes()) as u64;
+    let most = config.cache_mb << 20;
+    let room = |dir: &Path| need <= most && crate::hub::disk_free(dir).is_none_or(|free| need <= free / 2);
+    let path = match data {
+        Some(d) => Some((d, prefix::place(d, &prefix_digest(model, modality, &content, depth, precision)?))),
+        None => None,
+    };
+    if let Some((data, path)) = path.filter(|(d, p)| p.exists() || room(d)) {
+        if !path.exists() {
+            prefix::prune(data, &path, most - need);
+        }
+        match recipe.in_file(&path, precision, &cost) {
+            Ok(kept) => {
+                prefix::prune(data, &path, most);
+                features.keep(modality, kept);
+                return Ok(true);
+            }
+            // A read-only or full disk is no reason not to train.
+            Err(Error::Io { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if let Depth::Blocks(_) | Depth::Knowledge(_) = depth {
+        return Ok(false);
+    }
+    let kept = recipe.in_memory(&cost)?;
+    features.keep(modality, kept);
+    Ok(true)
+}
+
+/// The parameters that have a say in kept rows: those of an encoder below some depth.
+struct Makers {
+    prefix: &'static str,
+    /// The first block that has none; absent: all have.
+    first: Option<(usize, usize)>,
+}
+
+impl Makers {
+    fn new(model: &Recommender, modality: Modality, depth: Depth) -> Self {
+        let prefix = match modality {
+            Modality::Text => "item_encoder.text.model.",
+            Modality::Image => "item_encoder.image.model.",
+        };
+        let Depth::Blocks(k) = depth else { return Self { prefix, first: None } };
+        let names = model.params.iter().filter_map(|p| block_of(p.name().strip_prefix(prefix)?));
+        let mut blocks: Vec<(usize, usize)> = names.map(|b| b.0).filter(|b| b.1 != usize::MAX).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        Self { prefix, first: blocks.get(k).copied() }
+    }
+    fn has(&self, p: &Weight) -> bool {
+        let Some(name) = p.name().strip_prefix(self.prefix) else { return false };
+        let head = name.starts_with("layernorm.") || name.contains("post_layernorm.");
+        match (self.first, block_of(name)) {
+            (None, _) => true,
+            (Some(first), Some((block, _))) => block < first,
+            (Some(_), None) => !head,
+        }
+    }
+}
+
+/// Of everything the values depend on.
+fn prefix_digest(
+    model: &Recommender,
+    modality: Modality,
+    content: &str,
+    depth: Depth,
+    precision: Precision,
+) -> Result<String> {
+    let c = &model.config.item;
+    let (pooling, config) = match modality {
+        Modality::Text => (format!("{:?}", c.pooling), model.folder.as_ref().map(|f| &f.config_json)),
+        Modality::Image => (format!("{:?}", c.image.pooling), model.image.as_ref().map(|f| &f.config_json)),
+    };
+    let mut parts = vec![
+        format!("morec prefix 2 {depth:?} {precision:?} {pooling}"),
+        content.to_string(),
+        config.cloned().unwrap_or_default(),
+    ];
+    // What stands above the kept rows is another matter, and may differ from run to run.
+    let makers = Makers::new(model, modality, depth);
+    let below = |p: &&Weight| makers.has(p) && !p.trains();
+    // What is added says nothing of how it works: LoRA's scale, serial or parallel, where a prompt stands.
+    if model.params.iter().filter(below).any(|p| p.is_added()) {
+        let adapter = AdapterConfig { lr: 0.0, ..model.config.adapter.clone() };
+        parts.push(format!("{adapter:?}"));
+    }
+    for p in model.params.iter().filter(below) {
+        parts.push(format!("{} {}", p.name(), p.digest()?));
+    }
+    Ok(crate::fsio::sha256_bytes(parts.join("\n").as_bytes()))
+}
