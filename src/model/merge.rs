@@ -1,7 +1,7 @@
 //! Adapters folded into their base and taken out again, made from other packages' files, and compared.
 
 use super::layout::{self, Kind};
-use super::{Base, Blueprint, Ids, ModelFolder, folder};
+use super::{Base, Blueprint, Ids, ModelFolder, base, folder};
 use crate::config::{AdapterMethod, Config};
 use crate::error::{Error, Result};
 use crate::fsio::{Manifest, Staged};
@@ -130,12 +130,15 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
             format!("`{}` was not merged into it; `morec adapters merge` writes down what was", adapter.dir.display());
         return Err(Error::model(&merged.dir, m));
     }
-    let added = ["lora_A.weight", "lora_B.weight", "ia3_l"];
-    if let Some(other) = adapter.own.iter().find(|n| !added.iter().any(|a| n.ends_with(a))) {
-        let m = format!("also trained `{other}`; what that was before only its base knows");
-        return Err(Error::model(&adapter.dir, m));
-    }
-    let change = |name: &str, v: &mut [f32]| fold(v, name, adapter, true);
+    // What trained beside the update was not added to anything: the base has it as it was.
+    let base = base::find_base(&adapter.dir, None)?;
+    let change = |name: &str, v: &mut [f32]| {
+        if adapter.own.iter().any(|n| n == name) {
+            v.copy_from_slice(&base.weights.read(name)?);
+            return Ok(true);
+        }
+        fold(v, name, adapter, true)
+    };
     let facts = serde_json::json!({"unmerged": {"method": method, "adapter": adapter.digest}});
     let folded = write(dir, merged, without(&merged.config), facts, &change)?;
     Ok(Merged { method, folded, whole: true })

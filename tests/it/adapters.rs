@@ -308,6 +308,16 @@ fn adapters_resume_stack_and_hold_their_bases() {
     let ruled = train(&by_rules, "target", &at("ruled"), Some(&source));
     assert_eq!(ruled.test, whole.test);
     assert!(ModelFolder::open(&at("ruled")).unwrap().base.is_some() && digest("ruled") == digest("whole"));
+    // Merged and taken out again: the source, also where more than the updates trained.
+    let mut more = lora.clone();
+    more.transfer.rules =
+        vec![morec::config::Rule { pattern: "user_encoder.*.bias".into(), action: "load, train".into() }];
+    train(&more, "target", &at("more"), Some(&source));
+    let adapter = ModelFolder::open(&at("more")).unwrap();
+    morec::model::merge::merge(&adapter, &at("merged")).unwrap();
+    morec::model::merge::unmerge(&ModelFolder::open(&at("merged")).unwrap(), &adapter, &at("out")).unwrap();
+    let (rows, equal) = morec::model::merge::difference(&ModelFolder::open(&at("out")).unwrap(), &source).unwrap();
+    assert!(equal > rows.len() && rows.iter().all(|d| d.distance.unwrap() < 1e-5 * d.norms[1].unwrap()), "{rows:?}");
     // Biases on top of the low-rank updates.
     let learned = ModelFolder::open(&at("whole")).unwrap();
     let mut second = with(&c, "bitfit");
