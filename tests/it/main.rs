@@ -5,6 +5,7 @@ mod adapters;
 mod architecture;
 mod cli;
 mod compare;
+mod compat;
 mod data_describe;
 mod data_import;
 mod data_import_bad;
