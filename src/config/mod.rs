@@ -10,7 +10,7 @@ pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
-pub use user::{NormPlace, UserConfig, UserKind};
+pub use user::{NormPosition, UserConfig, UserKind};
 
 use crate::error::{Error, Result};
 use crate::nn::Param;
@@ -121,7 +121,7 @@ pub struct ItemConfig {
     /// `cls` or `mean` over tokens.
     pub pooling: Pooling,
     /// After the projection: `gelu` or `none`.
-    pub activation: Squash,
+    pub activation: ProjectionActivation,
     /// Tokens a text is cut to, special ones included.
     pub max_tokens: usize,
     /// Lower-case texts before tokenising.
@@ -161,7 +161,7 @@ impl Default for ItemConfig {
             model: String::new(),
             pretrained: true,
             pooling: Pooling::Mean,
-            activation: Squash::Gelu,
+            activation: ProjectionActivation::Gelu,
             max_tokens: 30,
             lower_case: true,
             dropout: -1.0,
@@ -212,14 +212,14 @@ impl ItemKind {
 /// Non-linearity after the projection of pooled vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Squash {
+pub enum ProjectionActivation {
     /// GELU (MoRec).
     Gelu,
     /// Nothing (MicroLens).
     None,
 }
 
-impl Squash {
+impl ProjectionActivation {
     /// The kernel, if any.
     pub fn kernel(self) -> Option<Activation> {
         match self {
@@ -464,7 +464,7 @@ impl Config {
         let image = &self.item.image;
         match p.lr() {
             Some(own) => own,
-            None if p.is_added() && self.adapter.lr >= 0.0 => self.adapter.lr,
+            None if p.is_adapter() && self.adapter.lr >= 0.0 => self.adapter.lr,
             None if p.is_encoder() && image.lr >= 0.0 && p.name().starts_with("item_encoder.image.") => image.lr,
             None if p.is_encoder() => self.train.encoder_lr,
             None => self.train.lr,

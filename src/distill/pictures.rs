@@ -9,10 +9,10 @@ use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::fsio::{self, Staged};
 use crate::item::features;
-use crate::item::image::{Backbone, COST, ImageFolder, Images, PictureEncoder, Pixels, Store, Vit, VitConfig};
+use crate::item::image::{Backbone, COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store, Vit, VitConfig};
 use crate::nn::ops::Pooling;
 use crate::nn::weights::{self, Weights, save_each_as};
-use crate::nn::{Params, Pass, Tape, Train, Weight, host};
+use crate::nn::{Params, Pass, Tape, TrainContext, Weight, host};
 use crate::picture::{Augment, Filter, Preprocess, Rgb, decode, resize};
 use crate::rng::{self, Stream};
 use candle_core::Device;
@@ -83,11 +83,11 @@ fn one_after_the_other(pictures: &[Rgb]) -> Vec<u8> {
 
 /// Vectors of pictures made on the way by `make`, `count` of them.
 fn vectors(
-    encoder: &PictureEncoder,
+    encoder: &FrozenImageEncoder,
     pre: &Preprocess,
     count: usize,
     make: &(dyn Fn(usize) -> Rgb + Sync),
-    watch: &dyn Fn(usize, usize),
+    on_progress: &dyn Fn(usize, usize),
 ) -> Result<Vec<f32>> {
     let side = pre.output().0;
     let compute = |which: &[u32]| {
@@ -95,9 +95,9 @@ fn vectors(
         let ids: Vec<u32> = (0..made.len() as u32).collect();
         let store = Store::in_memory(one_after_the_other(&made), side, pre);
         let pixels = Pixels::new(store, ids.iter().copied().map(Some).collect());
-        encoder.some(&Images::of(&pixels, &ids, Augment::None, &Pass::eval())?)
+        encoder.encode_batch(&Images::of(&pixels, &ids, Augment::None, &Pass::eval())?)
     };
-    features::rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, watch)
+    features::rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, on_progress)
 }
 
 /// The student's folder without weights.
@@ -136,7 +136,7 @@ pub fn distill(
     let started = Instant::now();
     let teacher = ImageFolder::open(teacher_dir, true)?;
     let digest = teacher.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
-    let encoder = PictureEncoder::new(&teacher, &ImageConfig::default())?;
+    let encoder = FrozenImageEncoder::new(&teacher, &ImageConfig::default())?;
     std::fs::create_dir_all(work).map_err(Error::io(work))?;
     fsio::clear_unfinished(work)?;
     let (views, d) = (1 + config.crops, encoder.width());
@@ -151,8 +151,8 @@ pub fn distill(
         Some(w) => w.read(&name)?,
         None => {
             let make = |s: usize| gallery.view(s / views, s % views, config.seed);
-            let watch = |done, all| tell(Progress::Teacher(done, all));
-            let all = vectors(&encoder, &teacher.preprocess, count, &make, &watch)?;
+            let on_progress = |done, all| tell(Progress::Teacher(done, all));
+            let all = vectors(&encoder, &teacher.preprocess, count, &make, &on_progress)?;
             weights::save(&file, &[(name, vec![count, d], all.clone())], BTreeMap::new())?;
             all
         }
@@ -181,7 +181,7 @@ pub fn distill(
     let table = pre.table();
     let backward = |which: &[u32], step: u64| -> Result<f64> {
         let tape = Tape::new();
-        let train = Train::new(&tape, config.seed, step);
+        let train = TrainContext::new(&tape, config.seed, step);
         let pass = Pass::train(&train);
         // Half of them a random part: where it is cut says little of what it shows.
         let pictures = which
@@ -273,7 +273,7 @@ fn shift(x: &mut [f32], centre: &[f32]) {
 
 /// The teacher, and what of its vectors is learned: about their mean, in a subspace.
 struct Lesson<'a> {
-    encoder: &'a PictureEncoder,
+    encoder: &'a FrozenImageEncoder,
     folder: &'a ImageFolder,
     basis: &'a [f32],
     centre: &'a [f32],
@@ -293,7 +293,7 @@ fn judge(
         return Ok((0.0, 0.0));
     }
     let mine = ImageFolder::open(student, true)?;
-    let own = PictureEncoder::new(&mine, &ImageConfig::default())?;
+    let own = FrozenImageEncoder::new(&mine, &ImageConfig::default())?;
     let side = gallery.side;
     let whole = |i: usize| Rgb { width: side, height: side, data: gallery.held_out[i].clone() };
     let part = |i: usize| {
@@ -303,7 +303,7 @@ fn judge(
         p
     };
     // The gallery's pictures are as the teacher takes them already.
-    let read = |encoder: &PictureEncoder, pre: &Preprocess, make: &(dyn Fn(usize) -> Rgb + Sync)| {
+    let read = |encoder: &FrozenImageEncoder, pre: &Preprocess, make: &(dyn Fn(usize) -> Rgb + Sync)| {
         let size = pre.output().0;
         vectors(encoder, pre, n, &|i| resize(&make(i), size, size, pre.filter), &|_, _| {})
     };

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::fsio::{self, Staged};
 use crate::item::Tokens;
 use crate::item::text::{Bert, SentenceEncoder, TextFolder};
-use crate::nn::{Pass, Tape, Train, host, ops};
+use crate::nn::{Pass, Tape, TrainContext, host, ops};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,8 +59,8 @@ pub fn distill(
     let theirs = teacher.tokens(&corpus.train)?;
     let pruned =
         vocab::prune(&teacher_dir.join("tokenizer.json"), &teacher.folder.tokenizer_json, &theirs, config.vocab)?;
-    let watch = |done, all| tell(Progress::Teacher(done, all));
-    let vectors = teacher.vectors(&theirs, &work.join("teacher.safetensors"), &watch)?;
+    let on_progress = |done, all| tell(Progress::Teacher(done, all));
+    let vectors = teacher.vectors(&theirs, &work.join("teacher.safetensors"), &on_progress)?;
     let d = teacher.encoder.width();
     let basis = subspace::leading(&vectors, d, config.hidden, config.seed);
     let mut targets = subspace::project(&vectors, d, &basis);
@@ -119,7 +119,7 @@ fn rows(all: &[f32], d: usize, which: &[u32]) -> Vec<f32> {
 fn backward(lesson: &Lesson, bert: &Bert, which: &[u32], step: u64) -> Result<f64> {
     let c = lesson.config;
     let tape = Tape::new();
-    let train = Train::new(&tape, c.seed, step);
+    let train = TrainContext::new(&tape, c.seed, step);
     let pass = Pass::train(&train);
     let (ids, segments) = lesson.own.pack(which);
     let hidden = bert.forward(ids, &segments, &pass)?;

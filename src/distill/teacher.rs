@@ -34,7 +34,7 @@ impl Teacher {
         Tokens::new(&self.folder.tokenizer, texts, most, c.lower_case)
     }
     /// Pooled vectors (n, width), from `file` if it holds those of exactly these tokens.
-    pub fn vectors(&self, tokens: &Tokens, file: &Path, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+    pub fn vectors(&self, tokens: &Tokens, file: &Path, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let key = self.key(tokens);
         let name = format!("vectors/{key}");
         let shape = vec![tokens.len(), self.encoder.width()];
@@ -44,7 +44,7 @@ impl Teacher {
         {
             return w.read(&name);
         }
-        let all = self.encoder.encode(tokens, watch)?;
+        let all = self.encoder.encode(tokens, on_progress)?;
         weights::save(file, &[(name, shape, all.clone())], BTreeMap::new())?;
         Ok(all)
     }

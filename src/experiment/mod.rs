@@ -8,5 +8,5 @@ pub mod showcase;
 pub mod usage;
 
 pub use prepare::{Prepared, image_folder, text_folder};
-pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol, result_of};
+pub use run::{ExistingRun, RunResult, baseline_rows, execute, plan_of, protocol, result_of};
 pub use usage::peak_memory;

@@ -3,12 +3,12 @@
 use crate::config::{Config, EvalConfig};
 use crate::data::{Case, Dataset, Split};
 use crate::error::{Error, Result};
-use crate::eval::candidates::{Candidates, Names};
+use crate::eval::candidates::{Candidates, IdNames};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
 use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
-use crate::model::{Content, Counts, Ids};
+use crate::model::{ItemContent, TableIds, TableSizes};
 use std::path::Path;
 
 /// A divided data set with what models need of it.
@@ -59,14 +59,14 @@ impl Prepared {
         Ok(Self { data, split, item_ids, user_ids, texts })
     }
     /// Rows of the tables a model of it may have.
-    pub fn counts(&self) -> Counts {
-        Counts { items: self.item_ids.len(), users: self.user_ids.len() }
+    pub fn counts(&self) -> TableSizes {
+        TableSizes { items: self.item_ids.len(), users: self.user_ids.len() }
     }
-    /// The drawn candidates of the settings' sampled protocols, for these questions.
+    /// The drawn candidates of the settings' sampled protocols, for these queries.
     pub fn candidates(&self, config: &EvalConfig, cases: &[Case]) -> Result<Vec<Candidates>> {
         let user = |u: u32| self.user_ids[u as usize].as_str();
         let item = |i: u32| self.item_ids[i as usize].as_str();
-        let names = Names { user: &user, item: &item };
+        let names = IdNames { user: &user, item: &item };
         let one = |name: &String| {
             let path = match (&self.data.dir, config.candidates.as_str()) {
                 (_, given) if !given.is_empty() => Path::new(given).join(format!("{name}.tsv")),
@@ -89,8 +89,8 @@ impl Prepared {
         format!("{} {:?} {:?} {seqs:?} {counts:?} {cases:?}", self.data.digest, self.item_ids, self.user_ids)
     }
     /// What its candidates consist of.
-    pub fn content(&self) -> Content<'_> {
-        Content {
+    pub fn content(&self) -> ItemContent<'_> {
+        ItemContent {
             ids: &self.item_ids,
             texts: &self.texts,
             images: self.data.images.as_ref(),
@@ -99,8 +99,8 @@ impl Prepared {
         }
     }
     /// Their raw ids.
-    pub fn ids(&self) -> Ids<'_> {
-        Ids { items: &self.item_ids, users: &self.user_ids }
+    pub fn ids(&self) -> TableIds<'_> {
+        TableIds { items: &self.item_ids, users: &self.user_ids }
     }
 }
 

@@ -6,16 +6,16 @@ use super::usage;
 use crate::baseline::{self, Baseline, ItemNeighbours, Markov, MostPopular, RecentPopular, TextNeighbours};
 use crate::config::{AdapterMethod, Config, Fusion, ItemKind, UserKind};
 use crate::error::{Error, Result};
-use crate::eval::encode::Watch;
-use crate::eval::{Asked, Report, encode, evaluate, ranks_file};
+use crate::eval::encode::ProgressFn;
+use crate::eval::{EvalTask, Report, encode, evaluate, ranks_file};
 use crate::fsio;
 use crate::item::text::{SentenceEncoder, TextFolder};
-use crate::item::{Features, Tokens, prefix::Rounding};
-use crate::model::{Base, Blueprint, Counts, ModelFolder, Recommender, pick_device};
+use crate::item::{Features, Tokens, frozen_cache::RoundingError};
+use crate::model::{BaseModel, Blueprint, ModelFolder, Recommender, TableSizes, parse_device};
 use crate::nn::{Origin, Spec};
 use crate::train::events::MetricsFile;
 use crate::train::tensorboard::TensorBoard;
-use crate::train::{self, Event, Job, Observer};
+use crate::train::{self, Event, Observer, TrainJob};
 use crate::transfer::Plan;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -23,7 +23,7 @@ use std::time::Instant;
 
 /// What to do when the run's folder exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum ExistingRun {
     /// An error.
     New,
     /// Go on from its last checkpoint (or report it, if it has ended).
@@ -63,14 +63,14 @@ pub struct RunResult {
     pub model_bytes: Option<u64>,
     /// What rounding did to what is kept of frozen text and image encoders, with item.cache = "f16".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rounding: Vec<Rounding>,
+    pub rounding: Vec<RoundingError>,
     /// Why training ended.
     pub ended: String,
 }
 
 /// The blueprint of a configuration: with a source, its encoder's architecture and tokenizer; the pre-trained folder
 /// itself only where some value is to come from it.
-fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> Result<Blueprint> {
+fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: TableSizes) -> Result<Blueprint> {
     let wants_pretrained = matches!(config.transfer.preset.as_str(), "" | "from-scratch")
         || config.transfer.rules.iter().any(|r| r.action.contains("pretrained"));
     let folder = match source {
@@ -99,7 +99,7 @@ fn blueprint(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> R
 }
 
 /// Resolves the plan of a configuration without building anything.
-pub fn plan_of(config: &Config, source: Option<&ModelFolder>, counts: Counts) -> Result<Plan> {
+pub fn plan_of(config: &Config, source: Option<&ModelFolder>, counts: TableSizes) -> Result<Plan> {
     let specs = blueprint(config, source, counts)?.declare()?;
     resolve(config, &specs, source)
 }
@@ -185,28 +185,28 @@ fn resets_adapters(plan: &Plan) -> bool {
     plan.rows.iter().any(|r| r.added && r.origin != Origin::Source)
 }
 
-/// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files, `watch` to the
+/// Runs a configuration to its result in `dir`. `more` listens to training beside the run's own files, `on_progress` to the
 /// encoding of the catalogue.
 pub fn execute(
     config: &Config,
     prepared: &Prepared,
     source: Option<&ModelFolder>,
     dir: &Path,
-    mode: Mode,
+    mode: ExistingRun,
     more: Vec<Box<dyn Observer + '_>>,
-    watch: Watch,
+    on_progress: ProgressFn,
 ) -> Result<RunResult> {
     config.check()?;
     let started = Instant::now();
     usage::reset_peak_memory();
-    let device = pick_device(&config.device)?;
+    let device = parse_device(&config.device)?;
     let blueprint = blueprint(config, source, prepared.counts())?;
     let specs = blueprint.declare()?;
     let plan = resolve(config, &specs, source)?;
     // Of an adapter only what it adds is kept.
     let only_added = plan.rows.iter().any(|r| r.added) && plan.rows.iter().all(|r| r.added || !r.train);
-    let adapter = crate::transfer::adapts(&config.transfer.preset) || only_added;
-    let blueprint = Blueprint { base: source.filter(|_| adapter).map(Base::of), ..blueprint };
+    let adapter = crate::transfer::is_adapter_preset(&config.transfer.preset) || only_added;
+    let blueprint = Blueprint { base: source.filter(|_| adapter).map(BaseModel::of), ..blueprint };
     let candidates = prepared.candidates(&config.eval, &prepared.split.test)?;
     if plan.counts().0 > 0 {
         // Refuses what this catalogue cannot give.
@@ -216,9 +216,9 @@ pub fn execute(
     let needed = source.map_or(Ok(vec![]), |s| crate::model::base::chain(&s.dir))?;
     let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, mode, &needed)?;
     let model = blueprint.build(&device, &plan.actions(), source.map(|s| &s.weights))?;
-    let mut features = model.watched(&prepared.content(), watch)?;
+    let mut features = model.features_with_progress(&prepared.content(), on_progress)?;
     modalities(config, &features)?;
-    crate::eval::keep_prefix(&model, &mut features, prepared.data.dir.as_deref(), watch)?;
+    crate::eval::build_frozen_caches(&model, &mut features, prepared.data.dir.as_deref(), on_progress)?;
 
     let mut seen = Summary::new(started);
     let outcome = if plan.counts().0 == 0 {
@@ -227,7 +227,7 @@ pub fn execute(
         staged.commit()?;
         train::Outcome { steps: 0, best: None, reason: "nothing trains".into() }
     } else {
-        let job = Job {
+        let job = TrainJob {
             config,
             split: &prepared.split,
             features: &features,
@@ -247,8 +247,8 @@ pub fn execute(
     };
     load_best(dir, &model)?;
     let (split, cases) = (&prepared.split, &prepared.split.test);
-    let asked = Asked { split, cases, config: &config.eval, candidates: &candidates };
-    let (test, ranked) = evaluate(&model, &features, &asked, &protocol(config, "test"), watch)?;
+    let task = EvalTask { split, cases, config: &config.eval, candidates: &candidates };
+    let (test, ranked) = evaluate(&model, &features, &task, &protocol(config, "test"), on_progress)?;
     ranks_file::write(&dir.join("ranks.parquet"), &prepared.data, split, cases, &ranked.ranks)?;
     let result = RunResult {
         name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -321,7 +321,7 @@ pub fn protocol(config: &Config, part: &str) -> String {
 }
 
 /// Test rows of the baselines that need no training: those of interactions, and with a pre-trained text encoder text-kNN on
-/// its frozen embeddings. `part` names the questions, which stand in the place of the test part.
+/// its frozen embeddings. `part` names the queries, which stand in the place of the test part.
 pub fn baseline_rows(
     config: &Config,
     prepared: &Prepared,
@@ -339,14 +339,14 @@ pub fn baseline_rows(
         let encoder = SentenceEncoder::new(folder, config.item.pooling)?;
         let limit = config.item.max_tokens.min(folder.config.usable_positions());
         let tokens = Tokens::new(&folder.tokenizer, &prepared.texts, limit, config.item.lower_case)?;
-        all.push(Box::new(TextNeighbours::new(encoder.encode(&tokens, &encode::silent)?, encoder.width())));
+        all.push(Box::new(TextNeighbours::new(encoder.encode(&tokens, &encode::no_progress)?, encoder.width())));
     }
     let candidates = prepared.candidates(&config.eval, &split.test)?;
-    let asked = Asked { split, cases: &split.test, config: &config.eval, candidates: &candidates };
+    let task = EvalTask { split, cases: &split.test, config: &config.eval, candidates: &candidates };
     all.iter()
         .map(|b| {
-            let ranked = baseline::rank(b.as_ref(), &asked)?;
-            Ok((b.name().to_string(), asked.report(&ranked, &protocol(config, part))))
+            let ranked = baseline::rank(b.as_ref(), &task)?;
+            Ok((b.name().to_string(), task.report(&ranked, &protocol(config, part))))
         })
         .collect()
 }
@@ -356,7 +356,7 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     let best = dir.join("best");
     crate::model::folder::check(&best)?;
     let values = crate::model::folder::values(&best, model)?;
-    for p in model.params.iter().filter(|p| p.moves()) {
+    for p in model.params.iter().filter(|p| p.is_updated()) {
         p.set(&values.tensor(p.name(), &model.device)?)?;
     }
     Ok(())

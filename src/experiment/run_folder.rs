@@ -1,7 +1,7 @@
 //! A run's folder: when it may be made, gone on with, or replaced; one process at a time.
 
 use super::prepare::Prepared;
-use super::run::Mode;
+use super::run::ExistingRun;
 use crate::config::{Config, Schedule, first_difference};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
@@ -58,7 +58,7 @@ pub(super) fn start(
     config: &Config,
     data: &Prepared,
     inputs: &BTreeMap<String, String>,
-    mode: Mode,
+    mode: ExistingRun,
     needed: &[PathBuf],
 ) -> Result<(bool, File)> {
     let is_run = dir.join(fsio::MANIFEST).exists();
@@ -67,7 +67,7 @@ pub(super) fn start(
     }
     if is_run {
         Manifest::read(dir, "run", FORMAT, "--out names another folder")?;
-        if mode == Mode::New && dir.join("config.toml").exists() {
+        if mode == ExistingRun::New && dir.join("config.toml").exists() {
             let m = "this run exists; --resume goes on with it, --force starts it again, --out names another";
             return Err(Error::Usage(format!("{}: {m}", dir.display())));
         }
@@ -75,7 +75,7 @@ pub(super) fn start(
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let lock = lock(dir)?;
     fsio::clear_unfinished(dir)?;
-    if is_run && mode == Mode::Resume && dir.join("config.toml").exists() {
+    if is_run && mode == ExistingRun::Resume && dir.join("config.toml").exists() {
         may_resume(dir, config, inputs)?;
         fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
         return Ok((true, lock));

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::item::image::Pixels;
-use crate::item::{Depth, Modality, Prefix};
-use crate::nn::{Segments, lanes};
+use crate::item::{FrozenCache, FrozenDepth, Modality};
+use crate::nn::{Segments, parallel};
 use candle_core::Device;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -129,24 +129,24 @@ pub fn batches(count: usize, len: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
 }
 
 /// (count, width) rows of all items, computed in batches: on a CPU a batch a thread. `len` of an item: its tokens;
-/// `watch(done, all)` is told after each batch.
+/// `on_progress(done, all)` is told after each batch.
 pub fn rows(
     count: usize,
     width: usize,
     len: impl Fn(usize) -> usize,
     device: &Device,
     compute: impl Fn(&[u32]) -> Result<Vec<f32>> + Sync,
-    watch: &dyn Fn(usize, usize),
+    on_progress: &dyn Fn(usize, usize),
 ) -> Result<Vec<f32>> {
     let (mut out, mut done) = (vec![0f32; count * width], 0);
     let batches = batches(count, len);
     let one = |batch: &Vec<u32>| compute(batch);
-    lanes::each(&batches, device, one, |k, rows| {
+    parallel::map_in_order(&batches, device, one, |k, rows| {
         for (row, &i) in rows.chunks_exact(width).zip(&batches[k]) {
             out[i as usize * width..][..width].copy_from_slice(row);
         }
         done += batches[k].len();
-        watch(done, count);
+        on_progress(done, count);
         Ok(())
     })?;
     Ok(out)
@@ -154,7 +154,7 @@ pub fn rows(
 
 /// Which modalities of an item count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Has {
+pub struct ItemModalities {
     /// Its text.
     pub text: bool,
     /// Its picture.
@@ -169,13 +169,13 @@ pub struct Features {
     /// Their texts' tokens.
     pub tokens: Option<Tokens>,
     /// What the frozen part of the text encoder made of them.
-    pub prefix: Option<Prefix>,
+    pub prefix: Option<FrozenCache>,
     /// Their pictures.
     pub pixels: Option<Pixels>,
     /// What the frozen part of the image encoder made of them.
-    pub image_prefix: Option<Prefix>,
+    pub image_prefix: Option<FrozenCache>,
     /// Which modalities of an item count, where a model reads both; absent: whatever there is.
-    pub has: Option<Arc<Vec<Has>>>,
+    pub has: Option<Arc<Vec<ItemModalities>>>,
 }
 
 impl Features {
@@ -188,14 +188,14 @@ impl Features {
         self.has.as_ref().is_none_or(|h| h[item].text)
     }
     /// What is kept of a modality's frozen part.
-    pub fn kept(&self, modality: Modality) -> Option<&Prefix> {
+    pub fn kept(&self, modality: Modality) -> Option<&FrozenCache> {
         match modality {
             Modality::Text => self.prefix.as_ref(),
             Modality::Image => self.image_prefix.as_ref(),
         }
     }
     /// Keeps it.
-    pub fn keep(&mut self, modality: Modality, prefix: Prefix) {
+    pub fn keep(&mut self, modality: Modality, prefix: FrozenCache) {
         match modality {
             Modality::Text => self.prefix = Some(prefix),
             Modality::Image => self.image_prefix = Some(prefix),
@@ -203,9 +203,9 @@ impl Features {
     }
     /// What an item costs to encode, in tokens.
     pub fn cost(&self, item: usize) -> usize {
-        let kept = |p: &Prefix| match p.depth() {
+        let kept = |p: &FrozenCache| match p.depth() {
             // Several hidden states side by side, and as many layers over them.
-            Depth::Side(_) => 8,
+            FrozenDepth::SideTower(_) => 8,
             _ => p.rows_of(item),
         };
         let text = match (&self.prefix, &self.tokens) {

@@ -1,24 +1,26 @@
 //! Item encoders: items of a batch, each once → (n, d).
 
-mod aside;
 pub mod features;
+pub mod frozen_cache;
 mod fused;
+mod hidden_adapter;
 pub mod id;
 pub mod image;
-pub mod prefix;
+mod k_adapter;
 mod prompt;
+mod side_tower;
 pub mod text;
 pub mod token_cache;
 
-pub use features::{Features, Has, Tokens};
+pub use features::{Features, ItemModalities, Tokens};
+pub use frozen_cache::{FrozenCache, FrozenDepth};
 pub use fused::FusedEncoder;
 pub use id::IdEncoder;
 pub use image::ImageEncoder;
-pub use prefix::{Depth, Prefix};
 pub use text::TextEncoder;
 
 use crate::error::Result;
-use crate::nn::ops::{self, HIDDEN};
+use crate::nn::ops::{self, MASKED};
 use crate::nn::{Act, Pass, Segments};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -33,29 +35,29 @@ pub struct ItemTable<'a> {
 }
 
 impl ItemTable<'_> {
-    /// The items for which `wanted`, and where each of the table's stands among them ([`HIDDEN`]: nowhere).
-    fn pick(&self, wanted: impl Fn(usize) -> bool) -> (Arc<Vec<u32>>, Vec<u32>) {
+    /// The items for which `wanted`, and where each of the table's stands among them ([`MASKED`]: nowhere).
+    fn partition(&self, wanted: impl Fn(usize) -> bool) -> (Arc<Vec<u32>>, Vec<u32>) {
         let mut present = vec![];
-        let mut place = Vec::with_capacity(self.ids.len());
+        let mut position = Vec::with_capacity(self.ids.len());
         for &i in self.ids.iter() {
             if wanted(i as usize) {
-                place.push(present.len() as u32);
+                position.push(present.len() as u32);
                 present.push(i);
             } else {
-                place.push(HIDDEN);
+                position.push(MASKED);
             }
         }
-        (Arc::new(present), place)
+        (Arc::new(present), position)
     }
 }
 
-/// Rows of the items that were [picked](ItemTable::pick), packed as `segments`, spread over all items of the table: where each
-/// row comes from, and how they are packed. An item that was not picked has one row, [`HIDDEN`].
-fn spread(place: &[u32], segments: &Segments) -> (Vec<u32>, Segments) {
-    let (mut rows, mut lengths) = (vec![], Vec::with_capacity(place.len()));
-    for &p in place {
-        if p == HIDDEN {
-            rows.push(HIDDEN);
+/// Rows of the items that were [picked](ItemTable::partition), packed as `segments`, spread over all items of the table: where each
+/// row comes from, and how they are packed. An item that was not picked has one row, [`MASKED`].
+fn scatter_segments(position: &[u32], segments: &Segments) -> (Vec<u32>, Segments) {
+    let (mut rows, mut lengths) = (vec![], Vec::with_capacity(position.len()));
+    for &p in position {
+        if p == MASKED {
+            rows.push(MASKED);
             lengths.push(1);
         } else {
             let (at, len) = segments.get(p as usize);
@@ -67,14 +69,14 @@ fn spread(place: &[u32], segments: &Segments) -> (Vec<u32>, Segments) {
 }
 
 /// Rows of the items that were picked, one an item of the table; zeros for those that were not.
-fn spread_rows(pass: &Pass, rows: &Act, place: &[u32]) -> Result<Act> {
+fn scatter_rows(pass: &Pass, rows: &Act, position: &[u32]) -> Result<Act> {
     let none = rows.dims2()?.0 as u32;
-    let at = place.iter().map(|&p| if p == HIDDEN { none } else { p });
-    ops::gather(pass, &ops::with_nothing(pass, rows)?, Arc::new(at.collect()))
+    let at = position.iter().map(|&p| if p == MASKED { none } else { p });
+    ops::gather(pass, &ops::append_zero_row(pass, rows)?, Arc::new(at.collect()))
 }
 
 /// A row that nobody reads, in the place of no row at all.
-fn nothing(d: usize, device: &Device) -> Result<Act> {
+fn zero_row(d: usize, device: &Device) -> Result<Act> {
     Ok(Act::constant(Tensor::zeros((1, d), DType::F32, device)?))
 }
 
@@ -110,21 +112,21 @@ pub trait ItemEncoder: Send + Sync {
     /// (n, d), one row an item of the table.
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act>;
     /// How much of each pre-trained encoder is frozen, where there is something in it worth keeping in [`Features`].
-    fn frozen(&self) -> Vec<(Modality, Depth)> {
+    fn frozen_depths(&self) -> Vec<(Modality, FrozenDepth)> {
         vec![]
     }
     /// What that part makes of the items, row after row. No gradient.
-    fn prefix(&self, items: &ItemTable, modality: Modality, depth: Depth) -> Result<Vec<f32>> {
+    fn frozen_output(&self, items: &ItemTable, modality: Modality, depth: FrozenDepth) -> Result<Vec<f32>> {
         let _ = (modality, depth);
         crate::nn::host::to_vec(self.encode(items, &Pass::eval())?.value())
     }
     /// The width of such a row.
-    fn prefix_width(&self, modality: Modality, depth: Depth) -> usize {
+    fn frozen_width(&self, modality: Modality, depth: FrozenDepth) -> usize {
         let _ = (modality, depth);
         self.dim()
     }
     /// How many rows that is for an item.
-    fn prefix_rows(&self, modality: Modality, features: &Features, depth: Depth, item: usize) -> usize {
+    fn frozen_rows(&self, modality: Modality, features: &Features, depth: FrozenDepth, item: usize) -> usize {
         let _ = (modality, features, depth, item);
         1
     }

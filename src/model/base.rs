@@ -5,7 +5,7 @@
 //! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
 //! ```
 
-use super::layout::{Kind, Layout, NAME};
+use super::layout::{EncoderInfo, Layout, NAME};
 use super::{ModelFolder, Recommender};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -23,14 +23,14 @@ pub(super) const OWN: &str = "adapter.safetensors";
 
 /// The model that an adapter belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Base {
+pub struct BaseModel {
     /// Its folder, as an absolute path.
     pub path: PathBuf,
     /// Digest of its files.
     pub digest: String,
 }
 
-impl Base {
+impl BaseModel {
     /// Of an opened model.
     pub fn of(folder: &ModelFolder) -> Self {
         let path = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
@@ -47,10 +47,10 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 }
 
 /// Encoders of a model that may have an adapter in a known layout: `text` or `image`, what it is, which layout.
-fn layouts(config: &Config, text: Option<&str>, image: Option<&str>) -> Vec<(&'static str, Kind, Layout)> {
+fn layouts(config: &Config, text: Option<&str>, image: Option<&str>) -> Vec<(&'static str, EncoderInfo, Layout)> {
     let places = [("text", text), ("image", image)];
     let known = places.into_iter().filter_map(|(place, json)| {
-        let kind = Kind::parse(json?)?;
+        let kind = EncoderInfo::parse(json?)?;
         Some((place, kind.clone(), Layout::of(config.adapter.method, &kind)?))
     });
     known.collect()
@@ -59,14 +59,14 @@ fn layouts(config: &Config, text: Option<&str>, image: Option<&str>) -> Vec<(&'s
 /// Writes what a model does not have from its base; returns the files.
 pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
     let mut files = vec![];
-    let own = |name: &str| model.params.get(name).is_some_and(|p| p.is_own());
+    let own = |name: &str| model.params.get(name).is_some_and(|p| p.differs_from_source());
     let mut elsewhere: Vec<String> = vec![];
     let (text, image) = (model.folder.as_ref(), model.image.as_ref());
     let found = layouts(&model.config, text.map(|t| t.config_json.as_str()), image.map(|i| i.config_json.as_str()));
     for (place, kind, layout) in found {
         let prefix = format!("item_encoder.{place}.model.");
         let named = |name: &str| {
-            let added = model.params.get(name).is_some_and(|p| p.is_added() && p.is_own());
+            let added = model.params.get(name).is_some_and(|p| p.is_adapter() && p.differs_from_source());
             layout.theirs(&kind, name.strip_prefix(&prefix).filter(|_| added)?)
         };
         let mine: Vec<String> =
@@ -86,9 +86,9 @@ pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
 }
 
 /// Facts of a manifest: the base, also as a path from here.
-pub(super) fn facts(dir: &Path, base: &Base, params: &Params) -> serde_json::Value {
+pub(super) fn facts(dir: &Path, base: &BaseModel, params: &Params) -> serde_json::Value {
     let here = dir.canonicalize().unwrap_or_else(|_| dir.into());
-    let own = params.iter().filter(|p| p.is_own());
+    let own = params.iter().filter(|p| p.differs_from_source());
     serde_json::json!({
         "base": base,
         "relative": relative(&here, &base.path),
@@ -99,7 +99,7 @@ pub(super) fn facts(dir: &Path, base: &Base, params: &Params) -> serde_json::Val
 }
 
 /// What a folder's manifest says of its base.
-pub fn base_of(dir: &Path) -> Result<Base> {
+pub fn base_of(dir: &Path) -> Result<BaseModel> {
     let manifest = Manifest::read(dir, KIND, FORMAT, super::folder::REMAKE)?;
     serde_json::from_value(manifest.facts["base"].clone())
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
@@ -167,7 +167,7 @@ pub(super) fn values(dir: &Path, config: &Config, text: Option<&str>, image: Opt
         if path.exists() {
             let ours =
                 |theirs: &str| layout.ours(&kind, theirs, NAME).map(|n| format!("item_encoder.{place}.model.{n}"));
-            all = all.over(&Weights::open(&path)?.renamed(ours)?);
+            all = all.overlay(&Weights::open(&path)?.renamed(ours)?);
         }
     }
     Ok(all)

@@ -5,14 +5,14 @@ use crate::data::{Dataset, ImageFile};
 use crate::error::{Error, Result};
 use crate::item::image::{ImageFolder, Pixels, Store};
 use crate::item::text::TextFolder;
-use crate::item::{Features, Has, token_cache};
+use crate::item::{Features, ItemModalities, token_cache};
 use crate::rng::Stream;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Texts and pictures of items, in the order of a catalogue.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Content<'a> {
+pub struct ItemContent<'a> {
     /// Raw ids; as many as there are texts, or none.
     pub ids: &'a [String],
     /// A text each; empty where there is none.
@@ -25,7 +25,7 @@ pub struct Content<'a> {
     pub data: Option<&'a Path>,
 }
 
-impl<'a> Content<'a> {
+impl<'a> ItemContent<'a> {
     /// All items of a data set.
     pub fn whole(data: &'a Dataset) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl<'a> Content<'a> {
         config: &Config,
         text: Option<&TextFolder>,
         image: Option<&ImageFolder>,
-        watch: &dyn Fn(usize, usize),
+        on_progress: &dyn Fn(usize, usize),
     ) -> Result<Features> {
         let c = &config.item;
         let mut f = Features { count: self.texts.len(), ..Default::default() };
@@ -52,14 +52,14 @@ impl<'a> Content<'a> {
                 Some(token_cache::tokens(self.data, &t.tokenizer, json, self.texts, c.max_tokens, c.lower_case)?);
         }
         if let Some(i) = image.filter(|_| c.kind.image()) {
-            f.pixels = Some(self.pixels(i, config, watch)?);
+            f.pixels = Some(self.pixels(i, config, on_progress)?);
         }
         if c.kind == ItemKind::Both {
             f.has = Some(Arc::new(self.modalities(config, &f)));
         }
         Ok(f)
     }
-    fn pixels(&self, folder: &ImageFolder, config: &Config, watch: &dyn Fn(usize, usize)) -> Result<Pixels> {
+    fn pixels(&self, folder: &ImageFolder, config: &Config, on_progress: &dyn Fn(usize, usize)) -> Result<Pixels> {
         let pre = folder.preprocess(&config.item.image);
         let Some(file) = self.images else {
             if config.item.kind == ItemKind::Image {
@@ -69,7 +69,7 @@ impl<'a> Content<'a> {
             let (side, _) = pre.output();
             return Ok(Pixels::new(Store::in_memory(vec![], side, &pre), vec![None; self.texts.len()]));
         };
-        let store = Store::open(file, self.data, &pre, watch)?;
+        let store = Store::open(file, self.data, &pre, on_progress)?;
         let most = file.items().iter().max().map_or(0, |&i| i as usize + 1);
         let places = file.places(most);
         let of = |i: usize| places.get(i).copied().flatten();
@@ -80,18 +80,20 @@ impl<'a> Content<'a> {
         Ok(Pixels::new(store, place))
     }
     /// What counts of each item. In a mixture an item that has both is one of them, by a draw from its raw id.
-    fn modalities(&self, config: &Config, f: &Features) -> Vec<Has> {
+    fn modalities(&self, config: &Config, f: &Features) -> Vec<ItemModalities> {
         let mixture = config.item.fusion == Fusion::Mixture;
         (0..self.texts.len())
             .map(|i| {
-                let has =
-                    Has { text: !self.texts[i].trim().is_empty(), image: f.pixels.as_ref().is_some_and(|p| p.has(i)) };
+                let has = ItemModalities {
+                    text: !self.texts[i].trim().is_empty(),
+                    image: f.pixels.as_ref().is_some_and(|p| p.has(i)),
+                };
                 if !(mixture && has.text && has.image) {
                     return has;
                 }
                 let id = self.ids.get(i).map_or("", String::as_str);
                 let image = Stream::new(config.seed, &format!("mixture/{id}")).uniform() < config.item.image_share;
-                Has { text: !image, image }
+                ItemModalities { text: !image, image }
             })
             .collect()
     }

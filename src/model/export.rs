@@ -1,7 +1,7 @@
 //! An encoder out of a recommender as a Hugging Face folder, its adapter beside it, for Python.
 
 use super::ModelFolder;
-use super::layout::{Kind, Layout};
+use super::layout::{EncoderInfo, Layout};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Staged};
 use crate::nn::weights;
@@ -44,11 +44,13 @@ pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> 
     let save = |path: &Path, pairs: &[(&str, String)]| {
         let stored = pairs.iter().map(|(ours, _)| model.weights.stored(ours)).collect::<Result<Vec<_>>>()?;
         let named = pairs.iter().zip(&stored).map(|((_, theirs), s)| (theirs.clone(), s.shape().to_vec()));
-        weights::save_each(path, &named.collect::<Vec<_>>(), weights::pytorch(), |i| Ok(stored[i].read().into()))
+        weights::save_each(path, &named.collect::<Vec<_>>(), weights::pytorch_metadata(), |i| {
+            Ok(stored[i].read().into())
+        })
     };
     let encoder: Vec<(&str, String)> = names.iter().map(|n| (*n, n[prefix.len()..].to_string())).collect();
     save(&staged.path().join("model.safetensors"), &encoder)?;
-    let kind = Kind::parse(files[0].1);
+    let kind = EncoderInfo::parse(files[0].1);
     let known = kind.and_then(|k| Some((Layout::of(model.config.adapter.method, &k)?, k)));
     let mut adapter = None;
     if let Some((layout, kind)) = known {

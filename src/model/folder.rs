@@ -7,7 +7,7 @@
 //!
 //! An adapter's folder holds only what differs from its base ([`super::base`]); it is opened the same way.
 
-use super::{Base, Blueprint, Counts, Ids, Recommender, base};
+use super::{BaseModel, Blueprint, Recommender, TableIds, TableSizes, base};
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
@@ -41,14 +41,14 @@ pub struct ModelFolder {
     /// Digest of its files.
     pub digest: String,
     /// The model it belongs to, for an adapter; the values that are not its own come from there.
-    pub base: Option<Base>,
+    pub base: Option<BaseModel>,
     /// Names of its own values, for an adapter.
     pub own: Vec<String>,
 }
 
 /// Writes a model into an existing folder (usually a [`fsio::Staged`] one), or what differs from its base. `ids` are those of
 /// its tables.
-pub fn save(dir: &Path, model: &Recommender, ids: Ids) -> Result<()> {
+pub fn save(dir: &Path, model: &Recommender, ids: TableIds) -> Result<()> {
     if let Some(base) = &model.base {
         let mut files = vec!["config.toml".to_string()];
         fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(&model.config)?.as_bytes())?;
@@ -77,7 +77,7 @@ pub(super) fn settings(
     dir: &Path,
     config: &Config,
     (text, image): (Option<&TextFolder>, Option<&ImageFolder>),
-    ids: Ids,
+    ids: TableIds,
 ) -> Result<Vec<&'static str>> {
     let mut files = vec!["config.toml"];
     fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
@@ -182,13 +182,13 @@ impl ModelFolder {
         let own = base::values(dir, &config, text, under.image.as_ref().map(|i| i.config_json.as_str()))?;
         let names = own.names().map(String::from).collect();
         let digest = fsio::sha256_bytes(format!("{} {}", manifest.digest(), under.digest).as_bytes());
-        let (base, weights) = (Some(Base::of(&under)), own.over(&under.weights));
+        let (base, weights) = (Some(BaseModel::of(&under)), own.overlay(&under.weights));
         Ok(Self { dir: dir.into(), config, weights, digest, base, own: names, ..under })
     }
     /// The blueprint it was built from.
     pub fn blueprint(&self) -> Blueprint {
         let count = |ids: &Option<Vec<String>>| ids.as_ref().map_or(0, Vec::len);
-        let counts = Counts { items: count(&self.items), users: count(&self.users) };
+        let counts = TableSizes { items: count(&self.items), users: count(&self.users) };
         let (config, base) = (self.config.clone(), self.base.clone());
         Blueprint { config, counts, folder: self.text.clone(), image: self.image.clone(), base }
     }

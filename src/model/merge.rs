@@ -1,7 +1,7 @@
 //! Adapters folded into their base and taken out again, made from other packages' files, and compared.
 
-use super::layout::{self, Kind};
-use super::{Base, Blueprint, Ids, ModelFolder, base, folder};
+use super::layout::{self, EncoderInfo};
+use super::{BaseModel, Blueprint, ModelFolder, TableIds, base, folder};
 use crate::config::{AdapterMethod, Config};
 use crate::error::{Error, Result};
 use crate::fsio::{Manifest, Staged};
@@ -78,12 +78,12 @@ fn write(
     let specs = blueprint.declare()?;
     let staged = Staged::new(dir)?;
     // Models of IDs have them, others none.
-    let ids = Ids { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
+    let ids = TableIds { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
     let encoders = (from.text.as_ref(), from.image.as_ref());
     let mut files = folder::settings(staged.path(), &blueprint.config, encoders, ids)?;
     let entries: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
     let mut changed = 0;
-    weights::save_each(&staged.path().join("model.safetensors"), &entries, weights::pytorch(), |i| {
+    weights::save_each(&staged.path().join("model.safetensors"), &entries, weights::pytorch_metadata(), |i| {
         let mut values = from.weights.read(&entries[i].0)?;
         changed += usize::from(change(&entries[i].0, &mut values)?);
         Ok(values.into())
@@ -152,7 +152,7 @@ pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Resul
         "image" => base.image.as_ref().map(|i| &i.config_json),
         _ => return Err(Error::Usage(format!("--encoder {place}: text or image"))),
     };
-    let kind = json.and_then(|j| Kind::parse(j)).ok_or_else(|| {
+    let kind = json.and_then(|j| EncoderInfo::parse(j)).ok_or_else(|| {
         Error::model(&base.dir, format!("has no {place} encoder that takes adapters of other packages"))
     })?;
     if base.config.adapter.method != AdapterMethod::None {
@@ -169,7 +169,7 @@ pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Resul
     let values = foreign.renamed(ours)?;
     let config = Config { adapter, ..base.config.clone() };
     let method = config.adapter.method;
-    let blueprint = Blueprint { config, base: Some(Base::of(base)), ..base.blueprint() };
+    let blueprint = Blueprint { config, base: Some(BaseModel::of(base)), ..base.blueprint() };
     let specs = blueprint.declare()?;
     let wanted = |n: &str| specs.iter().find(|s| s.added && s.name == n);
     if let Some(odd) = values.names().find(|n| wanted(n).is_none()) {
@@ -191,9 +191,9 @@ pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Resul
     }
     let act = |train| Action { origin: Origin::Source, train, lr: None };
     let actions: Resolved = specs.iter().map(|s| (s.name.clone(), act(s.added))).collect();
-    let model = blueprint.build(&Device::Cpu, &actions, Some(&values.over(&base.weights)))?;
+    let model = blueprint.build(&Device::Cpu, &actions, Some(&values.overlay(&base.weights)))?;
     let staged = Staged::new(dir)?;
-    folder::save(staged.path(), &model, Ids { items: &[], users: &[] })?;
+    folder::save(staged.path(), &model, TableIds { items: &[], users: &[] })?;
     staged.commit()?;
     Ok(method)
 }

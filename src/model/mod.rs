@@ -8,7 +8,7 @@ pub mod layout;
 pub mod merge;
 mod recommender;
 
-pub use base::Base;
-pub use content::Content;
+pub use base::BaseModel;
+pub use content::ItemContent;
 pub use folder::ModelFolder;
-pub use recommender::{Blueprint, Counts, Ids, Recommender, pick_device};
+pub use recommender::{Blueprint, Recommender, TableIds, TableSizes, parse_device};

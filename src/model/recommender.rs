@@ -1,6 +1,6 @@
 //! From settings to a model.
 
-use super::{Base, Content};
+use super::{BaseModel, ItemContent};
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
 use crate::item::image::ImageFolder;
@@ -13,7 +13,7 @@ use candle_core::Device;
 
 /// Rows of the tables a model may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct TableSizes {
     /// Items (of an ID table).
     pub items: usize,
     /// Users (of a user encoder that knows them by id).
@@ -22,7 +22,7 @@ pub struct Counts {
 
 /// Raw ids of the rows of those tables.
 #[derive(Debug, Clone, Copy)]
-pub struct Ids<'a> {
+pub struct TableIds<'a> {
     /// Of items.
     pub items: &'a [String],
     /// Of users.
@@ -35,13 +35,13 @@ pub struct Blueprint {
     /// The settings (items, users, seed).
     pub config: Config,
     /// Rows of its tables.
-    pub counts: Counts,
+    pub counts: TableSizes,
     /// The text encoder's folder, where items have a text.
     pub folder: Option<TextFolder>,
     /// The image encoder's folder, where items have a picture.
     pub image: Option<ImageFolder>,
     /// Keeps only what differs from this model on disk.
-    pub base: Option<Base>,
+    pub base: Option<BaseModel>,
 }
 
 type Parts = (Box<dyn ItemEncoder>, Box<dyn UserEncoder>);
@@ -81,10 +81,10 @@ impl Blueprint {
     }
     /// Content of items with these texts and nothing else, as this model reads it.
     pub fn features(&self, texts: &[String]) -> Result<Features> {
-        self.features_of(&Content { texts, ..Default::default() })
+        self.features_of(&ItemContent { texts, ..Default::default() })
     }
     /// Content of items, as this model reads it; what is made of it is kept in the data set's folder, or read from there.
-    pub fn features_of(&self, content: &Content) -> Result<Features> {
+    pub fn features_of(&self, content: &ItemContent) -> Result<Features> {
         content.read(&self.config, self.folder.as_ref(), self.image.as_ref(), &|_, _| {})
     }
 }
@@ -104,7 +104,7 @@ pub struct Recommender {
     /// The image encoder's folder, where items have a picture.
     pub image: Option<ImageFolder>,
     /// The model it is kept beside on disk, if it is an adapter.
-    pub base: Option<Base>,
+    pub base: Option<BaseModel>,
     /// Where its parameters live.
     pub device: Device,
 }
@@ -112,20 +112,24 @@ pub struct Recommender {
 impl Recommender {
     /// Content of items with these texts and nothing else, as this model reads it.
     pub fn features(&self, texts: &[String]) -> Result<Features> {
-        self.features_of(&Content { texts, ..Default::default() })
+        self.features_of(&ItemContent { texts, ..Default::default() })
     }
     /// Content of items, as this model reads it; what is made of it is kept in the data set's folder, or read from there.
-    pub fn features_of(&self, content: &Content) -> Result<Features> {
-        self.watched(content, &|_, _| {})
+    pub fn features_of(&self, content: &ItemContent) -> Result<Features> {
+        self.features_with_progress(content, &|_, _| {})
     }
-    /// The same; `watch` hears of pictures (done, all) while they are decoded.
-    pub fn watched(&self, content: &Content, watch: &dyn Fn(usize, usize)) -> Result<Features> {
-        content.read(&self.config, self.folder.as_ref(), self.image.as_ref(), watch)
+    /// The same; `on_progress` is given of pictures (done, all) while they are decoded.
+    pub fn features_with_progress(
+        &self,
+        content: &ItemContent,
+        on_progress: &dyn Fn(usize, usize),
+    ) -> Result<Features> {
+        content.read(&self.config, self.folder.as_ref(), self.image.as_ref(), on_progress)
     }
 }
 
 /// The device of a setting.
-pub fn pick_device(name: &str) -> Result<Device> {
+pub fn parse_device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
         "cuda" if cfg!(feature = "cuda") => Ok(Device::new_cuda(0)?),

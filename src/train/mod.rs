@@ -9,4 +9,4 @@ mod trainer;
 pub mod two_pass;
 
 pub use events::{Event, Observer};
-pub use trainer::{Job, Outcome, forward, run};
+pub use trainer::{Outcome, TrainJob, forward, run};

@@ -9,19 +9,19 @@ use crate::batch::{Batch, Epoch};
 use crate::config::{Config, EvalConfig};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::eval::{Asked, encode, evaluate};
+use crate::eval::{EvalTask, encode, evaluate};
 use crate::fsio::Staged;
-use crate::item::{Features, Has, ItemTable};
-use crate::model::{Ids, Recommender, folder};
-use crate::nn::tape::Ready;
-use crate::nn::{Act, Param, Pass, Tape, Train, Weight, ops};
+use crate::item::{Features, ItemModalities, ItemTable};
+use crate::model::{Recommender, TableIds, folder};
+use crate::nn::tape::OnGradient;
+use crate::nn::{Act, Param, Pass, Tape, TrainContext, Weight, ops};
 use crate::objective::{self, Objective};
 use candle_core::Tensor;
 use std::path::Path;
 use std::time::Instant;
 
 /// What to train, on what, where to keep it.
-pub struct Job<'a> {
+pub struct TrainJob<'a> {
     /// Settings.
     pub config: &'a Config,
     /// Divided data.
@@ -29,7 +29,7 @@ pub struct Job<'a> {
     /// Content of its candidates.
     pub features: &'a Features,
     /// Raw ids of its candidates and users.
-    pub ids: Ids<'a>,
+    pub ids: TableIds<'a>,
     /// The model; changed in place.
     pub model: &'a Recommender,
     /// The run's folder.
@@ -50,7 +50,7 @@ pub struct Outcome {
 }
 
 /// Trains until the last epoch or an early stop. Afterwards `best/` holds the best model and `last/` the last.
-pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcome> {
+pub fn run(job: &TrainJob, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcome> {
     let c = &job.config.train;
     let objective = objective::build(&job.config.objective, job.split)?;
     let last = job.dir.join("last");
@@ -73,13 +73,13 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
     let total_steps = epoch_steps * c.epochs as u64;
     tell(observers, Event::Start { total_steps, epoch_steps, step: at.step })?;
     while at.epoch < c.epochs && at.ended.is_none() {
-        order(at.epoch).ahead(at.batch, |next| -> Result<()> {
+        order(at.epoch).prefetch(at.batch, |next| -> Result<()> {
             while at.batch < batches {
                 let started = Instant::now();
                 let group = at.batch..(at.batch + c.accumulate).min(batches);
                 let scale = 1.0 / group.len() as f64;
                 let (mut loss, mut items) = (0.0, 0);
-                let mut seen = Has { text: false, image: false };
+                let mut seen = ItemModalities { text: false, image: false };
                 let mut look = |batch: &Batch| {
                     if at.step == 0 {
                         seen.text |= batch.items.iter().any(|&i| job.features.has_text(i as usize));
@@ -148,8 +148,8 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
         if at.epoch.is_multiple_of(c.eval_every) || at.epoch == c.epochs {
             let started = Instant::now();
             let eval = EvalConfig { lists: 0, ..job.config.eval.clone() };
-            let asked = Asked { split: job.split, cases: &job.split.valid, config: &eval, candidates: &[] };
-            let (report, _) = evaluate(job.model, job.features, &asked, "validation", &encode::silent)?;
+            let task = EvalTask { split: job.split, cases: &job.split.valid, config: &eval, candidates: &[] };
+            let (report, _) = evaluate(job.model, job.features, &task, "validation", &encode::no_progress)?;
             let value = report.get(&c.metric.to_lowercase());
             let best = at.best.is_none_or(|b| value > b);
             if best {
@@ -190,7 +190,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
     Ok(Outcome { steps: at.step, best: at.best, reason })
 }
 
-fn save_best(job: &Job) -> Result<()> {
+fn save_best(job: &TrainJob) -> Result<()> {
     let staged = Staged::new(&job.dir.join("best"))?;
     folder::save(staged.path(), job.model, job.ids)?;
     staged.commit()
@@ -207,13 +207,13 @@ fn in_step(step: u64, e: Error) -> Error {
 /// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters', or used up by `ready`
 /// parameter by parameter. Returns the loss.
 fn backward(
-    job: &Job,
+    job: &TrainJob,
     objective: &dyn Objective,
     batch: &Batch,
     pass_number: u64,
     scale: f64,
     step: u64,
-    ready: Option<Ready>,
+    ready: Option<OnGradient>,
 ) -> Result<f64> {
     let seed = job.config.seed;
     let most = job.config.train.encode_items;
@@ -223,7 +223,7 @@ fn backward(
             return two_pass::backward(&s, batch, most, scale, ready);
         }
         let tape = Tape::new();
-        let train = Train::new(&tape, seed, pass_number);
+        let train = TrainContext::new(&tape, seed, pass_number);
         let loss = forward(job.model, job.features, objective, batch, &Pass::train(&train))?;
         let value = check_loss(&loss)?;
         let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
@@ -265,7 +265,7 @@ pub(super) fn from_items(
     items: &Act,
     pass: &Pass,
 ) -> Result<Act> {
-    let inputs = ops::gather_or(pass, items, batch.inputs.clone(), model.user.mask())?;
+    let inputs = ops::gather_or_fill(pass, items, batch.inputs.clone(), model.user.mask())?;
     let mut users = model.user.encode(&inputs, &batch.histories, pass)?;
     if let Some(rows) = &batch.rows {
         users = ops::gather(pass, &users, rows.clone())?;
@@ -275,7 +275,7 @@ pub(super) fn from_items(
 
 /// After the first backward every trainable parameter has a gradient, or the run stops and names those without; but not
 /// those of a modality that no item of the batch had.
-fn guard(model: &Recommender, seen: Has, step: u64) -> Result<()> {
+fn guard(model: &Recommender, seen: ItemModalities, step: u64) -> Result<()> {
     let mut missing = if step == 0 { model.params.without_grad() } else { vec![] };
     let idle = |name: &str| {
         !seen.text && name.starts_with("item_encoder.text.") || !seen.image && name.starts_with("item_encoder.image.")

@@ -2,4 +2,4 @@
 
 pub mod plan;
 
-pub use plan::{Plan, Row, adapts, depth_rules};
+pub use plan::{Plan, Row, depth_rules, is_adapter_preset};

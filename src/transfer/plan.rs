@@ -43,7 +43,7 @@ fn backbone(place: &str) -> String {
     format!("item_encoder.{place}.model.*")
 }
 
-const PLACES: [&str; 2] = ["text", "image"];
+const MODALITIES: [&str; 2] = ["text", "image"];
 
 fn rule(pattern: &str, action: &str) -> Rule {
     Rule { pattern: pattern.into(), action: action.into() }
@@ -55,7 +55,7 @@ fn added(specs: &[Spec]) -> Vec<Rule> {
 }
 
 /// Presets that train small parts all over a model and nothing else.
-pub fn adapts(name: &str) -> bool {
+pub fn is_adapter_preset(name: &str) -> bool {
     AdapterMethod::named(name).is_some() || ["bitfit", "norms"].contains(&name)
 }
 
@@ -65,7 +65,7 @@ fn norms(specs: &[Spec]) -> Vec<Rule> {
 }
 
 /// Refuses a model that has no place for what a preset adds.
-fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
+fn require_adapter_sites(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
         "a user encoder that takes model patches (nextitnet, sasrec and bert4rec, with user.norm post or pre), and adapter.user_width above 0"
@@ -86,7 +86,7 @@ fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
 /// The rules of a preset for a model with these parameters.
 fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     let has = |pattern: &str| specs.iter().any(|s| WildMatch::new(pattern).matches(&s.name));
-    let there: Vec<&str> = PLACES.into_iter().filter(|p| has(&backbone(p))).collect();
+    let there: Vec<&str> = MODALITIES.into_iter().filter(|p| has(&backbone(p))).collect();
     let text = !there.is_empty();
     let all = |action: &str| there.iter().map(|p| rule(&backbone(p), action)).collect::<Vec<_>>();
     let mut rules = match name {
@@ -98,7 +98,7 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
         "zero-shot" => vec![rule("*", "load, freeze")],
         other if AdapterMethod::named(other).is_some() => {
-            placed(other, specs, &there)?;
+            require_adapter_sites(other, specs, &there)?;
             // Of the blocks that have a bottleneck, so that what lies below the first one stays as it is.
             let stems: Vec<&str> =
                 specs.iter().filter(|s| s.added).filter_map(|s| Some(s.name.split_once(".adapter_")?.0)).collect();
@@ -145,14 +145,14 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         ));
     }
     if has("item_encoder.id.*") {
-        if matches!(name, "zero-shot" | "user-only") || adapts(name) {
+        if matches!(name, "zero-shot" | "user-only") || is_adapter_preset(name) {
             let m = format!("`{name}` cannot be: an ID table does not transfer, the target's items would stay random");
             return Err(Error::config("transfer.preset", m));
         }
         rules.push(rule("item_encoder.id.*", "reset"));
     }
     if has("user_encoder.user_embedding.*") {
-        if matches!(name, "zero-shot" | "item-only" | "head") || adapts(name) {
+        if matches!(name, "zero-shot" | "item-only" | "head") || is_adapter_preset(name) {
             let m =
                 format!("`{name}` cannot be: a table of users does not transfer, the target's users would stay random");
             return Err(Error::config("transfer.preset", m + "; train the source with user.user_id = false"));

@@ -4,11 +4,11 @@
 use crate::support::{small_config, tiny_bert};
 use candle_core::Device;
 use morec::config::{AdapterConfig, AdapterMethod, Config, ItemKind};
-use morec::eval::encode::{self, silent};
+use morec::eval::encode::{self, no_progress};
 use morec::item::image::{Backbone, Images, VisionConfig, Vit};
 use morec::item::text::{Bert, BertConfig, TextFolder};
-use morec::model::layout::{Kind, foreign};
-use morec::model::{Blueprint, Counts, Ids, ModelFolder, folder, merge};
+use morec::model::layout::{EncoderInfo, foreign};
+use morec::model::{Blueprint, ModelFolder, TableIds, TableSizes, folder, merge};
 use morec::nn::host::to_vec;
 use morec::nn::weights::Weights;
 use morec::nn::{Action, Origin, Params, Pass, Scope, Segments};
@@ -28,11 +28,11 @@ fn close(what: &str, got: &[f32], want: &[f32]) {
 /// A network with the values of a base and of a foreign adapter, and nothing else.
 fn with_adapter<M>(base: &str, adapter: &str, model: impl Fn(&Scope) -> morec::Result<M>) -> M {
     let json = std::fs::read_to_string(golden(base).join("config.json")).unwrap();
-    let kind = Kind::parse(&json).unwrap();
+    let kind = EncoderInfo::parse(&json).unwrap();
     let (layout, c, name) = foreign(&golden(adapter), &kind).unwrap();
     let values = Weights::open(&golden(adapter).join(layout.file())).unwrap();
     let values = values.renamed(|n| Some(layout.ours(&kind, n, &name).unwrap_or_else(|| panic!("{n}")))).unwrap();
-    let values = values.over(&Weights::open_dir(&golden(base)).unwrap());
+    let values = values.overlay(&Weights::open_dir(&golden(base)).unwrap());
     let scoped = |s: &Scope| model(&s.adapted(c.encoder()));
     let specs = Params::declare(scoped).unwrap();
     let act = Action { origin: Origin::Source, train: false, lr: None };
@@ -80,7 +80,7 @@ fn base(dir: &Path, change: impl Fn(&mut Config)) -> ModelFolder {
     config.item.pretrained = true;
     change(&mut config);
     let text = Some(TextFolder::open(&bert, true).unwrap());
-    let blueprint = Blueprint { config, counts: Counts::default(), folder: text, image: None, base: None };
+    let blueprint = Blueprint { config, counts: TableSizes::default(), folder: text, image: None, base: None };
     let actions = blueprint.declare().unwrap().into_iter().map(|s| {
         let origin = if s.pretrained { Origin::Pretrained } else { Origin::Init };
         (s.name, Action { origin, train: true, lr: None })
@@ -88,14 +88,14 @@ fn base(dir: &Path, change: impl Fn(&mut Config)) -> ModelFolder {
     let model = blueprint.build(&Device::Cpu, &actions.collect(), None).unwrap();
     let at = dir.join("base");
     std::fs::create_dir_all(&at).unwrap();
-    folder::save(&at, &model, Ids { items: &[], users: &[] }).unwrap();
+    folder::save(&at, &model, TableIds { items: &[], users: &[] }).unwrap();
     ModelFolder::open(&at).unwrap()
 }
 
 fn vectors(folder: &ModelFolder) -> Vec<f32> {
     let model = folder.build(&Device::Cpu).unwrap();
     let texts: Vec<String> = ["red guitar strap", "blue drum", "steel strings red"].map(String::from).to_vec();
-    encode::catalogue(&model, &model.features(&texts).unwrap(), &silent).unwrap()
+    encode::catalogue(&model, &model.features(&texts).unwrap(), &no_progress).unwrap()
 }
 
 fn differ(a: &[f32], b: &[f32]) -> f32 {
@@ -127,7 +127,7 @@ fn imported_ones_are_written_as_they_were_merged_and_taken_out_again() {
             let bare = n.strip_prefix("bert.").unwrap_or(n);
             assert_eq!((ours.shape(bare), ours.read(bare).unwrap()), (theirs.shape(n), theirs.read(n).unwrap()), "{n}");
         }
-        let kind = Kind::parse(&base.text.as_ref().unwrap().config_json).unwrap();
+        let kind = EncoderInfo::parse(&base.text.as_ref().unwrap().config_json).unwrap();
         let again = foreign(&at.join("text"), &kind).unwrap();
         assert_eq!((again.1, again.0), (adapter.config.adapter.clone(), foreign(&golden(name), &kind).unwrap().0));
         // For Python: the encoder as it was, the adapter as it is.
@@ -231,7 +231,7 @@ fn widths_survive_adapterhubs_arithmetic() {
         for width in 1..=hidden {
             let c = AdapterConfig { method: AdapterMethod::Houlsby, width, ..Default::default() };
             let json = format!("{{\"model_type\":\"bert\",\"hidden_size\":{hidden},\"num_hidden_layers\":2}}");
-            let kind = Kind::parse(&json).unwrap();
+            let kind = EncoderInfo::parse(&json).unwrap();
             let v = morec::model::layout::Layout::Hub.config(&c, &kind, "x");
             let factor = v["config"]["reduction_factor"].as_f64().unwrap();
             assert_eq!((hidden as f64 / factor).floor() as usize, width, "{hidden} / {factor}");

@@ -41,13 +41,13 @@ fn text_encoder_with_dropout_passes_finite_differences() {
         let features = Features { count: 5, tokens: Some(tokens), ..Default::default() };
         let windows: [&[u32]; 3] = [&[0, 1, 2], &[3, 0], &[4, 1, 3, 2]];
         let batch = Batch::new(windows, 4);
-        let spec = Arc::new(batch.in_batch(None, Multiplicity::Slots));
+        let spec = Arc::new(batch.in_batch_targets(None, Multiplicity::Slots));
         // The whole model, from tokens to loss.
         check(&[], &params, |p, _| {
             let e = text.encode(&ItemTable { ids: &batch.items, features: &features }, p)?;
             let x = ops::gather(p, &e, batch.inputs.clone())?;
             let h = user.encode(&x, &batch.histories, p)?;
-            ops::in_batch(p, &h, &e, &spec)
+            ops::in_batch_softmax(p, &h, &e, &spec)
         });
     }
 }
@@ -212,11 +212,11 @@ fn a_frozen_bottom_runs_as_in_evaluation_and_records_nothing() {
         .collect();
     let (params, model) = Params::build(1, &Device::Cpu, &actions, None, |s| Bert::new(s, &config)).unwrap();
     let tape = morec::nn::Tape::new();
-    let train = morec::nn::Train::new(&tape, 1, 1);
+    let train = morec::nn::TrainContext::new(&tape, 1, 1);
     let segments = Segments::from_lengths([2, 3]);
     let y = model.forward(vec![1, 2, 3, 4, 5], &segments, &Pass::train(&train)).unwrap();
     tape.backward_from(&y, y.value().ones_like().unwrap()).unwrap();
     assert!(params.without_grad().is_empty());
-    let filled = params.iter().filter(|p| p.grad().is_reached()).count();
+    let filled = params.iter().filter(|p| p.grad().has_gradient()).count();
     assert_eq!(filled, params.trainable().count());
 }

@@ -8,8 +8,8 @@ pub use bert::{Bert, BertConfig};
 pub use folder::TextFolder;
 pub use sentence::{SentenceEncoder, backbone};
 
-use super::aside::{self, Aside};
-use super::{Depth, Features, ItemEncoder, ItemTable, Modality, Tokens};
+use super::hidden_adapter::{self, HiddenStateAdapter};
+use super::{Features, FrozenDepth, ItemEncoder, ItemTable, Modality, Tokens};
 use crate::config::ItemConfig;
 use crate::error::{Error, Result};
 use crate::nn::host::to_vec;
@@ -24,8 +24,8 @@ pub struct TextEncoder {
     backbone: Bert,
     pooling: Pooling,
     projection: Linear,
-    squash: Option<Activation>,
-    aside: Aside,
+    activation: Option<Activation>,
+    hidden_adapter: HiddenStateAdapter,
 }
 
 impl TextEncoder {
@@ -44,13 +44,13 @@ impl TextEncoder {
         if let Some(weights) = folder.weights.clone().filter(|_| config.pretrained) {
             inner = inner.pretrained(weights, bert::file_names);
         }
-        aside::within(scope, bert.num_hidden_layers)?;
+        hidden_adapter::check_adapter_layers(scope, bert.num_hidden_layers)?;
         Ok(Self {
-            aside: Aside::new(scope, bert.num_hidden_layers, bert.hidden_size, dim)?,
+            hidden_adapter: HiddenStateAdapter::new(scope, bert.num_hidden_layers, bert.hidden_size, dim)?,
             backbone: Bert::new(&inner, &bert)?,
             pooling: config.pooling,
             projection: Linear::new(&scope.pp("projection"), bert.hidden_size, dim, true, Init::XavierNormal)?,
-            squash: config.activation.kernel(),
+            activation: config.activation.kernel(),
         })
     }
     fn tokens<'a>(&self, items: &'a ItemTable) -> Result<&'a Tokens> {
@@ -62,14 +62,14 @@ impl TextEncoder {
     }
     /// Last hidden states of the items' tokens, packed; or, where only such are kept, one pooled row an item.
     fn states(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
-        if let Aside::Knowledge(k) = &self.aside {
-            let (h, segments) = self.heights(items, pass)?;
-            return Ok((k.run(pass, &h, &segments)?, segments));
+        if let HiddenStateAdapter::KAdapter(k) = &self.hidden_adapter {
+            let (h, segments) = self.hidden_states(items, pass)?;
+            return Ok((k.forward(pass, &h, &segments)?, segments));
         }
         if let Some(prefix) = &items.features.prefix {
             let (rows, segments) = prefix.rows(items.ids, &self.device())?;
             return Ok(match prefix.depth() {
-                Depth::Blocks(k) => (self.backbone.upper(rows, k, &segments, pass)?, segments),
+                FrozenDepth::Blocks(k) => (self.backbone.forward_upper(rows, k, &segments, pass)?, segments),
                 _ => (rows, segments),
             });
         }
@@ -80,15 +80,15 @@ impl TextEncoder {
         self.projection.weight.value().device().clone()
     }
     /// What the encoder says on its way, the last state included: of every token, or of every item where pooled.
-    fn heights(&self, items: &ItemTable, pass: &Pass) -> Result<(Vec<Act>, Segments)> {
-        let taps = self.aside.taps();
+    fn hidden_states(&self, items: &ItemTable, pass: &Pass) -> Result<(Vec<Act>, Segments)> {
+        let taps = self.hidden_adapter.taps();
         if let Some(prefix) = &items.features.prefix {
             let (rows, segments) = prefix.rows(items.ids, &self.device())?;
-            return Ok((aside::split(pass, &rows, taps.len() + 1)?, segments));
+            return Ok((hidden_adapter::split_columns(pass, &rows, taps.len() + 1)?, segments));
         }
         let (ids, segments) = self.tokens(items)?.pack(items.ids);
-        let mut h = self.backbone.tapped(ids, &segments, pass, taps)?;
-        if let Aside::Side(_) = self.aside {
+        let mut h = self.backbone.forward_with_taps(ids, &segments, pass, taps)?;
+        if let HiddenStateAdapter::SideTower(_) = self.hidden_adapter {
             h = h.iter().map(|h| ops::pool(pass, h, &segments, self.pooling)).collect::<Result<_>>()?;
         }
         Ok((h, segments))
@@ -96,20 +96,20 @@ impl TextEncoder {
     fn pooled(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
         let (rows, segments) = self.states(items, pass)?;
         match items.features.prefix.as_ref().map(|p| p.depth()) {
-            Some(Depth::Pooled) => Ok(rows),
+            Some(FrozenDepth::Pooled) => Ok(rows),
             _ => ops::pool(pass, &rows, &segments, self.pooling),
         }
     }
-    fn squashed(&self, pass: &Pass, y: Act) -> Result<Act> {
-        self.squash.map_or(Ok(y.clone()), |f| ops::activation(pass, &y, f))
+    fn activate(&self, pass: &Pass, y: Act) -> Result<Act> {
+        self.activation.map_or(Ok(y.clone()), |f| ops::activation(pass, &y, f))
     }
     /// The items' vectors; and what the encoder says on its way, where a side tower listens.
-    pub(super) fn encode_high(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
-        let (pooled, side, h) = match &self.aside {
-            Aside::Side(side) => {
-                let h = self.heights(items, pass)?.0;
+    pub(super) fn encode_with_taps(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
+        let (pooled, side, h) = match &self.hidden_adapter {
+            HiddenStateAdapter::SideTower(side) => {
+                let h = self.hidden_states(items, pass)?.0;
                 let pooled = h.last().cloned().ok_or_else(|| Error::Numeric("no hidden state".into()))?;
-                (pooled, Some(side.run(pass, &h)?), h)
+                (pooled, Some(side.forward(pass, &h)?), h)
             }
             _ => (self.pooled(items, pass)?, None, vec![]),
         };
@@ -117,14 +117,14 @@ impl TextEncoder {
         if let Some(side) = side {
             y = ops::add(pass, &y, &side, 0.0)?;
         }
-        Ok((self.squashed(pass, y)?, h))
+        Ok((self.activate(pass, y)?, h))
     }
-    /// How many heights a side tower reads, and the width of each.
-    pub(super) fn listened(&self) -> (usize, usize) {
-        (self.aside.taps().len() + 1, self.projection.weight.shape()[1])
+    /// How many hidden states a side tower reads, and the width of each.
+    pub(super) fn tap_shape(&self) -> (usize, usize) {
+        (self.hidden_adapter.taps().len() + 1, self.projection.weight.shape()[1])
     }
     /// (tokens, d), the projection of each token's last hidden state, and how they are packed.
-    pub(super) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
+    pub(super) fn project_rows(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (rows, segments) = self.states(items, pass)?;
         Ok((ops::linear(pass, &rows, &self.projection)?, segments))
     }
@@ -139,41 +139,45 @@ impl ItemEncoder for TextEncoder {
         self.projection.outputs()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        Ok(self.encode_high(items, pass)?.0)
+        Ok(self.encode_with_taps(items, pass)?.0)
     }
-    fn frozen(&self) -> Vec<(Modality, Depth)> {
-        let depth = match (&self.aside, self.backbone.frozen_blocks()) {
-            (Aside::Side(_), _) if !self.backbone.trains() => Depth::Side(self.aside.heights()),
-            (Aside::Knowledge(_), _) if !self.backbone.trains() => Depth::Knowledge(self.aside.heights()),
-            (Aside::None, _) if !self.backbone.trains() => Depth::Pooled,
-            (Aside::Side(_) | Aside::Knowledge(_), _) => return vec![],
+    fn frozen_depths(&self) -> Vec<(Modality, FrozenDepth)> {
+        let depth = match (&self.hidden_adapter, self.backbone.frozen_blocks()) {
+            (HiddenStateAdapter::SideTower(_), _) if !self.backbone.trains() => {
+                FrozenDepth::SideTower(self.hidden_adapter.schedule())
+            }
+            (HiddenStateAdapter::KAdapter(_), _) if !self.backbone.trains() => {
+                FrozenDepth::KAdapter(self.hidden_adapter.schedule())
+            }
+            (HiddenStateAdapter::None, _) if !self.backbone.trains() => FrozenDepth::Pooled,
+            (HiddenStateAdapter::SideTower(_) | HiddenStateAdapter::KAdapter(_), _) => return vec![],
             (_, 0) => return vec![],
-            (_, k) => Depth::Blocks(k),
+            (_, k) => FrozenDepth::Blocks(k),
         };
         vec![(Modality::Text, depth)]
     }
-    fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
+    fn frozen_rows(&self, _: Modality, features: &Features, depth: FrozenDepth, item: usize) -> usize {
         match (depth, &features.tokens) {
-            (Depth::Blocks(_) | Depth::Knowledge(_), Some(t)) => t.row(item).len(),
+            (FrozenDepth::Blocks(_) | FrozenDepth::KAdapter(_), Some(t)) => t.row(item).len(),
             _ => 1,
         }
     }
-    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<Vec<f32>> {
+    fn frozen_output(&self, items: &ItemTable, _: Modality, depth: FrozenDepth) -> Result<Vec<f32>> {
         let rows = match depth {
-            Depth::Pooled => self.pooled(items, &Pass::eval())?,
-            Depth::Blocks(k) => {
+            FrozenDepth::Pooled => self.pooled(items, &Pass::eval())?,
+            FrozenDepth::Blocks(k) => {
                 let (ids, segments) = self.tokens(items)?.pack(items.ids);
-                self.backbone.lower(ids, &segments, k)?
+                self.backbone.forward_lower(ids, &segments, k)?
             }
-            Depth::Side(_) | Depth::Knowledge(_) => {
-                let h = self.heights(items, &Pass::eval())?.0;
-                ops::columns(&Pass::eval(), &h.iter().collect::<Vec<_>>())?
+            FrozenDepth::SideTower(_) | FrozenDepth::KAdapter(_) => {
+                let h = self.hidden_states(items, &Pass::eval())?.0;
+                ops::concat_columns(&Pass::eval(), &h.iter().collect::<Vec<_>>())?
             }
         };
         to_vec(rows.value())
     }
-    fn prefix_width(&self, _: Modality, depth: Depth) -> usize {
-        let (heights, width) = self.listened();
-        if let Depth::Side(_) | Depth::Knowledge(_) = depth { heights * width } else { width }
+    fn frozen_width(&self, _: Modality, depth: FrozenDepth) -> usize {
+        let (hidden_states, width) = self.tap_shape();
+        if let FrozenDepth::SideTower(_) | FrozenDepth::KAdapter(_) = depth { hidden_states * width } else { width }
     }
 }

@@ -1,12 +1,12 @@
 //! Gated recurrent units (Cho et al. 2014, in PyTorch's form) over packed sequences.
 //!
-//! Sequences of similar length go together through time; each group is one task on one thread, so that no step waits for
+//! Sequences of similar length go together through time; each group is one asked on one thread, so that no step waits for
 //! another thread, and no step computes a sequence that has ended.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
 use crate::nn::gemm::{Mat, sgemm};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{gru_row, gru_row_back};
 use crate::nn::tape::{Act, Grads, Pass};
 use crate::nn::{Segments, Weight};
@@ -47,7 +47,7 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
         let (gi, w) = (host(gates.value())?, recurrent.value());
         let w = host(&w)?;
         let (gi, w): (&[f32], &[f32]) = (&gi, &w);
-        let (out, keep) = (Shared::new(&mut y), Shared::new(&mut kept));
+        let (out, keep) = (SharedMut::new(&mut y), SharedMut::new(&mut kept));
         groups.par_iter().for_each(|group| {
             let (mut state, mut gh) = (vec![0f32; group.len() * h], vec![0f32; group.len() * h3]);
             let mut spare = vec![0f32; 4 * h];
@@ -59,7 +59,7 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
                 for (i, &(at, _)) in group[..n].iter().enumerate() {
                     let row = at + step;
                     let s = &mut state[i * h..(i + 1) * h];
-                    // SAFETY: rows of a sequence are written by the one task that has it, inside `y` and `kept`.
+                    // SAFETY: rows of a sequence are written by the one asked that has it, inside `y` and `kept`.
                     let (o, k) = unsafe {
                         let k = if records {
                             Some(std::slice::from_raw_parts_mut(keep.at(row * 4 * h), 4 * h))
@@ -87,7 +87,7 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
                     before[(at + 1) * h..(at + len) * h].copy_from_slice(&ys[at * h..(at + len - 1) * h]);
                 }
                 let before: &[f32] = &before;
-                let (dio, dgo) = (Shared::new(&mut di), Shared::new(&mut dg));
+                let (dio, dgo) = (SharedMut::new(&mut di), SharedMut::new(&mut dg));
                 groups.par_iter().for_each(|group| {
                     let (mut dh, mut through) = (vec![0f32; group.len() * h], vec![0f32; group.len() * h]);
                     let mut rows = vec![0f32; group.len() * h3];

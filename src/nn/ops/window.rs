@@ -4,7 +4,7 @@ use super::composed::composed;
 use crate::error::{Error, Result};
 use crate::nn::Weight;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{add_assign, softmax, softmax_back};
 use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Tensor};
@@ -24,7 +24,7 @@ pub struct WindowBias {
 
 impl WindowBias {
     /// (heads, l, l) values.
-    fn spread(&self, heads: usize) -> Result<Vec<f32>> {
+    fn expanded(&self, heads: usize) -> Result<Vec<f32>> {
         let t = self.table.value();
         let t = host(&t)?;
         let n = self.index.len();
@@ -76,17 +76,17 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
         });
     }
     let square = l * l;
-    let spread = bias.spread(heads)?;
+    let expanded = bias.expanded(heads)?;
     let mut p = scratch(windows * heads * square);
     let mut out = scratch(t * d);
     {
         let x = host(qkv.value())?;
-        let (x, o, spread): (&[f32], Shared, &[f32]) = (&x, Shared::new(&mut out), &spread);
+        let (x, o, expanded): (&[f32], SharedMut, &[f32]) = (&x, SharedMut::new(&mut out), &expanded);
         p.par_chunks_mut(heads * square).enumerate().for_each(|(window, p)| {
             let at = window * l;
             for (head, p) in p.chunks_exact_mut(square).enumerate() {
                 let q = &x[at * d3 + head * hd..];
-                p.copy_from_slice(&spread[head * square..][..square]);
+                p.copy_from_slice(&expanded[head * square..][..square]);
                 if let Some(m) = bias.of_window(window, l) {
                     add_assign(p, m);
                 }
@@ -95,7 +95,7 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
                     softmax(row);
                 });
                 let to = at * d + head * hd;
-                // SAFETY: this window's rows, this head's columns: written by this task alone, inside `out`.
+                // SAFETY: this window's rows, this head's columns: written by this asked alone, inside `out`.
                 unsafe { sgemm_at(l, hd, l, 1.0, Mat::new(p, l), Mat::new(&q[2 * d..], d3), 0.0, o.at(to), d, false) };
             }
         });
@@ -107,14 +107,14 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
             let mut ds = p;
             {
                 let (x, gh) = (host(&qkv)?, host(&g)?);
-                let (x, gs, o): (&[f32], &[f32], Shared) = (&x, &gh, Shared::new(&mut dx));
+                let (x, gs, o): (&[f32], &[f32], SharedMut) = (&x, &gh, SharedMut::new(&mut dx));
                 ds.par_chunks_mut(heads * square).enumerate().for_each(|(window, p)| {
                     let at = window * l;
                     let mut buffer = vec![0f32; square];
                     for (head, p) in p.chunks_exact_mut(square).enumerate() {
                         let from = at * d3 + head * hd;
                         let (q, g) = (&x[from..], &gs[at * d + head * hd..]);
-                        // SAFETY (all three): this window's rows, this head's columns of dq, dk, dv; this task alone.
+                        // SAFETY (all three): this window's rows, this head's columns of dq, dk, dv; this asked alone.
                         unsafe {
                             sgemm_at(l, hd, l, 1.0, Mat::t(p, l), Mat::new(g, d), 0.0, o.at(from + 2 * d), d3, false);
                         }
