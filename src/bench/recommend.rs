@@ -42,9 +42,8 @@ impl Training {
         let blueprint = Blueprint {
             config: config.clone(),
             counts: prepared.counts(),
-            folder: Some(folder.clone()),
-            image: None,
-            base: None,
+            encoders: folder.clone().into(),
+            ..Default::default()
         };
         let frozen = spec.kind == Kind::MorecFrozen;
         let actions = blueprint
@@ -69,7 +68,7 @@ impl Training {
         let given = json!({
             "windows": windows,
             "steps_an_epoch": epoch.len(),
-            "tokens": this.features.tokens.as_ref().map(rows),
+            "tokens": this.features.tokens().map(rows),
             "max_tokens": this.config.item.max_tokens,
             "log_share": this.prepared.split.log_share(),
             "encoder_config": encoder,

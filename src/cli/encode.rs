@@ -12,7 +12,7 @@ use crate::fsio;
 use crate::hub::{self, HubOptions};
 use crate::item::image::{COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store};
 use crate::item::text::{SentenceEncoder, TextFolder};
-use crate::item::{Features, ItemTable, Tokens, features};
+use crate::item::{Features, ItemTable, ModalityContent, Tokens, compute_rows};
 use crate::model::{ItemContent, ModelFolder, parse_device};
 use crate::nn::Pass;
 use crate::nn::host::to_vec;
@@ -106,8 +106,7 @@ fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
             (data.items.ids, features)
         }
     };
-    let (tokens, pixels) = (features.tokens.as_ref().map(Tokens::digest), features.pixels.as_ref().map(Pixels::digest));
-    let key = [tokens, pixels].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let key = features.content.values().map(ModalityContent::digest).collect::<Vec<_>>().join(" ");
     let cost = |i: usize| features.cost(i);
     let compute = |ids: &[u32]| {
         let y = model.item.encode(&ItemTable { ids: &Arc::new(ids.to_vec()), features: &features }, &Pass::eval())?;
@@ -198,7 +197,7 @@ fn write(
     // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
     let in_batches = |part: &[u32]| {
         let one = |batch: &[u32]| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
-        features::rows(part.len(), width, |i| cost(part[i] as usize), &Device::Cpu, one, &|_, _| {})
+        compute_rows(part.len(), width, |i| cost(part[i] as usize), &Device::Cpu, one, &|_, _| {})
     };
     let identity = format!("morec vectors 1 {width} {:?} {} {identity} {}", precision, args.normalize, digest(ids));
     let found = vectors::export(&Export {

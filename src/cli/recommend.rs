@@ -118,7 +118,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     let folder = ModelFolder::open(&args.run)?;
     let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
     let shelf = Shelf::new(&folder, &data)?;
-    if !args.title.is_empty() && folder.text.is_none() {
+    if !args.title.is_empty() && folder.encoders.text().is_none() {
         return Err(Error::Usage("--title needs a model that reads texts; this one does not".into()));
     }
     let out = match (&args.out, many) {

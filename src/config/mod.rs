@@ -3,12 +3,14 @@
 mod adapter;
 mod image;
 mod layers;
+mod modality;
 mod objective;
 mod user;
 
 pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
+pub use modality::{ByModality, EncoderSettings, Modality};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
 pub use user::{NormPosition, UserConfig, UserKind};
 
@@ -190,14 +192,6 @@ pub enum ItemKind {
 }
 
 impl ItemKind {
-    /// Whether items have a text.
-    pub fn text(self) -> bool {
-        matches!(self, Self::Text | Self::Both)
-    }
-    /// Whether items have a picture.
-    pub fn image(self) -> bool {
-        matches!(self, Self::Image | Self::Both)
-    }
     /// As it stands in settings.
     pub fn name(self) -> &'static str {
         match self {
@@ -416,8 +410,8 @@ impl Config {
         if !(0.0..=1.0).contains(&self.item.image_share) {
             return bad("item.image_share", format!("{} is no share between 0 and 1", self.item.image_share));
         }
-        self.item.image.check(self.item.kind.image())?;
-        if self.item.kind.text() {
+        self.item.image.check(self.item.kind.has(Modality::Image))?;
+        if self.item.kind.has(Modality::Text) {
             if self.item.max_tokens < 3 {
                 return bad("item.max_tokens", "has to be at least 3: two special tokens and one of text".into());
             }

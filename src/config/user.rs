@@ -74,6 +74,9 @@ pub enum UserKind {
     Mean,
     /// Two towers (Huang et al. 2013): a network over the mean of the history, or over the user's id.
     Dssm,
+    /// A program's own, given to [`crate::experiment::Experiment`]; no other setting of this section but `dim` and `max_len` is
+    /// read unless it reads it.
+    Custom,
 }
 
 /// Where a transformer block normalises.

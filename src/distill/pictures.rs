@@ -8,7 +8,7 @@ use crate::config::ImageConfig;
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::fsio::{self, Staged};
-use crate::item::features;
+use crate::item::compute_rows;
 use crate::item::image::{Backbone, COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store, Vit, VitConfig};
 use crate::nn::ops::Pooling;
 use crate::nn::weights::{self, Weights, save_each_as};
@@ -97,7 +97,7 @@ fn vectors(
         let pixels = Pixels::new(store, ids.iter().copied().map(Some).collect());
         encoder.encode_batch(&Images::of(&pixels, &ids, Augment::None, &Pass::eval())?)
     };
-    features::rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, on_progress)
+    compute_rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, on_progress)
 }
 
 /// The student's folder without weights.

@@ -2,8 +2,7 @@
 
 use crate::config::Similarity;
 use crate::error::Result;
-use crate::item::ItemTable;
-use crate::item::features::{self, Features};
+use crate::item::{Features, ItemTable, compute_rows};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::{Act, Pass, ops};
@@ -27,7 +26,7 @@ pub fn catalogue(model: &Recommender, features: &Features, on_progress: Progress
         let ids = Arc::new(batch.to_vec());
         to_vec(model.item.encode(&ItemTable { ids: &ids, features }, &Pass::eval())?.value())
     };
-    features::rows(features.count, model.item.dim(), len, &model.device, one, on_progress)
+    compute_rows(features.count, model.item.dim(), len, &model.device, one, on_progress)
 }
 
 /// The vectors that states are compared with: those of `items` (count × d), or their directions where scores are cosines.

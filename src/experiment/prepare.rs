@@ -1,13 +1,12 @@
 //! Data set → split → candidates with their texts.
 
-use crate::config::{Config, EvalConfig};
+use crate::config::{Config, EvalConfig, Modality};
 use crate::data::{Case, Dataset, Split};
 use crate::error::{Error, Result};
 use crate::eval::candidates::{Candidates, IdNames};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
-use crate::item::image::ImageFolder;
-use crate::item::text::TextFolder;
+use crate::item::EncoderFolder;
 use crate::model::{ItemContent, TableIds, TableSizes};
 use std::path::Path;
 
@@ -42,11 +41,11 @@ impl Prepared {
         let pick = |from: &[String]| split.items.iter().map(|&i| from[i as usize].clone()).collect::<Vec<_>>();
         let (item_ids, texts) = (pick(&data.items.ids), pick(&data.items.text));
         let kind = config.item.kind;
-        if kind.text() && texts.iter().all(String::is_empty) {
+        if kind.has(Modality::Text) && texts.iter().all(String::is_empty) {
             let m = format!("no item of `{}` has a text; use item.kind = \"id\"", data.name);
             return Err(Error::config("item.kind", m));
         }
-        if kind.image() && data.images.is_none() {
+        if kind.has(Modality::Image) && data.images.is_none() {
             let m = format!("no item of `{}` has a picture; import it with --images, or use another kind", data.name);
             return Err(Error::config("item.kind", m));
         }
@@ -104,29 +103,16 @@ impl Prepared {
     }
 }
 
-/// The pre-trained text encoder of a configuration, found or downloaded.
-pub fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
-    if !config.item.kind.text() || config.item.model.is_empty() {
+/// The folder of the pre-trained encoder of a modality that the settings name, found or downloaded; none where they name none.
+pub fn encoder_folder(config: &Config, modality: Modality) -> Result<Option<EncoderFolder>> {
+    let settings = config.item.encoder(modality);
+    if !config.item.kind.has(modality) || settings.model.is_empty() {
         return Ok(None);
     }
-    let dir = Path::new(&config.item.model);
-    if !config.item.pretrained && dir.is_dir() {
-        return Ok(Some(TextFolder::open(dir, false)?));
+    let dir = Path::new(settings.model);
+    if !settings.pretrained && dir.is_dir() {
+        return Ok(Some(EncoderFolder::open(modality, dir, false)?));
     }
-    let found = hub::resolve(&config.item.model, &HubOptions::from_env()?)?;
-    Ok(Some(TextFolder::open(&found.dir, config.item.pretrained)?))
-}
-
-/// The pre-trained image encoder of a configuration, found or downloaded.
-pub fn image_folder(config: &Config) -> Result<Option<ImageFolder>> {
-    let c = &config.item.image;
-    if !config.item.kind.image() || c.model.is_empty() {
-        return Ok(None);
-    }
-    let dir = Path::new(&c.model);
-    if !c.pretrained && dir.is_dir() {
-        return Ok(Some(ImageFolder::open(dir, false)?));
-    }
-    let found = hub::resolve(&c.model, &HubOptions::from_env()?)?;
-    Ok(Some(ImageFolder::open(&found.dir, c.pretrained)?))
+    let found = hub::resolve(settings.model, &HubOptions::from_env()?)?;
+    Ok(Some(EncoderFolder::open(modality, &found.dir, settings.pretrained)?))
 }

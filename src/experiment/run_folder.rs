@@ -1,10 +1,11 @@
 //! A run's folder: when it may be made, gone on with, or replaced; one process at a time.
 
 use super::prepare::Prepared;
-use super::run::ExistingRun;
+use super::result::ExistingRun;
 use crate::config::{Config, Schedule, first_difference};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
+use crate::item::EncoderFolder;
 use crate::model::{Blueprint, ModelFolder};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,18 +24,13 @@ pub(super) fn inputs(
     if let Some(s) = source {
         all.insert("source".into(), s.digest.clone());
     }
-    if let Some(e) = &blueprint.folder {
-        all.insert("encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
-        all.insert("encoder/tokenizer.json".into(), fsio::sha256_bytes(e.tokenizer_json.as_bytes()));
-        if let Some(w) = &e.weights {
-            all.insert("encoder/weights".into(), w.digest());
+    for encoder in blueprint.encoders.iter() {
+        let folder = EncoderFolder::checkpoint_folder(encoder.modality());
+        for (name, text) in encoder.files() {
+            all.insert(format!("{folder}/{name}"), fsio::sha256_bytes(text.as_bytes()));
         }
-    }
-    if let Some(e) = &blueprint.image {
-        all.insert("image-encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
-        all.insert("image-encoder/preprocessor_config.json".into(), fsio::sha256_bytes(e.preprocess_json.as_bytes()));
-        if let Some(w) = &e.weights {
-            all.insert("image-encoder/weights".into(), w.digest());
+        if let Some(w) = encoder.weights() {
+            all.insert(format!("{folder}/weights"), w.digest());
         }
     }
     Ok(all)

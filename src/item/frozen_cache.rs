@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::item::features::BATCH_TOKENS;
+use crate::item::BATCH_TOKENS;
 use crate::nn::weights::{Precision, header};
 use crate::nn::{Act, Segments, parallel};
 use candle_core::{Device, Tensor};

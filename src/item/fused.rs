@@ -3,15 +3,15 @@
 //! A modality that an item lacks is a learned vector in the place of its encoding, so that every fusion is defined for
 //! every item; in a mixture an item is encoded by one encoder only, and the rows are put together again.
 
+use super::encoder::ItemEncoder;
+use super::features::Features;
+use super::frozen_cache::FrozenDepth;
+use super::image::{ImageEncoder, ImageFolder};
 use super::side_tower::InterTower;
-use super::text::TextFolder;
-use super::{
-    Features, FrozenDepth, ImageEncoder, ItemEncoder, ItemTable, Modality, TextEncoder, scatter_rows, scatter_segments,
-    zero_row,
-};
-use crate::config::{Fusion, ItemConfig};
+use super::table::{ItemTable, scatter_rows, scatter_segments, zero_row};
+use super::text::{TextEncoder, TextFolder};
+use crate::config::{Fusion, ItemConfig, Modality};
 use crate::error::{Error, Result};
-use crate::item::image::ImageFolder;
 use crate::nn::adapter::Method;
 use crate::nn::init::Init;
 use crate::nn::ops::{self, MASKED, Pooling};
@@ -132,7 +132,7 @@ impl FusedEncoder {
     }
     /// Projected tokens of each item, packed; the learned one where there is no text.
     fn tokens(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
-        let (present, position) = items.partition(|i| items.features.has_text(i));
+        let (present, position) = items.partition(|i| items.features.has(Modality::Text, i));
         let (rows, packed) = match present.is_empty() {
             true => (zero_row(self.dim(), &self.device)?, Segments::from_lengths([])),
             false => self.text.project_rows(&ItemTable { ids: &present, features: items.features }, pass)?,
@@ -157,7 +157,7 @@ impl FusedEncoder {
     }
     /// Text and picture of each item, one row each; and what is added to their fusion.
     fn pair(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Act, Option<Act>)> {
-        let (present, position) = items.partition(|i| items.features.has_text(i));
+        let (present, position) = items.partition(|i| items.features.has(Modality::Text, i));
         let (text, high) = match present.is_empty() {
             true => (zero_row(self.dim(), &self.device)?, vec![]),
             false => self.text.encode_with_taps(&ItemTable { ids: &present, features: items.features }, pass)?,
@@ -181,8 +181,8 @@ impl FusedEncoder {
     /// Each item's text, or else its picture, or the learned vector for none.
     fn mixed(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
         let f = items.features;
-        let (text, position) = self.encode_batch(&self.text, items, |i| f.has_text(i), pass)?;
-        let (image, other) = self.encode_batch(&self.image, items, |i| !f.has_text(i), pass)?;
+        let (text, position) = self.encode_batch(&self.text, items, |i| f.has(Modality::Text, i), pass)?;
+        let (image, other) = self.encode_batch(&self.image, items, |i| !f.has(Modality::Text, i), pass)?;
         let first = text.dims2()?.0 as u32;
         let at = position.iter().zip(&other).map(|(&t, &i)| if t == MASKED { first + i } else { t });
         ops::gather(pass, &ops::concat_rows(pass, &text, &image)?, Arc::new(at.collect()))

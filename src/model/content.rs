@@ -1,11 +1,10 @@
 //! What the items of a catalogue consist of, before a model reads it.
 
-use crate::config::{Config, Fusion, ItemKind};
+use crate::config::{Config, Fusion, ItemKind, Modality};
 use crate::data::{Dataset, ImageFile};
 use crate::error::{Error, Result};
 use crate::item::image::{ImageFolder, Pixels, Store};
-use crate::item::text::TextFolder;
-use crate::item::{Features, ItemModalities, token_cache};
+use crate::item::{EncoderFolder, Encoders, Features, ModalityContent, ModalitySet, token_cache};
 use crate::rng::Stream;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,22 +39,25 @@ impl<'a> ItemContent<'a> {
     pub(super) fn read(
         &self,
         config: &Config,
-        text: Option<&TextFolder>,
-        image: Option<&ImageFolder>,
+        encoders: &Encoders,
         on_progress: &dyn Fn(usize, usize),
     ) -> Result<Features> {
         let c = &config.item;
         let mut f = Features { count: self.texts.len(), ..Default::default() };
-        if let Some(t) = text.filter(|_| c.kind.text()) {
-            let json = &t.tokenizer_json;
-            f.tokens =
-                Some(token_cache::tokens(self.data, &t.tokenizer, json, self.texts, c.max_tokens, c.lower_case)?);
+        for encoder in encoders.iter().filter(|e| c.kind.has(e.modality())) {
+            let content = match encoder {
+                EncoderFolder::Text(t) => {
+                    let json = &t.tokenizer_json;
+                    let (data, limit, lower) = (self.data, c.max_tokens, c.lower_case);
+                    let tokens = token_cache::tokens(data, &t.tokenizer, json, self.texts, limit, lower)?;
+                    ModalityContent::Tokens(tokens)
+                }
+                EncoderFolder::Image(i) => ModalityContent::Pixels(self.pixels(i, config, on_progress)?),
+            };
+            f.content.insert(encoder.modality(), content);
         }
-        if let Some(i) = image.filter(|_| c.kind.image()) {
-            f.pixels = Some(self.pixels(i, config, on_progress)?);
-        }
-        if c.kind == ItemKind::Both {
-            f.has = Some(Arc::new(self.modalities(config, &f)));
+        if c.kind.modalities().len() > 1 {
+            f.used = Some(Arc::new(self.used(config, &f)));
         }
         Ok(f)
     }
@@ -79,21 +81,23 @@ impl<'a> ItemContent<'a> {
         };
         Ok(Pixels::new(store, place))
     }
-    /// What counts of each item. In a mixture an item that has both is one of them, by a draw from its raw id.
-    fn modalities(&self, config: &Config, f: &Features) -> Vec<ItemModalities> {
+    /// The modalities of each item that a model of several reads. In a mixture an item that has both is one of them, by a draw
+    /// from its raw id.
+    fn used(&self, config: &Config, f: &Features) -> Vec<ModalitySet> {
         let mixture = config.item.fusion == Fusion::Mixture;
+        let has = |m: Modality, i: usize| match m {
+            Modality::Text => !self.texts[i].trim().is_empty(),
+            Modality::Image => f.pixels().is_some_and(|p| p.has(i)),
+        };
         (0..self.texts.len())
             .map(|i| {
-                let has = ItemModalities {
-                    text: !self.texts[i].trim().is_empty(),
-                    image: f.pixels.as_ref().is_some_and(|p| p.has(i)),
-                };
-                if !(mixture && has.text && has.image) {
-                    return has;
+                let there: Vec<Modality> = Modality::ALL.into_iter().filter(|&m| has(m, i)).collect();
+                if !mixture || there.len() < 2 {
+                    return there.into_iter().collect();
                 }
                 let id = self.ids.get(i).map_or("", String::as_str);
                 let image = Stream::new(config.seed, &format!("mixture/{id}")).uniform() < config.item.image_share;
-                ItemModalities { text: !image, image }
+                [if image { Modality::Image } else { Modality::Text }].into_iter().collect()
             })
             .collect()
     }

@@ -6,12 +6,12 @@ use super::optimizer::AdamW;
 use super::schedule;
 use super::two_pass::{self, Step};
 use crate::batch::{Batch, Epoch};
-use crate::config::{Config, EvalConfig};
+use crate::config::{Config, EvalConfig, Modality};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::{EvalTask, encode, evaluate};
 use crate::fsio::Staged;
-use crate::item::{Features, ItemModalities, ItemTable};
+use crate::item::{Features, ItemTable, ModalitySet};
 use crate::model::{Recommender, TableIds, folder};
 use crate::nn::tape::OnGradient;
 use crate::nn::{Act, Param, Pass, Tape, TrainContext, Weight, ops};
@@ -79,11 +79,14 @@ pub fn run(job: &TrainJob, observers: &mut [Box<dyn Observer + '_>]) -> Result<O
                 let group = at.batch..(at.batch + c.accumulate).min(batches);
                 let scale = 1.0 / group.len() as f64;
                 let (mut loss, mut items) = (0.0, 0);
-                let mut seen = ItemModalities { text: false, image: false };
+                let mut seen = ModalitySet::default();
                 let mut look = |batch: &Batch| {
                     if at.step == 0 {
-                        seen.text |= batch.items.iter().any(|&i| job.features.has_text(i as usize));
-                        seen.image |= batch.items.iter().any(|&i| job.features.has_image(i as usize));
+                        for m in Modality::ALL {
+                            if batch.items.iter().any(|&i| job.features.has(m, i as usize)) {
+                                seen.insert(m);
+                            }
+                        }
                     }
                 };
                 let factor = schedule::factor(c, at.step, total_steps);
@@ -275,11 +278,10 @@ pub(super) fn from_items(
 
 /// After the first backward every trainable parameter has a gradient, or the run stops and names those without; but not
 /// those of a modality that no item of the batch had.
-fn guard(model: &Recommender, seen: ItemModalities, step: u64) -> Result<()> {
+fn guard(model: &Recommender, seen: ModalitySet, step: u64) -> Result<()> {
     let mut missing = if step == 0 { model.params.without_grad() } else { vec![] };
-    let idle = |name: &str| {
-        !seen.text && name.starts_with("item_encoder.text.") || !seen.image && name.starts_with("item_encoder.image.")
-    };
+    let idle =
+        |name: &str| Modality::ALL.into_iter().any(|m| !seen.contains(m) && name.starts_with(&m.parameter_prefix()));
     missing.retain(|name| !idle(name));
     if missing.is_empty() {
         return Ok(());

@@ -4,7 +4,8 @@
 //! The slice of height h that ends at an event is the same in every window that holds it, so each horizontal filter runs
 //! over the history once, and a window takes the largest of its slices.
 
-use super::{Histories, UserEncoder, user_rows};
+use super::encoder::user_rows;
+use super::{Histories, UserEncoder};
 use crate::config::UserConfig;
 use crate::error::Result;
 use crate::nn::init::Init;

@@ -2,11 +2,11 @@
 
 use crate::support::{prepared, small_config, tiny_bert};
 use candle_core::Device;
-use morec::config::{AdapterMethod, Config, ItemKind};
+use morec::config::{AdapterMethod, Config, ItemKind, Modality};
 use morec::eval::encode::{self, no_progress};
 use morec::experiment::{self, ExistingRun, RunResult};
 use morec::item::text::TextFolder;
-use morec::item::{FrozenDepth, Modality};
+use morec::item::{EncoderFolder, FrozenDepth};
 use morec::model::{Blueprint, ModelFolder, TableSizes};
 use std::path::Path;
 
@@ -44,7 +44,12 @@ fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
     (c.user.dim, c.user.max_len, c.item.max_tokens) = (64, 20, 30);
     (c.adapter.width, c.adapter.user_width) = (64, 16);
     let folder = Some(TextFolder::open(&bert, false).unwrap());
-    let blueprint = Blueprint { config: c, counts: TableSizes::default(), folder, image: None, base: None };
+    let blueprint = Blueprint {
+        config: c,
+        counts: TableSizes::default(),
+        encoders: folder.map(EncoderFolder::Text).into_iter().collect(),
+        ..Default::default()
+    };
     let specs = blueprint.declare().unwrap();
     let numel = |s: &&morec::nn::Spec| s.shape.iter().product::<usize>();
     let added: usize = specs.iter().filter(|s| s.name.contains(".adapter_")).map(|s| numel(&s)).sum();
@@ -83,9 +88,8 @@ fn nothing_changes_at_the_start_and_the_base_never() {
             let blueprint = Blueprint {
                 config: c.clone(),
                 counts: p.counts(),
-                folder: source.text.clone(),
-                image: None,
-                base: None,
+                encoders: source.encoders.clone(),
+                ..Default::default()
             };
             let start = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
             for (a, b) in vectors(&start).iter().zip(&before) {
@@ -159,7 +163,7 @@ fn what_lies_below_adapters_is_computed_once() {
     let p = prepared("target", &c);
     let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
     let blueprint =
-        Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
+        Blueprint { config: c.clone(), counts: p.counts(), encoders: source.encoders.clone(), ..Default::default() };
     let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
     assert_eq!(model.item.frozen_depths(), [(Modality::Text, FrozenDepth::Blocks(1))]);
     assert!(plan.rows.iter().all(|r| !r.name.contains("layer.0.adapter")));
@@ -179,8 +183,12 @@ fn kept_rows_are_shared_by_what_stands_above_them_and_by_nothing_else() {
         all.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect()
     };
     let kept = |c: &Config, actions: &morec::nn::Resolved, values: &morec::nn::weights::Weights| {
-        let blueprint =
-            Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
+        let blueprint = Blueprint {
+            config: c.clone(),
+            counts: p.counts(),
+            encoders: source.encoders.clone(),
+            ..Default::default()
+        };
         let model = blueprint.build(&Device::Cpu, actions, Some(values)).unwrap();
         let mut f = model.features(&p.texts).unwrap();
         morec::eval::build_frozen_caches(&model, &mut f, Some(&data), &no_progress).unwrap();
@@ -189,7 +197,7 @@ fn kept_rows_are_shared_by_what_stands_above_them_and_by_nothing_else() {
         for (a, b) in with.iter().zip(&without) {
             assert!((a - b).abs() < 2e-3 && (c.item.cache == morec::config::Cache::F16 || (a - b).abs() < 1e-5));
         }
-        f.prefix.unwrap()
+        f.frozen.remove(&Modality::Text).unwrap()
     };
     let plan = |c: &Config| experiment::plan_of(c, Some(&source), p.counts()).unwrap().actions();
     // Different adapters above one frozen block: one file.
@@ -329,7 +337,7 @@ fn adapters_resume_stack_and_hold_their_bases() {
     train(&second, "target", &at("second"), Some(&learned));
     let stacked = ModelFolder::open(&at("second")).unwrap();
     assert!(stacked.own.iter().all(|n| n.ends_with(".bias")) && stacked.weights.names().any(|n| n.contains("lora_A")));
-    assert_eq!(morec::model::base::chain(&stacked.dir).unwrap().len(), 3);
+    assert_eq!(morec::model::adapter_folder::base_chain(&stacked.dir).unwrap().len(), 3);
     for held in ["whole", "source"] {
         let e = experiment::execute(&second, &p, Some(&learned), &at(held), ExistingRun::Force, vec![], &no_progress)
             .unwrap_err();

@@ -3,13 +3,13 @@
 use crate::cli::{morec, ok};
 use crate::data_support::Sublayer;
 use crate::support::{domain, small_config, tiny_bert};
-use morec::config::{AdapterMethod, Config, Fusion, ItemKind};
+use morec::config::{AdapterMethod, Config, Fusion, ItemKind, Modality};
 use morec::data::images::{ImageSource, OnImage};
 use morec::data::{Dataset, DatasetParts};
 use morec::eval::encode::{self, no_progress};
 use morec::experiment::{self, ExistingRun, Prepared, RunResult};
 use morec::item::image::{ImageFolder, Store};
-use morec::item::{FrozenDepth, ItemTable, Modality};
+use morec::item::{FrozenDepth, ItemTable};
 use morec::model::ModelFolder;
 use morec::nn::Pass;
 use morec::nn::host::to_vec;
@@ -268,14 +268,14 @@ fn a_mixture_is_text_or_picture() {
     let model = ModelFolder::open(&dir).unwrap().build(&candle_core::Device::Cpu).unwrap();
     let p = Prepared::new(data, &c).unwrap();
     let f = model.features_of(&p.content()).unwrap();
-    let has = f.has.clone().unwrap();
-    assert!(has.iter().all(|h| !(h.text && h.image)), "both at once");
-    assert!(has.iter().any(|h| h.text) && has.iter().any(|h| h.image));
+    let has = f.used.clone().unwrap();
+    assert!(has.iter().all(|h| !(h.contains(Modality::Text) && h.contains(Modality::Image))), "both at once");
+    assert!(has.iter().any(|h| h.contains(Modality::Text)) && has.iter().any(|h| h.contains(Modality::Image)));
     // The draw is by raw id: another split, the same choice.
     let whole = Dataset::open(&tmp.path().join("source")).unwrap();
     let all = model.features_of(&morec::model::ItemContent::whole(&whole)).unwrap();
     for (i, h) in has.iter().enumerate() {
-        assert_eq!(all.has.as_ref().unwrap()[p.split.items[i] as usize], *h);
+        assert_eq!(all.used.as_ref().unwrap()[p.split.items[i] as usize], *h);
     }
 }
 
@@ -298,9 +298,8 @@ fn what_is_kept_of_frozen_layers_changes_nothing() {
         let blueprint = morec::model::Blueprint {
             config: c.clone(),
             counts: p.counts(),
-            folder: None,
-            image: experiment::image_folder(&c).unwrap(),
-            base: None,
+            encoders: experiment::encoder_folder(&c, Modality::Image).unwrap().into_iter().collect(),
+            ..Default::default()
         };
         let plan = experiment::plan_of(&c, None, p.counts()).unwrap();
         let built = blueprint.build(&candle_core::Device::Cpu, &plan.actions(), None).unwrap();

@@ -3,7 +3,7 @@
 use crate::golden::{close, golden};
 use crate::support::{domain, prepared, small_config, tiny_bert};
 use candle_core::{Device, Tensor};
-use morec::config::{Config, ItemKind, Schedule};
+use morec::config::{Config, ItemKind, Modality, Schedule};
 use morec::eval::encode::no_progress;
 use morec::experiment::{self, ExistingRun, RunResult};
 use morec::model::{ModelFolder, TableSizes};
@@ -131,8 +131,12 @@ fn two_passes_give_the_gradient_of_one() {
         c.user.dropout = dropout;
         let p = prepared("source", &c);
         let folder = Some(morec::item::text::TextFolder::open(&bert, false).unwrap());
-        let blueprint =
-            morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder, image: None, base: None };
+        let blueprint = morec::model::Blueprint {
+            config: c.clone(),
+            counts: p.counts(),
+            encoders: folder.map(morec::item::EncoderFolder::Text).into_iter().collect(),
+            ..Default::default()
+        };
         let all = experiment::plan_of(&c, None, p.counts()).unwrap();
         let model = blueprint.build(&Device::Cpu, &all.actions(), None).unwrap();
         let features = model.features(&p.texts).unwrap();
@@ -314,12 +318,11 @@ fn the_kept_prefix_changes_nothing() {
             let blueprint = morec::model::Blueprint {
                 config: c.clone(),
                 counts: TableSizes { items: 30, users: 0 },
-                folder: source.text.clone(),
-                image: None,
-                base: None,
+                encoders: source.encoders.clone(),
+                ..Default::default()
             };
             let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
-            assert_eq!(model.item.frozen_depths(), [(morec::item::Modality::Text, depth)]);
+            assert_eq!(model.item.frozen_depths(), [(Modality::Text, depth)]);
             let plain = model.features(&data.items.text).unwrap();
             let run = |f: &morec::item::Features| {
                 let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
@@ -354,7 +357,8 @@ fn the_kept_prefix_changes_nothing() {
     let off = model.features(&data.items.text).unwrap();
     let mut whole = off.clone();
     assert!(
-        morec::eval::build_frozen_caches(&model, &mut whole, None, &no_progress).unwrap() && whole.prefix.is_some()
+        morec::eval::build_frozen_caches(&model, &mut whole, None, &no_progress).unwrap()
+            && whole.frozen.contains_key(&Modality::Text)
     );
     let run = |f: &morec::item::Features| {
         let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();

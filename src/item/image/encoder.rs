@@ -1,12 +1,11 @@
 //! Pictures → (n, d): backbone, pooling, Linear, activation (MoRec's and NineRec's image encoder).
 
 use super::{Backbone, ImageFolder, Images, Pixels};
-use crate::config::{ImageConfig, ImagePooling, ProjectionActivation};
+use crate::config::{ImageConfig, ImagePooling, Modality, ProjectionActivation};
 use crate::error::{Error, Result};
 use crate::item::hidden_adapter::{self, HiddenStateAdapter};
-use crate::item::{
-    Features, FrozenDepth, ItemEncoder, ItemTable, Modality, features, scatter_rows, scatter_segments, zero_row,
-};
+use crate::item::table::{scatter_rows, scatter_segments, zero_row};
+use crate::item::{Features, FrozenDepth, ItemEncoder, ItemTable, compute_rows};
 use crate::nn::host::to_vec;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
@@ -126,7 +125,7 @@ impl ImageEncoder {
         })
     }
     fn pixels<'a>(&self, features: &'a Features) -> Result<&'a Pixels> {
-        features.pixels.as_ref().ok_or_else(|| {
+        features.pixels().ok_or_else(|| {
             Error::config("item.kind", "an image model needs the items' pictures, which were not prepared")
         })
     }
@@ -135,8 +134,8 @@ impl ImageEncoder {
     }
     /// What goes into a block, and which: what is kept of frozen layers, or the embedded pictures.
     fn start(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<(Act, FrozenDepth)> {
-        if let Some(prefix) = &features.image_prefix {
-            return Ok((prefix.rows(present, &self.device())?.0, prefix.depth()));
+        if let Some(cache) = features.frozen.get(&Modality::Image) {
+            return Ok((cache.rows(present, &self.device())?.0, cache.depth()));
         }
         let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
         Ok((self.tower.embed(&images, pass)?, FrozenDepth::Blocks(0)))
@@ -145,7 +144,7 @@ impl ImageEncoder {
     /// without a picture has one row, the learned one.
     pub(in crate::item) fn project_rows(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (b, f) = (&self.tower.backbone, items.features);
-        let (present, position) = items.partition(|i| f.has_image(i));
+        let (present, position) = items.partition(|i| f.has(Modality::Image, i));
         let n = present.len();
         let rows = if n == 0 {
             zero_row(self.dim(), &self.device())?
@@ -192,8 +191,8 @@ impl ImageEncoder {
     /// What the encoder says on its way, the end included: of every row, or of every picture where pooled.
     fn hidden_states(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Vec<Act>> {
         let taps = self.hidden_adapter.taps();
-        if let Some(prefix) = &features.image_prefix {
-            return hidden_adapter::split_columns(pass, &prefix.rows(present, &self.device())?.0, taps.len() + 1);
+        if let Some(cache) = features.frozen.get(&Modality::Image) {
+            return hidden_adapter::split_columns(pass, &cache.rows(present, &self.device())?.0, taps.len() + 1);
         }
         let (n, t) = (present.len(), &self.tower);
         let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
@@ -217,7 +216,7 @@ impl ImageEncoder {
     /// The items' vectors; and what the encoder says on its way, where a side tower listens: zeros for items without a picture.
     pub(in crate::item) fn encode_with_taps(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
         let f = items.features;
-        let (present, position) = items.partition(|i| f.has_image(i));
+        let (present, position) = items.partition(|i| f.has(Modality::Image, i));
         let (rows, h) = if present.is_empty() {
             let none = |d: usize| zero_row(d, &self.device());
             let (n, width) = self.tap_shape();
@@ -277,7 +276,7 @@ impl ItemEncoder for ImageEncoder {
         depth.into_iter().map(|d| (Modality::Image, d)).collect()
     }
     fn frozen_output(&self, items: &ItemTable, _: Modality, depth: FrozenDepth) -> Result<Vec<f32>> {
-        let (present, _) = items.partition(|i| items.features.has_image(i));
+        let (present, _) = items.partition(|i| items.features.has(Modality::Image, i));
         if present.is_empty() {
             return Ok(vec![]);
         }
@@ -299,7 +298,7 @@ impl ItemEncoder for ImageEncoder {
         }
     }
     fn frozen_rows(&self, _: Modality, features: &Features, depth: FrozenDepth, item: usize) -> usize {
-        match (features.has_image(item), depth) {
+        match (features.has(Modality::Image, item), depth) {
             (false, _) => 0,
             (true, FrozenDepth::Pooled | FrozenDepth::SideTower(_)) => 1,
             (true, FrozenDepth::Blocks(k)) => self.tower.backbone.shape_after(k).0,
@@ -347,6 +346,6 @@ impl FrozenImageEncoder {
             }
             Ok(out)
         };
-        features::rows(count, width, |_| COST, &Device::Cpu, one, on_progress)
+        compute_rows(count, width, |_| COST, &Device::Cpu, one, on_progress)
     }
 }

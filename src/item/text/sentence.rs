@@ -2,7 +2,7 @@
 
 use super::{Bert, TextFolder, bert};
 use crate::error::Result;
-use crate::item::{Tokens, features};
+use crate::item::{Tokens, compute_rows};
 use crate::nn::host::to_vec;
 use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Action, Origin, Params, Pass, Scope, Segments};
@@ -50,13 +50,6 @@ impl SentenceEncoder {
     /// (texts, width), row by row; `on_progress(done, all)` is told after each batch.
     pub fn encode(&self, tokens: &Tokens, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let len = |i: usize| tokens.row(i).len();
-        features::rows(
-            tokens.len(),
-            self.width,
-            len,
-            &Device::Cpu,
-            |batch| self.encode_batch(tokens, batch),
-            on_progress,
-        )
+        compute_rows(tokens.len(), self.width, len, &Device::Cpu, |batch| self.encode_batch(tokens, batch), on_progress)
     }
 }

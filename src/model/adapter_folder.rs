@@ -5,11 +5,12 @@
 //! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
 //! ```
 
+use super::Recommender;
 use super::layout::{EncoderInfo, Layout, NAME};
-use super::{ModelFolder, Recommender};
-use crate::config::Config;
+use crate::config::{Config, Modality};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
+use crate::item::Encoders;
 use crate::nn::Params;
 use crate::nn::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use std::path::{Component, Path, PathBuf};
 /// Kind and format of such folders.
 pub(super) const KIND: &str = "adapter";
 pub(super) const FORMAT: u32 = 1;
+/// What to do about a folder of another format.
+pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
 /// Values under our own names.
 pub(super) const OWN: &str = "adapter.safetensors";
 
@@ -30,14 +33,6 @@ pub struct BaseModel {
     pub digest: String,
 }
 
-impl BaseModel {
-    /// Of an opened model.
-    pub fn of(folder: &ModelFolder) -> Self {
-        let path = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
-        Self { path, digest: folder.digest.clone() }
-    }
-}
-
 /// From one folder to another, both absolute.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let (a, b): (Vec<Component>, Vec<Component>) = (from.components().collect(), to.components().collect());
@@ -46,12 +41,11 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     up.chain(b[same..].iter().copied()).collect()
 }
 
-/// Encoders of a model that may have an adapter in a known layout: `text` or `image`, what it is, which layout.
-fn layouts(config: &Config, text: Option<&str>, image: Option<&str>) -> Vec<(&'static str, EncoderInfo, Layout)> {
-    let places = [("text", text), ("image", image)];
-    let known = places.into_iter().filter_map(|(place, json)| {
-        let kind = EncoderInfo::parse(json?)?;
-        Some((place, kind.clone(), Layout::of(config.adapter.method, &kind)?))
+/// The encoders of a model whose adapters can be stored in another package's layout.
+fn layouts(config: &Config, encoders: &Encoders) -> Vec<(Modality, EncoderInfo, Layout)> {
+    let known = encoders.iter().filter_map(|e| {
+        let info = EncoderInfo::parse(e.config_json())?;
+        Some((e.modality(), info.clone(), Layout::of(config.adapter.method, &info)?))
     });
     known.collect()
 }
@@ -61,13 +55,11 @@ pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
     let mut files = vec![];
     let own = |name: &str| model.params.get(name).is_some_and(|p| p.differs_from_source());
     let mut elsewhere: Vec<String> = vec![];
-    let (text, image) = (model.folder.as_ref(), model.image.as_ref());
-    let found = layouts(&model.config, text.map(|t| t.config_json.as_str()), image.map(|i| i.config_json.as_str()));
-    for (place, kind, layout) in found {
-        let prefix = format!("item_encoder.{place}.model.");
+    for (modality, kind, layout) in layouts(&model.config, &model.encoders) {
+        let (name, prefix) = (modality.name(), modality.backbone_prefix());
         let named = |name: &str| {
             let added = model.params.get(name).is_some_and(|p| p.is_adapter() && p.differs_from_source());
-            layout.theirs(&kind, name.strip_prefix(&prefix).filter(|_| added)?)
+            layout.to_external(&kind, name.strip_prefix(&prefix).filter(|_| added)?)
         };
         let mine: Vec<String> =
             model.params.iter().filter(|p| named(p.name()).is_some()).map(|p| p.name().into()).collect();
@@ -75,8 +67,8 @@ pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
             continue;
         }
         let written = layout
-            .write(&dir.join(place), &model.config, (place, &kind), |path| model.params.save_some(path, named))?;
-        files.extend(written.map(|name| format!("{place}/{name}")));
+            .write(&dir.join(name), &model.config, (modality, &kind), |path| model.params.save_some(path, named))?;
+        files.extend(written.map(|file| format!("{name}/{file}")));
         elsewhere.extend(mine);
     }
     let rest = |name: &str| (own(name) && !elsewhere.iter().any(|e| e == name)).then(|| name.to_string());
@@ -100,13 +92,13 @@ pub(super) fn facts(dir: &Path, base: &BaseModel, params: &Params) -> serde_json
 
 /// What a folder's manifest says of its base.
 pub fn base_of(dir: &Path) -> Result<BaseModel> {
-    let manifest = Manifest::read(dir, KIND, FORMAT, super::folder::REMAKE)?;
+    let manifest = Manifest::read(dir, KIND, FORMAT, REMAKE)?;
     serde_json::from_value(manifest.facts["base"].clone())
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
 }
 
 /// A model's folder, the base it belongs to, that one's, and so on.
-pub fn chain(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn base_chain(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut all: Vec<PathBuf> = vec![dir.canonicalize().unwrap_or_else(|_| dir.into())];
     while let Some(Ok(base)) = all.last().map(|d| base_of(d)) {
         let next = base.path.canonicalize().unwrap_or(base.path);
@@ -119,54 +111,14 @@ pub fn chain(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Finds the base of an adapter's folder: where `given` says, else where it was, also seen from the folder.
-pub fn find_base(dir: &Path, given: Option<&Path>) -> Result<ModelFolder> {
-    let manifest = Manifest::read(dir, KIND, FORMAT, super::folder::REMAKE)?;
-    let base = base_of(dir)?;
-    chain(dir)?;
-    let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
-    let places = match given {
-        Some(g) => vec![g.to_path_buf()],
-        None => [Some(base.path.clone()), relative].into_iter().flatten().collect(),
-    };
-    let mut other = None;
-    for place in places.iter().filter(|p| ModelFolder::find(p).is_some()) {
-        let found = ModelFolder::open(place)?;
-        if found.digest == base.digest {
-            return Ok(found);
-        }
-        other = Some((place, found.digest));
-    }
-    let short = |d: &str| d[..12.min(d.len())].to_string();
-    Err(Error::model(
-        dir,
-        match other {
-            Some((place, digest)) => format!(
-                "belongs to another base than `{}`: that one has digest {}…, this adapter was trained on {}…; train the \
-                 adapter again, or put the old base back",
-                place.display(),
-                short(&digest),
-                short(&base.digest)
-            ),
-            None => format!(
-                "its base (digest {}…) is not at `{}`; put it there, or make a whole model with \
-                 `morec adapters merge {} --base MODEL --out NEW`",
-                short(&base.digest),
-                base.path.display(),
-                dir.display()
-            ),
-        },
-    ))
-}
-
 /// The values in an adapter's folder, under our names.
-pub(super) fn values(dir: &Path, config: &Config, text: Option<&str>, image: Option<&str>) -> Result<Weights> {
+pub(super) fn own_weights(dir: &Path, config: &Config, encoders: &Encoders) -> Result<Weights> {
     let mut all = Weights::open(&dir.join(OWN))?;
-    for (place, kind, layout) in layouts(config, text, image) {
-        let path = dir.join(place).join(layout.file());
+    for (modality, kind, layout) in layouts(config, encoders) {
+        let path = dir.join(modality.name()).join(layout.file());
         if path.exists() {
-            let ours =
-                |theirs: &str| layout.ours(&kind, theirs, NAME).map(|n| format!("item_encoder.{place}.model.{n}"));
+            let prefix = modality.backbone_prefix();
+            let ours = |theirs: &str| layout.to_internal(&kind, theirs, NAME).map(|n| format!("{prefix}{n}"));
             all = all.overlay(&Weights::open(&path)?.renamed(ours)?);
         }
     }
