@@ -5,15 +5,15 @@
 //! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
 //! ```
 
-use super::Recommender;
+use super::base_model::BaseModel;
 use super::layout::{EncoderInfo, Layout, NAME};
+use super::recommender::Recommender;
 use crate::config::{Config, Modality};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
 use crate::item::Encoders;
 use crate::nn::Params;
 use crate::nn::weights::Weights;
-use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
 /// Kind and format of such folders.
@@ -23,15 +23,6 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
 /// Values under our own names.
 pub(super) const OWN: &str = "adapter.safetensors";
-
-/// The model that an adapter belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BaseModel {
-    /// Its folder, as an absolute path.
-    pub path: PathBuf,
-    /// Digest of its files.
-    pub digest: String,
-}
 
 /// From one folder to another, both absolute.
 fn relative(from: &Path, to: &Path) -> PathBuf {

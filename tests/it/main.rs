@@ -14,6 +14,7 @@ mod data_support;
 mod distill;
 mod encode;
 mod encoders;
+mod examples;
 mod golden;
 mod golden_user;
 mod grad;

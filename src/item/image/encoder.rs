@@ -1,5 +1,6 @@
 //! Pictures → (n, d): backbone, pooling, Linear, activation (MoRec's and NineRec's image encoder).
 
+use super::pixels::COST;
 use super::{Backbone, ImageFolder, Images, Pixels};
 use crate::config::{ImageConfig, ImagePooling, Modality, ProjectionActivation};
 use crate::error::{Error, Result};
@@ -14,9 +15,6 @@ use crate::nn::{Act, Action, Linear, Origin, Params, Pass, Scope, Segments, Weig
 use crate::picture::Augment;
 use candle_core::Device;
 use std::sync::Arc;
-
-/// Cost of a picture when batches are made, in tokens.
-pub const COST: usize = 256;
 
 /// A backbone with its pooling: the part that a frozen encoder consists of.
 struct Tower {
