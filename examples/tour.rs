@@ -1,3 +1,5 @@
+//! Train on one platform, move to another, recommend.
+
 use morec::config::{Config, load};
 use morec::eval::encode::{catalogue, no_progress, states};
 use morec::experiment::{Experiment, Prepared};
