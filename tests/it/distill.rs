@@ -1,7 +1,7 @@
 //! Distillation: vocabularies that cut alike, a student that learns, resumes and loads elsewhere.
 
 use crate::support::shared;
-use morec::distill::{Corpus, DistillConfig, Progress, distill, vocab};
+use morec::distill::{self, DistillConfig, DistillReport, Progress, TextCorpus, TextDistillation, vocab};
 use morec::item::Tokens;
 use morec::item::text::TextFolder;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,19 @@ fn a_pruned_byte_pair_vocabulary_cuts_the_corpus_as_before() {
     cuts_alike(&shared("models/roberta-base-tokenizer"), false);
 }
 
-fn lesson(hidden_weight: f64) -> (DistillConfig, Corpus, PathBuf) {
+fn distill(
+    config: &DistillConfig,
+    teacher: &Path,
+    others: &[(String, TextFolder)],
+    corpus: &TextCorpus,
+    work: &Path,
+    out: &Path,
+    tell: &dyn Fn(Progress),
+) -> morec::Result<DistillReport> {
+    distill::distill(&TextDistillation::open(config, teacher, corpus, others)?, work, out, tell)
+}
+
+fn lesson(hidden_weight: f64) -> (DistillConfig, TextCorpus, PathBuf) {
     let teacher = shared("models/bert-tiny-splade");
     let config = DistillConfig {
         name: "pupil".into(),
@@ -77,7 +89,7 @@ fn lesson(hidden_weight: f64) -> (DistillConfig, Corpus, PathBuf) {
     };
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), titles().join("\n")).unwrap();
-    let corpus = Corpus::read(&[], &[file.path().into()], config.held_out, config.crops, config.seed).unwrap();
+    let corpus = TextCorpus::read(&[], &[file.path().into()], config.held_out, config.crops, config.seed).unwrap();
     (config, corpus, teacher)
 }
 
@@ -159,7 +171,7 @@ fn two_lines_and_nothing_held_out_still_make_a_student() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("two.txt");
     std::fs::write(&file, "red guitar\nblue drum\n\nRED guitar\n").unwrap();
-    let corpus = Corpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap();
+    let corpus = TextCorpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap();
     assert_eq!((corpus.train.len(), corpus.held_out.len()), (2, 0));
     let out = dir.path().join("out");
     let report = distill(&config, &teacher, &[], &corpus, &dir.path().join("w"), &out, &|_| ()).unwrap();
@@ -167,6 +179,6 @@ fn two_lines_and_nothing_held_out_still_make_a_student() {
     let card = std::fs::read_to_string(out.join("model.toml")).unwrap();
     assert!(!card.contains("recall") && !card.contains("NaN"), "{card}");
     std::fs::write(&file, "one line\n").unwrap();
-    let e = Corpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap_err();
+    let e = TextCorpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap_err();
     assert!(e.exit_code() == 3 && e.to_string().contains("two.txt"), "{e}");
 }
