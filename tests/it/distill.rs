@@ -1,8 +1,10 @@
 //! Distillation: vocabularies that cut alike, a student that learns, resumes and loads elsewhere.
 
 use crate::support::shared;
-use morec::distill::{self, DistillConfig, DistillReport, Progress, TextCorpus, TextDistillation, vocab};
+use morec::distill::{self, DistillConfig, DistillReport, Progress, vocab};
+use morec::distill::{ImageCorpus, ImageDistillation, TextCorpus, TextDistillation};
 use morec::item::Tokens;
+use morec::item::image::ImageFolder;
 use morec::item::text::TextFolder;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -150,6 +152,63 @@ fn a_student_learns_and_a_stopped_lesson_goes_on_bit_for_bit() {
         let found = morec::hub::resolve(at("whole").to_str().unwrap(), &options);
         assert_eq!(found.unwrap().card.unwrap().name, "pupil");
     }
+}
+
+#[test]
+fn an_image_student_learns_and_a_stopped_distillation_resumes_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n);
+    let config = morec::data::synth::SynthConfig {
+        platform: morec::data::synth::Platform::Goods,
+        users: 1,
+        items: 100,
+        mean_events: 5.0,
+        noise: 0.0,
+        seed: 3,
+        covers: true,
+    };
+    morec::data::synth::write(&config, &at("d"), &|_, _| ()).unwrap();
+    let teacher = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/cover-mini");
+    let config = DistillConfig {
+        teacher: teacher.display().to_string(),
+        hidden: 16,
+        layers: 1,
+        heads: 2,
+        intermediate: 32,
+        side: 32,
+        patch: 8,
+        epochs: 4,
+        batch_size: 32,
+        lr: 3e-3,
+        checkpoint_steps: 4,
+        held_out: 0.2,
+        ..Default::default()
+    };
+    let pre = ImageFolder::open(&teacher, false).unwrap().preprocess;
+    let corpus = ImageCorpus::read(&[at("d")], &pre, config.held_out, config.seed, &|_| ()).unwrap();
+    let task = ImageDistillation::open(&config, &teacher, &corpus).unwrap();
+    let losses = std::cell::RefCell::new(vec![]);
+    let tell = |p: Progress| {
+        if let Progress::Step(_, _, loss) = p {
+            losses.borrow_mut().push(loss);
+        }
+    };
+    let report = distill::distill(&task, &at("w1"), &at("whole"), &tell).unwrap();
+    let losses = losses.into_inner();
+    assert!(losses.last().unwrap() < &(0.95 * losses[0]), "{losses:?}");
+    assert!(report.held_out > 5 && report.cosine > 0.1 && report.recall_at_10 > 0.2, "{report:?}");
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let stop = |p: Progress| assert!(!matches!(p, Progress::Step(10, ..)), "stopped here on purpose");
+        distill::distill(&task, &at("w2"), &at("resumed"), &stop)
+    }));
+    assert!(stopped.is_err() && !at("resumed").exists());
+    distill::distill(&task, &at("w2"), &at("resumed"), &|_| ()).unwrap();
+    let bytes = |d: &str| std::fs::read(at(d).join("model.safetensors")).unwrap();
+    assert!(bytes("whole") == bytes("resumed"));
+    // The card has the common figures and the image's own.
+    let card = std::fs::read_to_string(at("whole/model.toml")).unwrap();
+    assert!(card.contains("mirrored") && card.contains("recall@10") && card.contains("image_size = 32"), "{card}");
+    assert!(ImageFolder::open(&at("whole"), true).is_ok());
 }
 
 #[test]
