@@ -16,7 +16,7 @@ fn main() -> morec::Result<()> {
     let model = ModelFolder::open(Path::new(run))?.build(&candle_core::Device::Cpu)?;
     let data = Dataset::open(Path::new(data))?;
     // Every title once through the text encoder: (items × d).
-    let items = encode::catalogue(&model, &model.features(&data.items.text)?, &encode::silent)?;
+    let items = encode::catalogue(&model, &model.features(&data.items.text)?, &encode::no_progress)?;
     let histories: Vec<&[u32]> = data.seqs.rows().take(3).collect();
     let states = encode::states(&model, &items, &histories, None)?;
     for ((state, history), user) in states.chunks(model.item.dim()).zip(&histories).zip(&data.users) {

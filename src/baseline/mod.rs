@@ -10,7 +10,7 @@ use crate::data::Split;
 use crate::error::Result;
 use crate::eval::evaluate::diversity;
 use crate::eval::ranking::{Rank, list_scores, rank_scores};
-use crate::eval::{Asked, Ranked};
+use crate::eval::{EvalTask, RankingResult};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
@@ -72,28 +72,32 @@ impl Baseline for Markov {
 type Answer = (Rank, Vec<u32>, Vec<Rank>);
 
 /// Ranks what is asked.
-pub fn rank(baseline: &dyn Baseline, asked: &Asked) -> Result<Ranked> {
-    let (split, k) = (asked.split, asked.config.lists);
-    let questions = asked.questions();
-    let answers: Vec<Answer> = asked
+pub fn rank(baseline: &dyn Baseline, task: &EvalTask) -> Result<RankingResult> {
+    let (split, k) = (task.split, task.config.lists);
+    let queries = task.queries();
+    let answers: Vec<Answer> = task
         .cases
         .par_iter()
-        .zip(&questions)
+        .zip(&queries)
         .enumerate()
         .map_init(
             || vec![0f64; split.items.len()],
             |scores, (i, (case, q))| {
                 baseline.score(split.history(case), scores);
                 let list = if k > 0 { list_scores(scores, q.masked, k) } else { vec![] };
-                let among = asked.candidates.iter().map(|c| asked.among(c, i, |item| scores[item as usize])).collect();
+                let among = task
+                    .candidates
+                    .iter()
+                    .map(|c| task.rank_among_candidates(c, i, |item| scores[item as usize]))
+                    .collect();
                 Ok((rank_scores(scores, q)?, list, among))
             },
         )
         .collect::<Result<_>>()?;
     let of = |j: usize| answers.iter().map(|a| a.2[j]).collect();
-    let sampled = asked.candidates.iter().enumerate().map(|(j, c)| (c.name.clone(), of(j))).collect();
+    let sampled = task.candidates.iter().enumerate().map(|(j, c)| (c.name.clone(), of(j))).collect();
     let ranks = answers.iter().map(|a| a.0).collect();
     let lists: Vec<Vec<u32>> = answers.into_iter().map(|a| a.1).collect();
     let diversity = baseline.vectors().filter(|_| k > 0).map(|(v, d)| diversity(&lists, v, d));
-    Ok(Ranked { ranks, lists, sampled, diversity })
+    Ok(RankingResult { ranks, lists, sampled, diversity })
 }

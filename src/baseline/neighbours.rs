@@ -3,7 +3,7 @@
 use super::Baseline;
 use crate::data::Split;
 use crate::nn::kernels::{add_assign, dot};
-use crate::nn::ops::unit_rows;
+use crate::nn::ops::normalize_rows_in_place;
 use rayon::prelude::*;
 
 /// Neighbours kept of an item.
@@ -95,7 +95,7 @@ pub struct TextNeighbours {
 impl TextNeighbours {
     /// From one embedding (d) an item.
     pub fn new(mut vectors: Vec<f32>, d: usize) -> Self {
-        unit_rows(&mut vectors, d, 1.0);
+        normalize_rows_in_place(&mut vectors, d, 1.0);
         Self { vectors, d }
     }
 }

@@ -1,6 +1,6 @@
 //! The order of training windows in an epoch, and batches made ahead of their use.
 
-use super::{Batch, Drawer, Recipe};
+use super::{Batch, BatchSpec, NegativeSampler};
 use crate::config::{Config, ObjectiveKind, Positions};
 use crate::data::Split;
 use crate::rng::Stream;
@@ -10,8 +10,8 @@ pub struct Epoch<'a> {
     split: &'a Split,
     windows: Vec<(u32, u32, u32)>,
     batch_size: usize,
-    recipe: Recipe,
-    drawer: Option<Drawer<'a>>,
+    spec: BatchSpec,
+    sampler: Option<NegativeSampler<'a>>,
     masks_own: bool,
     seed: u64,
     number: usize,
@@ -27,8 +27,8 @@ impl<'a> Epoch<'a> {
             split,
             windows,
             batch_size: config.train.batch_size,
-            recipe: Recipe::new(config, split.items.len()),
-            drawer: config.objective.draws().then(|| Drawer::new(split, &config.objective)),
+            spec: BatchSpec::new(config, split.items.len()),
+            sampler: config.objective.draws().then(|| NegativeSampler::new(split, &config.objective)),
             masks_own: config.objective.kind == ObjectiveKind::InBatch,
             seed: config.seed,
             number,
@@ -51,9 +51,9 @@ impl<'a> Epoch<'a> {
     pub fn batch(&self, i: usize) -> Batch {
         let mut stream = Stream::new(self.seed, &format!("batch/{}/{i}", self.number));
         let windows: Vec<_> = self.windows(i).collect();
-        let mut batch = Batch::make(&windows, &self.recipe, self.drawer.as_ref(), &mut stream);
+        let mut batch = Batch::build(&windows, &self.spec, self.sampler.as_ref(), &mut stream);
         if self.masks_own {
-            batch.own_beyond(&windows, |u| self.split.train_row(u as usize));
+            batch.add_own_items(&windows, |u| self.split.train_row(u as usize));
         }
         batch
     }
@@ -65,7 +65,7 @@ const AHEAD: usize = 2;
 impl Epoch<'_> {
     /// Runs `work` with a function that gives batch `from`, then the next, and so on; another thread makes them while
     /// `work` computes.
-    pub fn ahead<R>(&self, from: usize, work: impl FnOnce(&mut dyn FnMut() -> Batch) -> R) -> R {
+    pub fn prefetch<R>(&self, from: usize, work: impl FnOnce(&mut dyn FnMut() -> Batch) -> R) -> R {
         std::thread::scope(|scope| {
             let (give, take) = std::sync::mpsc::sync_channel(AHEAD);
             scope.spawn(move || (from..self.len()).take_while(|&i| give.send(self.batch(i)).is_ok()).count());
@@ -101,7 +101,7 @@ mod tests {
         let epoch = Epoch::new(&split, &config, 0);
         assert_eq!(epoch.len(), 13);
         for (from, take) in [(0, 13), (5, 8), (2, 3), (12, 1)] {
-            let got = epoch.ahead(from, |next| (0..take).map(|_| next().items).collect::<Vec<_>>());
+            let got = epoch.prefetch(from, |next| (0..take).map(|_| next().items).collect::<Vec<_>>());
             assert_eq!(got, (from..from + take).map(|i| epoch.batch(i).items).collect::<Vec<_>>());
         }
     }

@@ -4,10 +4,10 @@ mod epoch;
 mod negatives;
 
 pub use epoch::Epoch;
-pub use negatives::Drawer;
+pub use negatives::NegativeSampler;
 
 use crate::config::{Config, Multiplicity, ObjectiveKind, Positions};
-use crate::nn::ops::{HIDDEN, InBatch};
+use crate::nn::ops::{InBatchTargets, MASKED};
 use crate::rng::Stream;
 use crate::user::Histories;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct Batch {
     /// The n distinct items (candidate indices), in order of first appearance; or the whole catalogue in its order.
     pub items: Arc<Vec<u32>>,
-    /// Position in `items` of each of the t input events, packed; [`HIDDEN`] where it has to be guessed.
+    /// Position in `items` of each of the t input events, packed; [`MASKED`] where it has to be guessed.
     pub inputs: Arc<Vec<u32>>,
     /// How the t events are packed.
     pub histories: Histories,
@@ -38,7 +38,7 @@ pub struct Batch {
 
 /// How windows of events become a batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Recipe {
+pub struct BatchSpec {
     positions: Positions,
     mask_share: f64,
     hides: bool,
@@ -47,7 +47,7 @@ pub struct Recipe {
     whole: Option<usize>,
 }
 
-impl Recipe {
+impl BatchSpec {
     /// Of these settings, for a catalogue of `items` candidates.
     pub fn new(c: &Config, items: usize) -> Self {
         Self {
@@ -93,11 +93,11 @@ impl Batch {
     /// From windows of at least two items: inputs are all but the last, targets all but the first.
     pub fn new<'a>(windows: impl IntoIterator<Item = &'a [u32]>, max_len: usize) -> Self {
         let windows: Vec<(u32, &[u32])> = windows.into_iter().map(|w| (0, w)).collect();
-        Self::make(&windows, &Recipe::next_item(max_len), None, &mut Stream::new(0, ""))
+        Self::build(&windows, &BatchSpec::next_item(max_len), None, &mut Stream::new(0, ""))
     }
 
     /// Adds to each history's own items those of its user's training events outside the window that stand in this batch.
-    pub(crate) fn own_beyond<'e>(&mut self, windows: &[(u32, &[u32])], events: impl Fn(u32) -> &'e [u32]) {
+    pub(crate) fn add_own_items<'e>(&mut self, windows: &[(u32, &[u32])], events: impl Fn(u32) -> &'e [u32]) {
         let longer = |(user, window): &(u32, &[u32])| events(*user).len() > window.len();
         if !windows.iter().any(longer) {
             return;
@@ -111,17 +111,22 @@ impl Batch {
     }
 
     /// From (user, window of at least two items); `stream` decides what is hidden and drawn.
-    pub fn make(windows: &[(u32, &[u32])], recipe: &Recipe, drawer: Option<&Drawer>, stream: &mut Stream) -> Self {
-        let mut table = Table::new(recipe.whole);
+    pub fn build(
+        windows: &[(u32, &[u32])],
+        spec: &BatchSpec,
+        sampler: Option<&NegativeSampler>,
+        stream: &mut Stream,
+    ) -> Self {
+        let mut table = Table::new(spec.whole);
         let (mut inputs, mut rows, mut targets, mut owner) = (vec![], vec![], vec![], vec![]);
         let (mut own, mut lengths) = (vec![], vec![]);
         for (row, (_, window)) in windows.iter().enumerate() {
             let at: Vec<u32> = window.iter().map(|&i| table.place(i)).collect();
             at.iter().for_each(|&p| table.slots[p as usize] += 1);
             let (first, last) = (inputs.len(), at.len() - 1);
-            if recipe.hides {
-                let mut hidden: Vec<usize> = match recipe.positions {
-                    Positions::Masked => (0..=last).filter(|_| stream.uniform() < recipe.mask_share).collect(),
+            if spec.hides {
+                let mut hidden: Vec<usize> = match spec.positions {
+                    Positions::Masked => (0..=last).filter(|_| stream.uniform() < spec.mask_share).collect(),
                     _ => vec![last],
                 };
                 if hidden.is_empty() {
@@ -129,13 +134,13 @@ impl Batch {
                 }
                 inputs.extend_from_slice(&at);
                 for i in hidden {
-                    inputs[first + i] = HIDDEN;
+                    inputs[first + i] = MASKED;
                     rows.push((first + i) as u32);
                     targets.push(at[i]);
                 }
             } else {
                 inputs.extend_from_slice(&at[..last]);
-                let from = if recipe.positions == Positions::Last { last - 1 } else { 0 };
+                let from = if spec.positions == Positions::Last { last - 1 } else { 0 };
                 rows.extend((from..last).map(|i| (first + i) as u32));
                 targets.extend_from_slice(&at[from + 1..]);
             }
@@ -146,7 +151,7 @@ impl Batch {
             mine.dedup();
             own.push(mine);
         }
-        let negatives = match drawer {
+        let negatives = match sampler {
             None => vec![],
             Some(d) => d.draw(windows, &owner, stream).into_iter().map(|i| table.place(i)).collect(),
         };
@@ -154,7 +159,7 @@ impl Batch {
         Self {
             items: Arc::new(table.items),
             inputs: Arc::new(inputs),
-            histories: Histories::new(lengths, recipe.slots).of(windows.iter().map(|w| w.0).collect()),
+            histories: Histories::new(lengths, spec.slots).of(windows.iter().map(|w| w.0).collect()),
             rows: (!every).then(|| Arc::new(rows)),
             targets,
             owner,
@@ -165,7 +170,7 @@ impl Batch {
     }
     /// The in-batch softmax of this batch (REFERENCE §4.1): `log_share[c]` = log p of candidate c, or `None` for no
     /// debiasing. A negative standing in m slots weighs m times under [`Multiplicity::Slots`].
-    pub fn in_batch(&self, log_share: Option<&[f32]>, multiplicity: Multiplicity) -> InBatch {
+    pub fn in_batch_targets(&self, log_share: Option<&[f32]>, multiplicity: Multiplicity) -> InBatchTargets {
         let label_bias: Vec<f32> = self.items.iter().map(|&c| log_share.map_or(0.0, |l| -l[c as usize])).collect();
         let negative_bias = label_bias
             .iter()
@@ -175,7 +180,7 @@ impl Batch {
                 Multiplicity::Once => b,
             })
             .collect();
-        InBatch {
+        InBatchTargets {
             target: self.targets.clone(),
             owner: self.owner.clone(),
             own: self.own.clone(),
@@ -198,7 +203,7 @@ mod tests {
         assert_eq!(b.slots, [2, 2, 1]);
         assert_eq!(b.own, [vec![0, 1], vec![1, 2]]);
         assert_eq!((&**b.histories.slots, &b.owner[..]), (&[2, 3, 3][..], &[0, 0, 1][..]));
-        let s = b.in_batch(Some(&[-1.0; 10]), Multiplicity::Slots);
+        let s = b.in_batch_targets(Some(&[-1.0; 10]), Multiplicity::Slots);
         assert_eq!(s.label_bias, [1.0; 3]);
         assert!((s.negative_bias[0] - 1.0 - 2f32.ln()).abs() < 1e-6 && s.negative_bias[2] == 1.0);
     }
@@ -206,10 +211,10 @@ mod tests {
     #[test]
     fn items_of_older_events_are_own_too() {
         let windows: [(u32, &[u32]); 2] = [(0, &[4, 5]), (1, &[9, 4, 8])];
-        let mut b = Batch::make(&windows, &Recipe::next_item(4), None, &mut Stream::new(0, ""));
+        let mut b = Batch::build(&windows, &BatchSpec::next_item(4), None, &mut Stream::new(0, ""));
         assert_eq!(b.own, [vec![0, 1], vec![0, 2, 3]]);
         let all: [&[u32]; 2] = [&[8, 7, 4, 5], &[9, 4, 8]];
-        b.own_beyond(&windows, |u| all[u as usize]);
+        b.add_own_items(&windows, |u| all[u as usize]);
         assert_eq!(b.own, [vec![0, 1, 3], vec![0, 2, 3]]);
     }
 }

@@ -9,14 +9,14 @@ use crate::rng::Stream;
 const TRIES: usize = 100;
 
 /// Draws candidates.
-pub struct Drawer<'a> {
+pub struct NegativeSampler<'a> {
     split: &'a Split,
     sampler: Sampler,
     k: usize,
     popularity: Popularity,
 }
 
-impl<'a> Drawer<'a> {
+impl<'a> NegativeSampler<'a> {
     /// With the settings' sampler and number k.
     pub fn new(split: &'a Split, c: &ObjectiveConfig) -> Self {
         Self { split, sampler: c.sampler, k: c.negatives, popularity: split.popularity() }
@@ -79,7 +79,7 @@ mod tests {
         let windows: [(u32, &[u32]); 2] = [(0, &[0, 1, 2]), (1, &[3, 4, 3, 5])];
         let count = |sampler| {
             let c = ObjectiveConfig { sampler, negatives: 5000, ..Default::default() };
-            let drawn = Drawer::new(&split, &c).draw(&windows, &[0, 1], &mut Stream::new(1, "t"));
+            let drawn = NegativeSampler::new(&split, &c).draw(&windows, &[0, 1], &mut Stream::new(1, "t"));
             let of = |half: &[u32]| (0..10).map(|i| half.iter().filter(|&&d| d == i).count()).collect::<Vec<_>>();
             (of(&drawn[..5000]), of(&drawn[5000..]))
         };

@@ -2,7 +2,7 @@
 
 use super::{Case, Spec};
 use crate::error::Result;
-use crate::eval::{Question, rank_dense};
+use crate::eval::{RankQuery, rank_dense};
 use crate::rng::Stream;
 
 /// Users' states, items' vectors and each user's target.
@@ -26,8 +26,8 @@ impl Ranking {
 
 impl Case for Ranking {
     fn step(&mut self) -> Result<Option<f64>> {
-        let questions: Vec<Question> = self.targets.iter().map(|&target| Question { target, masked: &[] }).collect();
-        std::hint::black_box(rank_dense(&self.states, &self.items, self.dim, &questions)?);
+        let queries: Vec<RankQuery> = self.targets.iter().map(|&target| RankQuery { target, masked: &[] }).collect();
+        std::hint::black_box(rank_dense(&self.states, &self.items, self.dim, &queries)?);
         Ok(None)
     }
 }

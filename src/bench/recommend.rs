@@ -10,7 +10,7 @@ use crate::fsio;
 use crate::item::Features;
 use crate::item::text::TextFolder;
 use crate::model::{Blueprint, Recommender};
-use crate::nn::{Action, Origin, Pass, Tape, Train};
+use crate::nn::{Action, Origin, Pass, Tape, TrainContext};
 use crate::objective;
 use crate::train::optimizer::AdamW;
 use candle_core::Device;
@@ -42,9 +42,8 @@ impl Training {
         let blueprint = Blueprint {
             config: config.clone(),
             counts: prepared.counts(),
-            folder: Some(folder.clone()),
-            image: None,
-            base: None,
+            encoders: folder.clone().into(),
+            ..Default::default()
         };
         let frozen = spec.kind == Kind::MorecFrozen;
         let actions = blueprint
@@ -57,7 +56,7 @@ impl Training {
             .collect();
         let model = blueprint.build(&Device::Cpu, &actions, None)?;
         let mut features = blueprint.features(&prepared.texts)?;
-        crate::eval::keep_prefix(&model, &mut features, Some(&spec.exchange), &encode::silent)?;
+        crate::eval::build_frozen_caches(&model, &mut features, Some(&spec.exchange), &encode::no_progress)?;
         let this = Self { prepared, config, model, features, optimizer: AdamW::default(), at: 0 };
         this.model.params.save(&spec.exchange.join("model.safetensors"))?;
         let epoch = this.epoch();
@@ -69,7 +68,7 @@ impl Training {
         let given = json!({
             "windows": windows,
             "steps_an_epoch": epoch.len(),
-            "tokens": this.features.tokens.as_ref().map(rows),
+            "tokens": this.features.tokens().map(rows),
             "max_tokens": this.config.item.max_tokens,
             "log_share": this.prepared.split.log_share(),
             "encoder_config": encoder,
@@ -91,7 +90,7 @@ impl Case for Training {
         let objective = objective::build(&self.config.objective, &self.prepared.split)?;
         self.model.params.clear_grads();
         let tape = Tape::new();
-        let train = Train::new(&tape, 1, self.at as u64);
+        let train = TrainContext::new(&tape, 1, self.at as u64);
         let pass = Pass::train(&train);
         let loss = crate::train::forward(&self.model, &self.features, objective.as_ref(), &batch, &pass)?;
         let value = f64::from(loss.value().to_scalar::<f32>()?);

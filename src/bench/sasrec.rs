@@ -5,7 +5,7 @@ use crate::batch::Batch;
 use crate::config::Multiplicity;
 use crate::error::Result;
 use crate::item::{Features, IdEncoder, ItemEncoder, ItemTable};
-use crate::nn::{Params, Pass, Tape, Train, ops};
+use crate::nn::{Params, Pass, Tape, TrainContext, ops};
 use crate::rng::Stream;
 use crate::train::optimizer::AdamW;
 use crate::user::{SasRec, UserEncoder};
@@ -48,13 +48,18 @@ impl Case for Training {
         let batch = self.batch();
         self.params.clear_grads();
         let tape = Tape::new();
-        let train = Train::new(&tape, 1, self.step);
+        let train = TrainContext::new(&tape, 1, self.step);
         let pass = Pass::train(&train);
         let items = self.item.encode(&ItemTable { ids: &batch.items, features: &self.features }, &pass)?;
         let inputs = ops::gather(&pass, &items, batch.inputs.clone())?;
         let users = self.user.encode(&inputs, &batch.histories, &pass)?;
         let share = vec![-(self.spec.rows as f32).ln(); self.spec.rows];
-        let loss = ops::in_batch(&pass, &users, &items, &Arc::new(batch.in_batch(Some(&share), Multiplicity::Slots)))?;
+        let loss = ops::in_batch_softmax(
+            &pass,
+            &users,
+            &items,
+            &Arc::new(batch.in_batch_targets(Some(&share), Multiplicity::Slots)),
+        )?;
         stepping(&tape, &loss, &mut self.optimizer, 1e-3)?;
         self.step += 1;
         Ok(None)

@@ -5,8 +5,8 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::item::Tokens;
 use crate::item::text::{Bert, BertConfig, SentenceEncoder, TextFolder};
-use crate::nn::ops::{self, InBatch, Pooling};
-use crate::nn::{Params, Pass, Segments, Tape, Train};
+use crate::nn::ops::{self, InBatchTargets, Pooling};
+use crate::nn::{Params, Pass, Segments, Tape, TrainContext};
 use crate::rng::Stream;
 use crate::train::optimizer::AdamW;
 use candle_core::Device;
@@ -19,7 +19,7 @@ pub struct Training {
     bert: Bert,
     optimizer: AdamW,
     stream: Stream,
-    target: Arc<InBatch>,
+    target: Arc<InBatchTargets>,
     spec: Spec,
     step: u64,
 }
@@ -35,7 +35,7 @@ impl Training {
         let config = BertConfig::parse(&config.to_string()).map_err(|m| crate::Error::config("bench", m))?;
         let (params, bert) = Params::fresh(1, &Device::Cpu, |s| Bert::new(s, &config))?;
         let n = spec.batch as u32;
-        let target = Arc::new(InBatch {
+        let target = Arc::new(InBatchTargets {
             target: (0..n).map(|i| (i + 1) % n).collect(),
             owner: vec![0; spec.batch],
             own: vec![vec![]],
@@ -54,11 +54,11 @@ impl Case for Training {
         let segments = Segments::from_lengths(vec![s.len; s.batch]);
         self.params.clear_grads();
         let tape = Tape::new();
-        let train = Train::new(&tape, 1, self.step);
+        let train = TrainContext::new(&tape, 1, self.step);
         let pass = Pass::train(&train);
         let hidden = self.bert.forward(ids, &segments, &pass)?;
         let pooled = ops::pool(&pass, &hidden, &segments, Pooling::Mean)?;
-        let loss = ops::in_batch(&pass, &pooled, &pooled, &self.target)?;
+        let loss = ops::in_batch_softmax(&pass, &pooled, &pooled, &self.target)?;
         stepping(&tape, &loss, &mut self.optimizer, 1e-5)?;
         self.step += 1;
         Ok(None)

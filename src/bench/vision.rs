@@ -4,8 +4,8 @@ use super::{Case, Kind, Spec, stepping};
 use crate::config::BatchNormMode;
 use crate::error::{Error, Result};
 use crate::item::image::{Backbone, Images, ResNet, ResNetConfig, Vit, VitConfig};
-use crate::nn::ops::{self, InBatch, Pooling};
-use crate::nn::{Params, Pass, Tape, Train};
+use crate::nn::ops::{self, InBatchTargets, Pooling};
+use crate::nn::{Params, Pass, Tape, TrainContext};
 use crate::picture::{Filter, decode, resize};
 use crate::rng::Stream;
 use crate::train::optimizer::AdamW;
@@ -24,7 +24,7 @@ pub struct Network {
     pooling: Pooling,
     pixels: Vec<f32>,
     optimizer: Option<AdamW>,
-    target: Arc<InBatch>,
+    target: Arc<InBatchTargets>,
     step: u64,
 }
 
@@ -53,7 +53,7 @@ impl Network {
             pooling: if vit { Pooling::Cls } else { Pooling::Mean },
             pixels: (0..n * 3 * SIDE * SIDE).map(|_| stream.normal() as f32).collect(),
             optimizer: trains.then(AdamW::default),
-            target: Arc::new(InBatch {
+            target: Arc::new(InBatchTargets {
                 target: (0..n as u32).map(|i| (i + 1) % n as u32).collect(),
                 owner: (0..n as u32).collect(),
                 own: vec![vec![]; n],
@@ -82,10 +82,10 @@ impl Case for Network {
         }
         self.params.clear_grads();
         let tape = Tape::new();
-        let train = Train::new(&tape, 1, self.step);
+        let train = TrainContext::new(&tape, 1, self.step);
         let pass = Pass::train(&train);
         let pooled = self.pooled(&pass)?;
-        let loss = ops::in_batch(&pass, &pooled, &pooled, &self.target)?;
+        let loss = ops::in_batch_softmax(&pass, &pooled, &pooled, &self.target)?;
         if let Some(o) = &mut self.optimizer {
             stepping(&tape, &loss, o, 1e-5)?;
         }

@@ -1,10 +1,11 @@
 //! `morec adapters`: what there is, whole models of them, files from and for other packages, differences.
 
 use super::output::{bytes, print, print_json, table};
+use crate::config::Modality;
 use crate::error::{Error, Result};
 use crate::experiment;
 use crate::fsio;
-use crate::model::{ModelFolder, base, export, folder, merge};
+use crate::model::{ModelFolder, adapter_folder, export, folder, merge};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -52,8 +53,8 @@ enum AdaptersCommand {
         #[arg(long, value_name = "MODEL")]
         base: PathBuf,
         /// Which of its encoders: text or image
-        #[arg(long, default_value = "text")]
-        encoder: String,
+        #[arg(long, default_value = "text", value_parser = modality)]
+        encoder: Modality,
         /// The adapter folder to make
         #[arg(short, long, value_name = "DIR")]
         out: PathBuf,
@@ -66,8 +67,8 @@ enum AdaptersCommand {
         /// An adapter's or a model's run or folder
         model: PathBuf,
         /// Which of its encoders: text or image
-        #[arg(long, default_value = "text")]
-        encoder: String,
+        #[arg(long, default_value = "text", value_parser = modality)]
+        encoder: Modality,
         /// The folder to make; the adapter lies in DIR/adapter
         #[arg(short, long, value_name = "DIR")]
         out: PathBuf,
@@ -85,6 +86,10 @@ enum AdaptersCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+fn modality(name: &str) -> std::result::Result<Modality, String> {
+    Modality::from_name(name).ok_or_else(|| "text or image".into())
 }
 
 /// Runs `morec adapters …`.
@@ -115,7 +120,7 @@ pub fn run(args: AdaptersArgs) -> Result<()> {
         }
         AdaptersCommand::Import { from, base, encoder, out, json } => {
             vacant(&out)?;
-            let method = merge::import(&from, &ModelFolder::open(&base)?, &encoder, &out)?;
+            let method = merge::import(&from, &ModelFolder::open(&base)?, encoder, &out)?;
             match json {
                 true => print_json(&serde_json::json!({"method": method, "dir": out})),
                 false => print(&format!("{}: {}\n", out.display(), method.name())),
@@ -123,7 +128,7 @@ pub fn run(args: AdaptersArgs) -> Result<()> {
         }
         AdaptersCommand::Export { model, encoder, out, json } => {
             vacant(&out)?;
-            let done = export::export(&ModelFolder::open(&model)?, &encoder, &out)?;
+            let done = export::export(&ModelFolder::open(&model)?, encoder, &out)?;
             if json {
                 return print_json(&done);
             }
@@ -192,7 +197,7 @@ fn list(dirs: &[PathBuf], json: bool) -> Result<()> {
 
 /// Adapters' folders (of runs: the best model's) below `dir`.
 fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
-    if base::base_of(dir).is_ok() {
+    if adapter_folder::base_of(dir).is_ok() {
         found.push(dir.into());
         return Ok(());
     }
@@ -221,7 +226,7 @@ fn entry(dir: &Path) -> Result<Entry> {
         let m = m.strip_prefix(&format!("{}: ", dir.display())).unwrap_or(&m);
         m.split("; ").next().unwrap_or(m).to_string()
     };
-    let (config, state) = match (settings, base::find_base(dir, None)) {
+    let (config, state) = match (settings, folder::find_base(dir, None)) {
         (Err(e), _) => (Default::default(), brief(e)),
         (Ok(c), Err(e)) => (c, brief(e)),
         (Ok(c), Ok(_)) => (c, "found".into()),
@@ -233,7 +238,7 @@ fn entry(dir: &Path) -> Result<Entry> {
         method: config.adapter.method.name(),
         preset: config.transfer.preset,
         data,
-        base: base::base_of(dir)?.path,
+        base: adapter_folder::base_of(dir)?.path,
         state,
         own: manifest.facts["own"].as_u64().unwrap_or(0),
         bytes: folder::size(dir)?,

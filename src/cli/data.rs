@@ -8,7 +8,7 @@ use crate::data::import::morec::MoRec;
 use crate::data::import::ninerec::{Language, NineRec};
 use crate::data::import::recbole::{self, RecBole};
 use crate::data::import::table::Layout;
-use crate::data::import::{Given, Imported, Outcome, Pictures, Source, import};
+use crate::data::import::{Imported, InputFiles, Outcome, Pictures, Source, import};
 use crate::data::policy::{Encoding, Policy, TimeUnit, UnknownItems};
 use crate::data::{Dataset, Description, Notes, validate};
 use crate::error::{Error, Result};
@@ -229,7 +229,7 @@ impl ImportArgs {
     pub fn execute(&self) -> Result<Imported> {
         let source = self.source()?;
         let mut current: Option<(PathBuf, Progress)> = None;
-        let watch = |file: &Path, done: u64, total: u64| {
+        let on_progress = |file: &Path, done: u64, total: u64| {
             if current.as_ref().is_none_or(|(path, _)| path != file) {
                 let name = file.file_name().unwrap_or_default().to_string_lossy();
                 current = Some((file.into(), Progress::bytes(&format!("reading {name}"), total)));
@@ -242,7 +242,7 @@ impl ImportArgs {
             }
         };
         let pictures = self.pictures()?;
-        import(source.as_ref(), pictures.as_ref(), &self.policy(), &self.out, self.force, Box::new(watch))
+        import(source.as_ref(), pictures.as_ref(), &self.policy(), &self.out, self.force, Box::new(on_progress))
     }
 
     /// Pictures that are named, or that lie where the format has them.
@@ -294,7 +294,7 @@ impl ImportArgs {
     }
 
     fn source(&self) -> Result<Box<dyn Source>> {
-        let given = Given {
+        let given = InputFiles {
             inputs: self.inputs.clone(),
             interactions: self.interactions.clone(),
             items: self.items.clone(),

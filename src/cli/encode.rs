@@ -10,10 +10,10 @@ use crate::eval::encode::candidates;
 use crate::eval::vectors::{self, Export, Format};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
-use crate::item::image::{COST, ImageFolder, Images, PictureEncoder, Pixels, Store};
+use crate::item::image::{COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store};
 use crate::item::text::{SentenceEncoder, TextFolder};
-use crate::item::{Features, ItemTable, Tokens, features};
-use crate::model::{Content, ModelFolder, pick_device};
+use crate::item::{Features, ItemTable, ModalityContent, Tokens, compute_rows};
+use crate::model::{ItemContent, ModelFolder, parse_device};
 use crate::nn::Pass;
 use crate::nn::host::to_vec;
 use crate::nn::ops::Pooling;
@@ -93,7 +93,7 @@ pub fn run(args: EncodeArgs) -> Result<()> {
 
 fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
     let folder = ModelFolder::open(path)?;
-    let model = folder.build(&pick_device(&Config::default().device)?)?;
+    let model = folder.build(&parse_device(&Config::default().device)?)?;
     let (ids, features) = match folder.config.item.kind {
         ItemKind::Id => {
             let ids = folder.items.clone().unwrap_or_default();
@@ -102,12 +102,11 @@ fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
         }
         ItemKind::Text | ItemKind::Image | ItemKind::Both => {
             let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
-            let features = model.watched(&Content::whole(&data), &encoding("pictures"))?;
+            let features = model.features_with_progress(&ItemContent::whole(&data), &encoding("pictures"))?;
             (data.items.ids, features)
         }
     };
-    let (tokens, pixels) = (features.tokens.as_ref().map(Tokens::digest), features.pixels.as_ref().map(Pixels::digest));
-    let key = [tokens, pixels].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let key = features.content.values().map(ModalityContent::digest).collect::<Vec<_>>().join(" ");
     let cost = |i: usize| features.cost(i);
     let compute = |ids: &[u32]| {
         let y = model.item.encode(&ItemTable { ids: &Arc::new(ids.to_vec()), features: &features }, &Pass::eval())?;
@@ -142,7 +141,7 @@ fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
     let identity =
         format!("{weights} {} {pooling:?} {}", fsio::sha256_bytes(folder.config_json.as_bytes()), tokens.digest());
-    let compute = |ids: &[u32]| encoder.some(&tokens, ids);
+    let compute = |ids: &[u32]| encoder.encode_batch(&tokens, ids);
     write(args, format, &data.items.ids, encoder.width(), &identity, &|i| tokens.row(i).len(), Box::new(compute))
 }
 
@@ -163,7 +162,7 @@ fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Pat
     };
     let store = Store::open(file, Some(dir), &folder.preprocess(&config), &encoding("pictures"))?;
     let pixels = Pixels::new(store, file.places(data.items.ids.len()));
-    let encoder = PictureEncoder::new(&folder, &config)?;
+    let encoder = FrozenImageEncoder::new(&folder, &config)?;
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
     let identity = format!(
         "{weights} {} {} {:?}",
@@ -176,7 +175,7 @@ fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Pat
     let ids: Vec<String> = with.iter().map(|&i| data.items.ids[i as usize].clone()).collect();
     let compute = |some: &[u32]| {
         let items: Vec<u32> = some.iter().map(|&i| with[i as usize]).collect();
-        encoder.some(&Images::of(&pixels, &items, Augment::None, &Pass::eval())?)
+        encoder.encode_batch(&Images::of(&pixels, &items, Augment::None, &Pass::eval())?)
     };
     write(args, format, &ids, encoder.width(), &identity, &|_| COST, Box::new(compute))
 }
@@ -198,7 +197,7 @@ fn write(
     // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
     let in_batches = |part: &[u32]| {
         let one = |batch: &[u32]| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
-        features::rows(part.len(), width, |i| cost(part[i] as usize), &Device::Cpu, one, &|_, _| {})
+        compute_rows(part.len(), width, |i| cost(part[i] as usize), &Device::Cpu, one, &|_, _| {})
     };
     let identity = format!("morec vectors 1 {width} {:?} {} {identity} {}", precision, args.normalize, digest(ids));
     let found = vectors::export(&Export {
@@ -210,7 +209,7 @@ fn write(
         precision,
         normalize: args.normalize,
         compute: &in_batches,
-        watch: &encoding("items"),
+        on_progress: &encoding("items"),
     })?;
     let size = std::fs::metadata(&args.out).map_or(0, |m| m.len());
     let seconds = started.elapsed().as_secs_f64();

@@ -6,9 +6,9 @@ use super::results::{Row, baselines, comparison, detail};
 use super::settings::Settings;
 use crate::config::{Config, ItemKind};
 use crate::error::{Error, Result};
-use crate::eval::{Asked, evaluate, ranks_file};
+use crate::eval::{EvalTask, evaluate, ranks_file};
 use crate::experiment::{self, Prepared};
-use crate::model::{ModelFolder, pick_device};
+use crate::model::{ModelFolder, parse_device};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -73,13 +73,13 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         };
         let prepared = open_part(&own, args.part)?;
         check_items(m, &prepared)?;
-        let model = m.build(&pick_device(&own.device)?)?;
+        let model = m.build(&parse_device(&own.device)?)?;
         let features = model.features_of(&prepared.content())?;
         let cases = &prepared.split.test;
         let name = experiment::protocol(&own, part_name(args.part));
         let candidates = prepared.candidates(&own.eval, cases)?;
-        let asked = Asked { split: &prepared.split, cases, config: &own.eval, candidates: &candidates };
-        let (test, ranked) = evaluate(&model, &features, &asked, &name, &encoding(&name))?;
+        let task = EvalTask { split: &prepared.split, cases, config: &own.eval, candidates: &candidates };
+        let (test, ranked) = evaluate(&model, &features, &task, &name, &encoding(&name))?;
         if let Some(file) = &args.ranks {
             ranks_file::write(file, &prepared.data, &prepared.split, cases, &ranked.ranks)?;
         }

@@ -9,8 +9,8 @@ use crate::baseline::MostPopular;
 use crate::config::{self, Config, ItemKind};
 use crate::data::synth::{Platform, SynthConfig};
 use crate::error::{Error, Result};
-use crate::experiment::showcase::{self, Advisor};
-use crate::experiment::{self, Mode, Prepared, RunResult};
+use crate::experiment::showcase::{self, ShowcaseMethod};
+use crate::experiment::{self, ExistingRun, Prepared, RunResult};
 use crate::fsio::{self, Manifest};
 use crate::model::ModelFolder;
 use crate::report::{self, Curve, Page, Person};
@@ -68,9 +68,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let popular = MostPopular::new(&target.split);
     let runs = ["ID-SASRec", "from-scratch", "full"].map(|n| (n.to_string(), out.join(n)));
-    let mut advisors = vec![("most popular".to_string(), Advisor::Baseline(&popular))];
-    advisors.extend(runs.iter().map(|(n, d)| (n.clone(), Advisor::Run(d))));
-    let people = showcase::people(&target, &advisors, PEOPLE, 5, args.seed)?;
+    let mut advisors = vec![("most popular".to_string(), ShowcaseMethod::Baseline(&popular))];
+    advisors.extend(runs.iter().map(|(n, d)| (n.clone(), ShowcaseMethod::Run(d))));
+    let people = showcase::sample_users(&target, &advisors, PEOPLE, 5, args.seed)?;
     let seconds = started.elapsed().as_secs_f64();
     let page = page(out, &pretrained, &rows, &base.eval.ks, seconds, people)?;
     let file = out.join("report.html");
@@ -233,7 +233,7 @@ fn go(
     dir: &Path,
 ) -> Result<RunResult> {
     let console = Console::new(&format!("[{label}]"), &config.train.metric);
-    experiment::execute(config, prepared, source, dir, Mode::Force, vec![Box::new(console)], &encoding(label))
+    experiment::execute(config, prepared, source, dir, ExistingRun::Force, vec![Box::new(console)], &encoding(label))
 }
 
 /// Validation NDCG@10 in per cent by epoch, from a run's metrics file.

@@ -6,7 +6,7 @@ use super::{output, settings};
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::eval::{encode, top_k::top_k};
-use crate::model::{Content, ModelFolder, pick_device};
+use crate::model::{ItemContent, ModelFolder, parse_device};
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
 use clap::Args;
 use parquet::arrow::ArrowWriter;
@@ -118,7 +118,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     let folder = ModelFolder::open(&args.run)?;
     let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
     let shelf = Shelf::new(&folder, &data)?;
-    if !args.title.is_empty() && folder.text.is_none() {
+    if !args.title.is_empty() && folder.encoders.text().is_none() {
         return Err(Error::Usage("--title needs a model that reads texts; this one does not".into()));
     }
     let out = match (&args.out, many) {
@@ -129,11 +129,16 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         }
         (None, false) => None,
     };
-    let model = folder.build(&pick_device("cpu")?)?;
+    let model = folder.build(&parse_device("cpu")?)?;
     // Free titles stand behind the catalogue, so that they can be read but never recommended.
     let texts: Vec<String> = shelf.titles.iter().chain(&args.title).cloned().collect();
-    let content = Content { texts: &texts, ids: &shelf.ids, images: data.images.as_ref(), ..Content::whole(&data) };
-    let items = encode::catalogue(&model, &model.watched(&content, &encoding("pictures"))?, &encoding("catalogue"))?;
+    let content =
+        ItemContent { texts: &texts, ids: &shelf.ids, images: data.images.as_ref(), ..ItemContent::whole(&data) };
+    let items = encode::catalogue(
+        &model,
+        &model.features_with_progress(&content, &encoding("pictures"))?,
+        &encoding("catalogue"),
+    )?;
     let d = model.item.dim();
     let scored = encode::candidates(&model, &items);
     let candidates = &scored[..shelf.ids.len() * d];

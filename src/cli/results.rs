@@ -1,11 +1,12 @@
 //! Tables of results.
 
 use super::output;
-use crate::config::Config;
+use crate::config::{Config, Modality};
 use crate::error::Result;
 use crate::eval::Report;
 use crate::eval::evaluate::GROUPS;
 use crate::experiment::{self, Prepared, RunResult};
+use crate::item::Encoders;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -24,11 +25,12 @@ pub struct Row {
 /// Rows of the methods without training. Text-kNN needs the settings' encoder; where that is not to be had, it is left out
 /// with a note.
 pub fn baselines(config: &Config, prepared: &Prepared, part: &str) -> Result<Vec<Row>> {
-    let text = experiment::text_folder(config).unwrap_or_else(|e| {
+    let text = experiment::encoder_folder(config, Modality::Text).unwrap_or_else(|e| {
         eprintln!("text-kNN left out: {e}");
         None
     });
-    let rows = experiment::baseline_rows(config, prepared, text.as_ref(), part)?;
+    let encoders: Encoders = text.into_iter().collect();
+    let rows = experiment::baseline_rows(config, prepared, encoders.text(), part)?;
     Ok(rows.into_iter().map(|(name, test)| Row { name, test, run: None }).collect())
 }
 

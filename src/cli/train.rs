@@ -6,7 +6,7 @@ use super::results::{Row, comparison, detail};
 use super::settings::{Settings, run_dir};
 use crate::config::{Config, UserKind};
 use crate::error::{Error, Result};
-use crate::experiment::{self, Mode, Prepared};
+use crate::experiment::{self, ExistingRun, Prepared};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -41,11 +41,11 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// What to do with a run that exists.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> ExistingRun {
         match (self.resume, self.force) {
-            (true, _) => Mode::Resume,
-            (_, true) => Mode::Force,
-            _ => Mode::New,
+            (true, _) => ExistingRun::Resume,
+            (_, true) => ExistingRun::Force,
+            _ => ExistingRun::New,
         }
     }
 }
@@ -70,9 +70,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
         other => format!("{items}-{}", format!("{other:?}").to_lowercase()),
     };
     let dir = run_dir(args.run.out.as_ref(), &config, label);
-    let watch = encoding(label);
+    let on_progress = encoding(label);
     let console = Console::new(&format!("[{label}]"), &config.train.metric);
-    let result = experiment::execute(&config, &prepared, None, &dir, args.run.mode(), vec![Box::new(console)], &watch)?;
+    let result =
+        experiment::execute(&config, &prepared, None, &dir, args.run.mode(), vec![Box::new(console)], &on_progress)?;
     if args.run.json {
         return output::print_json(&result);
     }

@@ -150,10 +150,11 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
             (out, ..) => run_dir(out.as_ref(), &config, preset),
         };
         let label = if several { format!("{name} {preset}") } else { preset.clone() };
-        let watch = encoding(&label);
+        let on_progress = encoding(&label);
         let console = Console::new(&format!("[{label}]"), &config.train.metric);
         let mode = args.run.mode();
-        let result = experiment::execute(&config, prepared, Some(source), &dir, mode, vec![Box::new(console)], &watch)?;
+        let result =
+            experiment::execute(&config, prepared, Some(source), &dir, mode, vec![Box::new(console)], &on_progress)?;
         rows.push(Row { name: preset.clone(), test: result.test.clone(), run: Some(result) });
     }
     Ok(rows)

@@ -1,7 +1,7 @@
 //! Settings of adapters: small trainable parts in a model that otherwise stays as it is.
 
 use crate::error::{Error, Result};
-use crate::nn::adapt::{Adapt, Method};
+use crate::nn::adapter::{AdapterSpec, Method};
 use serde::{Deserialize, Serialize};
 
 /// What is added to a model, and where.
@@ -133,28 +133,28 @@ impl AdapterMethod {
             Self::Lora => Method::Lora,
             Self::Ia3 => Method::Ia3,
             Self::Prompt => Method::Prompt,
-            Self::Kadapter => Method::Knowledge,
+            Self::Kadapter => Method::KAdapter,
             Self::Side => Method::Side,
         })
     }
 }
 
 impl AdapterConfig {
-    fn adapt(&self, method: Method, width: usize, last: usize) -> Adapt {
+    fn adapt(&self, method: Method, width: usize, last: usize) -> AdapterSpec {
         let width = match method {
             Method::Lora => self.rank,
             Method::Prompt => self.prompt,
             _ => width,
         };
         let (alpha, sigma, products, every) = (self.alpha, self.sigma, self.products, self.every);
-        Adapt { method, width, last, alpha, sigma, products, every }
+        AdapterSpec { method, width, last, alpha, sigma, products, every }
     }
     /// For text and image encoders.
-    pub fn encoder(&self) -> Option<Adapt> {
+    pub fn encoder(&self) -> Option<AdapterSpec> {
         Some(self.adapt(self.method.in_encoders()?, self.width, self.layers))
     }
     /// For the user encoder.
-    pub fn user(&self) -> Option<Adapt> {
+    pub fn user(&self) -> Option<AdapterSpec> {
         let method = match self.method {
             AdapterMethod::None => return None,
             AdapterMethod::Peterrec => match self.patch {

@@ -3,14 +3,16 @@
 mod adapter;
 mod image;
 mod layers;
+mod modality;
 mod objective;
 mod user;
 
 pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
 pub use layers::{first_difference, load, to_toml};
+pub use modality::{ByModality, EncoderSettings, Modality};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
-pub use user::{NormPlace, UserConfig, UserKind};
+pub use user::{NormPosition, UserConfig, UserKind};
 
 use crate::error::{Error, Result};
 use crate::nn::Param;
@@ -121,7 +123,7 @@ pub struct ItemConfig {
     /// `cls` or `mean` over tokens.
     pub pooling: Pooling,
     /// After the projection: `gelu` or `none`.
-    pub activation: Squash,
+    pub activation: ProjectionActivation,
     /// Tokens a text is cut to, special ones included.
     pub max_tokens: usize,
     /// Lower-case texts before tokenising.
@@ -161,7 +163,7 @@ impl Default for ItemConfig {
             model: String::new(),
             pretrained: true,
             pooling: Pooling::Mean,
-            activation: Squash::Gelu,
+            activation: ProjectionActivation::Gelu,
             max_tokens: 30,
             lower_case: true,
             dropout: -1.0,
@@ -190,14 +192,6 @@ pub enum ItemKind {
 }
 
 impl ItemKind {
-    /// Whether items have a text.
-    pub fn text(self) -> bool {
-        matches!(self, Self::Text | Self::Both)
-    }
-    /// Whether items have a picture.
-    pub fn image(self) -> bool {
-        matches!(self, Self::Image | Self::Both)
-    }
     /// As it stands in settings.
     pub fn name(self) -> &'static str {
         match self {
@@ -212,14 +206,14 @@ impl ItemKind {
 /// Non-linearity after the projection of pooled vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Squash {
+pub enum ProjectionActivation {
     /// GELU (MoRec).
     Gelu,
     /// Nothing (MicroLens).
     None,
 }
 
-impl Squash {
+impl ProjectionActivation {
     /// The kernel, if any.
     pub fn kernel(self) -> Option<Activation> {
         match self {
@@ -416,8 +410,8 @@ impl Config {
         if !(0.0..=1.0).contains(&self.item.image_share) {
             return bad("item.image_share", format!("{} is no share between 0 and 1", self.item.image_share));
         }
-        self.item.image.check(self.item.kind.image())?;
-        if self.item.kind.text() {
+        self.item.image.check(self.item.kind.has(Modality::Image))?;
+        if self.item.kind.has(Modality::Text) {
             if self.item.max_tokens < 3 {
                 return bad("item.max_tokens", "has to be at least 3: two special tokens and one of text".into());
             }
@@ -464,7 +458,7 @@ impl Config {
         let image = &self.item.image;
         match p.lr() {
             Some(own) => own,
-            None if p.is_added() && self.adapter.lr >= 0.0 => self.adapter.lr,
+            None if p.is_adapter() && self.adapter.lr >= 0.0 => self.adapter.lr,
             None if p.is_encoder() && image.lr >= 0.0 && p.name().starts_with("item_encoder.image.") => image.lr,
             None if p.is_encoder() => self.train.encoder_lr,
             None => self.train.lr,

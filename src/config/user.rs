@@ -20,7 +20,7 @@ pub struct UserConfig {
     /// Longest history L.
     pub max_len: usize,
     /// Place of the norms (sasrec, bert4rec): `post` (MoRec), `pre`, or `original` (Kang & McAuley's block).
-    pub norm: NormPlace,
+    pub norm: NormPosition,
     /// Events a convolution sees (nextitnet).
     pub kernel: usize,
     /// Dilation of each block's first convolution, in turns; the second one's is twice as large (nextitnet).
@@ -45,7 +45,7 @@ impl Default for UserConfig {
             heads: 2,
             dropout: 0.1,
             max_len: 10,
-            norm: NormPlace::Post,
+            norm: NormPosition::Post,
             kernel: 3,
             dilations: vec![1, 4],
             window: 5,
@@ -74,12 +74,15 @@ pub enum UserKind {
     Mean,
     /// Two towers (Huang et al. 2013): a network over the mean of the history, or over the user's id.
     Dssm,
+    /// A program's own, given to [`crate::experiment::Experiment`]; no other setting of this section but `dim` and `max_len` is
+    /// read unless it reads it.
+    Custom,
 }
 
 /// Where a transformer block normalises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum NormPlace {
+pub enum NormPosition {
     /// After each residual sum.
     Post,
     /// Before each sub-layer, and once at the end.
@@ -120,7 +123,7 @@ impl UserConfig {
         if transformer && !self.dim.is_multiple_of(self.heads) {
             return bad("user.heads", format!("{} does not divide user.dim = {}", self.heads, self.dim));
         }
-        if self.norm == NormPlace::Original && self.kind != UserKind::Sasrec {
+        if self.norm == NormPosition::Original && self.kind != UserKind::Sasrec {
             return bad("user.norm", "`original` is a form of sasrec; use `post` or `pre`".into());
         }
         if self.kind == UserKind::Nextitnet {

@@ -15,14 +15,14 @@ const LISTED: usize = 5;
 
 /// Where a piece of input stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct SourceLocation<'a> {
     /// The file.
     pub file: &'a Path,
     /// 1-based line or row.
     pub line: u64,
 }
 
-impl Place<'_> {
+impl SourceLocation<'_> {
     fn short(&self) -> String {
         let name = self.file.file_name().unwrap_or_default();
         format!("{}:{}", name.to_string_lossy(), self.line)
@@ -30,17 +30,17 @@ impl Place<'_> {
 }
 
 /// Called with a file, the bytes (or rows) read of it, and its size.
-pub type Watch<'a> = dyn FnMut(&Path, u64, u64) + 'a;
+pub type ProgressFn<'a> = dyn FnMut(&Path, u64, u64) + 'a;
 
 /// What happens around rows: malformed ones are tolerated or not, progress is told.
-pub struct Intake<'a> {
+pub struct ImportSink<'a> {
     limit: u64,
     skipped: u64,
     listed: Vec<String>,
-    watch: Box<Watch<'a>>,
+    on_progress: Box<ProgressFn<'a>>,
 }
 
-impl Intake<'_> {
+impl ImportSink<'_> {
     /// Reports a malformed row: counted while the policy allows, else it is the import's error.
     ///
     /// # Errors
@@ -62,8 +62,8 @@ impl Intake<'_> {
         Err(e.into())
     }
     /// Tells how far a file has been read.
-    pub fn watch(&mut self, file: &Path, done: u64, total: u64) {
-        (self.watch)(file, done, total);
+    pub fn on_progress(&mut self, file: &Path, done: u64, total: u64) {
+        (self.on_progress)(file, done, total);
     }
 }
 
@@ -95,7 +95,7 @@ impl Interner {
 
 /// How many timestamps look like one unit, and where the first of them stands.
 #[derive(Default, Clone)]
-struct Seen {
+struct FirstSeen {
     count: u64,
     value: i64,
     file: PathBuf,
@@ -106,7 +106,7 @@ struct Seen {
 pub struct Builder<'a> {
     policy: Policy,
     /// Malformed rows and progress.
-    pub intake: Intake<'a>,
+    pub intake: ImportSink<'a>,
     notes: Notes,
     items: Interner,
     text: Vec<String>,
@@ -121,7 +121,7 @@ pub struct Builder<'a> {
     event_user: Vec<u32>,
     event_item: Vec<u32>,
     event_time: Vec<i64>,
-    units: [Seen; 5],
+    units: [FirstSeen; 5],
 }
 
 /// Names of attribute columns must not collide with those of the tables.
@@ -132,8 +132,8 @@ fn attribute_names(names: &[&str], taken: &[&str]) -> Vec<(String, Vec<String>)>
 
 impl<'a> Builder<'a> {
     /// An empty builder.
-    pub fn new(policy: Policy, watch: Box<Watch<'a>>) -> Self {
-        let intake = Intake { limit: policy.skip_malformed, skipped: 0, listed: Vec::new(), watch };
+    pub fn new(policy: Policy, on_progress: Box<ProgressFn<'a>>) -> Self {
+        let intake = ImportSink { limit: policy.skip_malformed, skipped: 0, listed: Vec::new(), on_progress };
         Self {
             policy,
             intake,
@@ -159,14 +159,14 @@ impl<'a> Builder<'a> {
         &self.policy
     }
     /// Counts a finding at a place.
-    pub fn note(&mut self, kind: &str, message: &str, at: Place<'_>, what: &str) {
+    pub fn note(&mut self, kind: &str, message: &str, at: SourceLocation<'_>, what: &str) {
         self.notes.add(kind, message, || if what.is_empty() { at.short() } else { format!("{} {what}", at.short()) });
     }
     fn cleaned(&self, raw: &str) -> String {
         if self.policy.raw_text { raw.to_string() } else { text::clean(raw) }
     }
     /// A trimmed, non-empty id; otherwise the row is reported as malformed.
-    fn id<'t>(&mut self, at: Place<'_>, field: &str, raw: &'t str) -> Result<Option<&'t str>> {
+    fn id<'t>(&mut self, at: SourceLocation<'_>, field: &str, raw: &'t str) -> Result<Option<&'t str>> {
         let id = raw.trim();
         if id.is_empty() {
             let e = DataError::new(at.file, "is empty").line(at.line).field(field);
@@ -185,7 +185,7 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// An empty id, unless tolerated.
-    pub fn item(&mut self, at: Place<'_>, id: &str, raw: &str, attributes: &[&str]) -> Result<()> {
+    pub fn item(&mut self, at: SourceLocation<'_>, id: &str, raw: &str, attributes: &[&str]) -> Result<()> {
         let Some(id) = self.id(at, "item id", id)? else { return Ok(()) };
         let text = self.cleaned(raw);
         if let Some(i) = self.items.get(id) {
@@ -216,7 +216,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The index of an item met in interactions; `None` when the interaction is to be left out.
-    fn met(&mut self, at: Place<'_>, id: &str) -> Result<Option<u32>> {
+    fn met(&mut self, at: SourceLocation<'_>, id: &str) -> Result<Option<u32>> {
         if let Some(i) = self.items.get(id)
             && (self.known == 0 || (i as usize) < self.known)
         {
@@ -252,7 +252,7 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// An empty id, unless tolerated; an unknown item when the policy forbids it; timestamps in some rows only.
-    pub fn interaction(&mut self, at: Place<'_>, user: &str, item: &str, time: Option<i64>) -> Result<()> {
+    pub fn interaction(&mut self, at: SourceLocation<'_>, user: &str, item: &str, time: Option<i64>) -> Result<()> {
         let Some(user) = self.id(at, "user id", user)? else { return Ok(()) };
         let Some(item) = self.id(at, "item id", item)? else { return Ok(()) };
         let Some(item) = self.met(at, item)? else { return Ok(()) };
@@ -270,7 +270,7 @@ impl<'a> Builder<'a> {
         if let Some(t) = time {
             let seen = &mut self.units[time::unit_of(t).map_or(0, |u| u as usize)];
             if seen.count == 0 {
-                *seen = Seen { count: 0, value: t, file: at.file.into(), line: at.line };
+                *seen = FirstSeen { count: 0, value: t, file: at.file.into(), line: at.line };
             }
             seen.count += 1;
             self.event_time.push(t);
@@ -282,7 +282,12 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// As [`Builder::interaction`]; a second row for a user, unless tolerated.
-    pub fn sequence<'t>(&mut self, at: Place<'_>, user: &str, items: impl Iterator<Item = &'t str>) -> Result<()> {
+    pub fn sequence<'t>(
+        &mut self,
+        at: SourceLocation<'_>,
+        user: &str,
+        items: impl Iterator<Item = &'t str>,
+    ) -> Result<()> {
         let Some(user) = self.id(at, "user id", user)? else { return Ok(()) };
         if let Some(u) = self.users.get(user)
             && self.has_sequence.get(u as usize) == Some(&true)
@@ -319,7 +324,7 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// An empty id, unless tolerated.
-    pub fn user(&mut self, at: Place<'_>, id: &str, attributes: &[&str]) -> Result<()> {
+    pub fn user(&mut self, at: SourceLocation<'_>, id: &str, attributes: &[&str]) -> Result<()> {
         let Some(id) = self.id(at, "user id", id)? else { return Ok(()) };
         let Some(u) = self.users.get(id) else {
             self.note("idle_users", "users of the users file have no interaction; left out", at, id);
@@ -339,7 +344,7 @@ impl<'a> Builder<'a> {
     fn unit(&mut self) -> Result<TimeUnit> {
         let all = [TimeUnit::Auto, TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns];
         let total = self.event_time.len() as u64;
-        let place = |s: &Seen| format!("{}:{}", s.file.file_name().unwrap_or_default().to_string_lossy(), s.line);
+        let place = |s: &FirstSeen| format!("{}:{}", s.file.file_name().unwrap_or_default().to_string_lossy(), s.line);
         let unit = if self.policy.time_unit == TimeUnit::Auto {
             let mut dated: Vec<TimeUnit> =
                 all.into_iter().skip(1).filter(|&u| self.units[u as usize].count > 0).collect();

@@ -15,7 +15,7 @@ const BINS: [usize; 9] = [2, 4, 9, 19, 49, 99, 199, 499, usize::MAX];
 
 /// The distribution of a count. Quartiles are interpolated linearly between order statistics.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Spread {
+pub struct Distribution {
     /// Smallest.
     pub min: usize,
     /// First quartile.
@@ -30,7 +30,7 @@ pub struct Spread {
     pub max: usize,
 }
 
-impl Spread {
+impl Distribution {
     /// Of values in any order; `None` of none.
     pub fn of(mut values: Vec<usize>) -> Option<Self> {
         values.sort_unstable();
@@ -103,7 +103,7 @@ pub struct Text {
     /// Their share.
     pub share: f64,
     /// Words an item, over items with text.
-    pub words: Option<Spread>,
+    pub words: Option<Distribution>,
     /// Items whose text (letter case aside) an earlier item has already.
     pub duplicates: usize,
 }
@@ -144,7 +144,7 @@ pub struct Description {
     /// Share of (user, item) cells with an event, repeats counted once each.
     pub density: f64,
     /// Events a user.
-    pub lengths: Option<Spread>,
+    pub lengths: Option<Distribution>,
     /// The same as a histogram.
     pub histogram: Vec<Bin>,
     /// Items with no event.
@@ -201,7 +201,7 @@ impl Description {
             interactions: d.seqs.values.len(),
             density: share(d.seqs.values.len() - repeats.events, d.users.len() * items),
             histogram: histogram(&lengths),
-            lengths: Spread::of(lengths),
+            lengths: Distribution::of(lengths),
             items_unused: events.iter().filter(|&&n| n == 0).count(),
             items_once: events.iter().filter(|&&n| n == 1).count(),
             items_below_5: events.iter().filter(|&&n| (1..5).contains(&n)).count(),
@@ -301,7 +301,7 @@ fn describe_text(d: &Dataset) -> Text {
     Text {
         items: filled.len(),
         share: share(filled.len(), d.items.ids.len()),
-        words: Spread::of(filled.iter().map(|t| text::words(t)).collect()),
+        words: Distribution::of(filled.iter().map(|t| text::words(t)).collect()),
         duplicates: filled.len() - distinct.len(),
     }
 }
@@ -315,7 +315,7 @@ fn attributes(columns: &BTreeMap<String, Vec<String>>) -> BTreeMap<String, Attri
     columns.iter().map(|(n, v)| (n.clone(), one(v))).collect()
 }
 
-impl Display for Spread {
+impl Display for Distribution {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "min {}  q1 {}  median {}  q3 {}", self.min, self.q1, self.median, self.q3)?;
         write!(f, "  mean {:.2}  max {}", self.mean, self.max)

@@ -30,7 +30,7 @@ const REMAKE: &str = "import the data set with `morec data import`";
 
 /// What goes into the folder beside the tables: pictures, and what the manifest says beyond the counts.
 #[derive(Default)]
-pub struct Parts<'a> {
+pub struct DatasetParts<'a> {
     /// Where the pictures come from, and the share of them that may be unusable.
     pub images: Option<(&'a dyn ImageSource, f64)>,
     /// SHA-256 of each raw file, by role and file name.
@@ -88,7 +88,7 @@ impl Dataset {
     ///
     /// # Errors
     /// When something other than a data set stands at `dir`, or the system refuses.
-    pub fn save(&self, dir: &Path, parts: Parts) -> Result<Manifest> {
+    pub fn save(&self, dir: &Path, parts: DatasetParts) -> Result<Manifest> {
         let mut items = vec![Column::text("item_id", &self.items.ids), Column::text("text", &self.items.text)];
         items.extend(self.items.attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
         let mut users = vec![Column::text("user_id", &self.users)];
@@ -144,7 +144,7 @@ pub struct Tables<'a> {
 }
 
 /// Writes a data set folder from its tables; see [`Dataset::save`].
-pub fn write_folder(dir: &Path, parts: Parts, tables: Tables) -> Result<Manifest> {
+pub fn write_folder(dir: &Path, parts: DatasetParts, tables: Tables) -> Result<Manifest> {
     // The place a symbolic link points to is replaced, not the link.
     let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     let old = standing(&dir)?;

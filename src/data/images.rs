@@ -102,18 +102,18 @@ impl ImageFile {
 }
 
 /// Takes a picture: its item, its place for messages, its bytes or what is wrong with it.
-pub type Give<'a> = dyn FnMut(u32, String, std::result::Result<Vec<u8>, String>) -> Result<()> + 'a;
+pub type OnImage<'a> = dyn FnMut(u32, String, std::result::Result<Vec<u8>, String>) -> Result<()> + 'a;
 
 /// Where pictures come from while a data set is made.
 pub trait ImageSource {
     /// Calls `give(item, place, bytes)` once for each picture whose raw item id `find` knows; in the place of bytes, why there
     /// are none.
-    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()>;
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()>;
 }
 
 /// What was taken and what was not.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct ImagesWritten {
     /// Pictures kept.
     pub kept: usize,
     /// Findings, by kind.
@@ -122,7 +122,7 @@ pub struct Taken {
 
 /// Writes the pictures of a source, those that decode; more than `tolerance` (a share of all that were there) that do not
 /// are an error. `ids` are the items' raw ids.
-pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f64) -> Result<Taken> {
+pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f64) -> Result<ImagesWritten> {
     let fail = |m: String| Error::Io { path: path.into(), source: std::io::Error::other(m) };
     let fields = vec![Field::new("item", DataType::UInt32, false), Field::new("image", DataType::LargeBinary, false)];
     let schema = Arc::new(Schema::new(fields));
@@ -134,7 +134,7 @@ pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f
         ids.iter().enumerate().map(|(i, id)| (id.as_str(), i as u32)).collect();
     let mut state = Writing {
         writer,
-        taken: Taken::default(),
+        taken: ImagesWritten::default(),
         has: vec![false; ids.len()],
         faults: vec![],
         batch: vec![],
@@ -174,7 +174,7 @@ pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f
 
 struct Writing {
     writer: ArrowWriter<File>,
-    taken: Taken,
+    taken: ImagesWritten,
     has: Vec<bool>,
     /// Place, and what is wrong.
     faults: Vec<(String, String)>,

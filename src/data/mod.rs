@@ -16,11 +16,11 @@ pub mod text;
 pub mod time;
 pub mod validate;
 
-pub use build::{Builder, Place};
+pub use build::{Builder, SourceLocation};
 pub use card::Card;
 pub use dataset::{Csr, Dataset, Items};
 pub use describe::Description;
-pub use folder::Parts;
+pub use folder::DatasetParts;
 pub use images::ImageFile;
 pub use notes::{Note, Notes};
 pub use policy::{Encoding, Policy, TimeUnit, UnknownItems};

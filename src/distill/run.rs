@@ -8,7 +8,7 @@ use super::{DistillConfig, DistillReport, card, neighbours};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Staged};
 use crate::nn::weights::{self, Weights, save_each_as};
-use crate::nn::{Params, Pass, Tape, Train, Weight, host};
+use crate::nn::{Params, Pass, Tape, TrainContext, Weight, host};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -24,8 +24,8 @@ pub fn distill(task: &dyn Distillation, work: &Path, out: &Path, tell: &dyn Fn(P
     let started = Instant::now();
     std::fs::create_dir_all(work).map_err(Error::io(work))?;
     fsio::clear_unfinished(work)?;
-    let watch = |done, all| tell(Progress::Teacher(done, all));
-    let mut vectors = teacher_vectors(info, &work.join("teacher.safetensors"), &|| task.teacher_vectors(&watch))?;
+    let on_progress = |done, all| tell(Progress::Teacher(done, all));
+    let mut vectors = teacher_vectors(info, &work.join("teacher.safetensors"), &|| task.teacher_vectors(&on_progress))?;
     let reduction = Reduction::fit(&mut vectors, info.width, config.hidden, config.seed, info.centered);
     let mut targets = reduction.project(&vectors);
     drop(vectors);
@@ -86,7 +86,7 @@ fn identity(info: &TaskInfo) -> String {
 fn backward(student: &Student, config: &DistillConfig, targets: &[f32], samples: &[u32], step: u64) -> Result<f64> {
     let d = config.hidden;
     let tape = Tape::new();
-    let train = Train::new(&tape, config.seed, step);
+    let train = TrainContext::new(&tape, config.seed, step);
     let target = samples.iter().flat_map(|&i| &targets[i as usize * d..][..d]).copied().collect();
     let loss = (student.loss)(samples, step, target, &Pass::train(&train))?;
     let value = f64::from(loss.value().to_scalar::<f32>()?);

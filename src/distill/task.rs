@@ -15,8 +15,8 @@ use std::path::Path;
 pub trait Distillation {
     /// Settings, teacher and sizes.
     fn info(&self) -> &TaskInfo;
-    /// The teacher's vectors of all training samples, (samples, width); `watch(done, all)` is called after each batch.
-    fn teacher_vectors(&self, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>>;
+    /// The teacher's vectors of all training samples, (samples, width); `on_progress(done, all)` is called after each batch.
+    fn teacher_vectors(&self, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>>;
     /// Builds the student and what its training needs. `reduction` maps the teacher's vectors to the student's width.
     fn student<'a>(&'a self, reduction: &'a Reduction) -> Result<Student<'a>>;
     /// The teacher's vectors of the held-out samples, (held out, width).

@@ -27,7 +27,7 @@ pub struct Candidates {
 
 /// Raw ids of a split's users and candidates.
 #[derive(Clone, Copy)]
-pub struct Names<'a> {
+pub struct IdNames<'a> {
     /// Of row u.
     pub user: &'a dyn Fn(u32) -> &'a str,
     /// Of candidate i.
@@ -70,9 +70,9 @@ impl Candidates {
     pub fn of(&self, q: usize) -> &[u32] {
         &self.rows[q * self.n..(q + 1) * self.n]
     }
-    /// Reads `path` if it is there (it has to be of these questions), else draws and writes it. Where it is only a `cache`, a
+    /// Reads `path` if it is there (it has to be of these queries), else draws and writes it. Where it is only a `cache`, a
     /// file that cannot be written is no error: the draw is always the same.
-    pub fn open(path: &Path, split: &Split, cases: &[Case], name: &str, names: Names, cache: bool) -> Result<Self> {
+    pub fn open(path: &Path, split: &Split, cases: &[Case], name: &str, names: IdNames, cache: bool) -> Result<Self> {
         if path.exists() {
             return Self::read(path, split, cases, name, names);
         }
@@ -90,7 +90,7 @@ impl Candidates {
             done => done.map(|()| drawn),
         }
     }
-    fn read(path: &Path, split: &Split, cases: &[Case], name: &str, names: Names) -> Result<Self> {
+    fn read(path: &Path, split: &Split, cases: &[Case], name: &str, names: IdNames) -> Result<Self> {
         let (_, n) = sampled_protocol(name)?;
         let remedy = "remove the file to draw the candidates again, or give the one of this data set and split";
         let place: HashMap<&str, u32> = (0..split.items.len() as u32).map(|i| ((names.item)(i), i)).collect();
@@ -146,7 +146,7 @@ mod tests {
         let cases = [Case { user: 0, until: 2, target: 2 }, Case { user: 1, until: 2, target: 4 }];
         let ids: Vec<String> = (0..9).map(|i| format!("i{i}")).collect();
         let (user, item) = (|u: u32| ["a", "b"][u as usize], |i: u32| ids[i as usize].as_str());
-        let names = Names { user: &user, item: &item };
+        let names = IdNames { user: &user, item: &item };
         let dir = tempfile::tempdir().unwrap();
         for (name, file) in [("uni4", "u.tsv"), ("pop3", "p.tsv")] {
             let path = dir.path().join("made").join(file);

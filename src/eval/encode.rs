@@ -2,8 +2,7 @@
 
 use crate::config::Similarity;
 use crate::error::Result;
-use crate::item::ItemTable;
-use crate::item::features::{self, Features};
+use crate::item::{Features, ItemTable, compute_rows};
 use crate::model::Recommender;
 use crate::nn::host::to_vec;
 use crate::nn::{Act, Pass, ops};
@@ -15,19 +14,19 @@ use std::sync::Arc;
 pub(super) const USERS: usize = 1024;
 
 /// Told (items done, items in all) while a catalogue is encoded.
-pub type Watch<'a> = &'a dyn Fn(usize, usize);
+pub type ProgressFn<'a> = &'a dyn Fn(usize, usize);
 
 /// Nobody watches.
-pub fn silent(_: usize, _: usize) {}
+pub fn no_progress(_: usize, _: usize) {}
 
 /// (count × d) vectors of all items.
-pub fn catalogue(model: &Recommender, features: &Features, watch: Watch) -> Result<Vec<f32>> {
+pub fn catalogue(model: &Recommender, features: &Features, on_progress: ProgressFn) -> Result<Vec<f32>> {
     let len = |i: usize| features.cost(i);
     let one = |batch: &[u32]| {
         let ids = Arc::new(batch.to_vec());
         to_vec(model.item.encode(&ItemTable { ids: &ids, features }, &Pass::eval())?.value())
     };
-    features::rows(features.count, model.item.dim(), len, &model.device, one, watch)
+    compute_rows(features.count, model.item.dim(), len, &model.device, one, on_progress)
 }
 
 /// The vectors that states are compared with: those of `items` (count × d), or their directions where scores are cosines.
@@ -36,7 +35,7 @@ pub fn candidates<'a>(model: &Recommender, items: &'a [f32]) -> Cow<'a, [f32]> {
         Similarity::Dot => Cow::Borrowed(items),
         Similarity::Cosine => {
             let mut unit = items.to_vec();
-            ops::unit_rows(&mut unit, model.item.dim(), 1.0);
+            ops::normalize_rows_in_place(&mut unit, model.item.dim(), 1.0);
             Cow::Owned(unit)
         }
     }
@@ -72,7 +71,7 @@ pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]], users: O
         }
     }
     if model.config.objective.similarity == Similarity::Cosine {
-        ops::unit_rows(&mut out, d, 1.0);
+        ops::normalize_rows_in_place(&mut out, d, 1.0);
     }
     Ok(out)
 }

@@ -2,25 +2,25 @@
 
 use super::Report;
 use super::candidates::Candidates;
-use super::encode::{USERS, Watch, candidates, catalogue, states};
-use super::metrics::{Lists, means};
-use super::ranking::{Catalogue, Question, Rank, rank_among};
+use super::encode::{ProgressFn, USERS, candidates, catalogue, states};
+use super::metrics::{ListMetrics, means};
+use super::ranking::{Catalogue, Rank, RankQuery, rank_among};
 use crate::config::EvalConfig;
 use crate::data::{Case, Split};
 use crate::error::Result;
 use crate::item::Features;
 use crate::model::Recommender;
 use crate::nn::kernels::dot;
-use crate::nn::ops::unit_rows;
+use crate::nn::ops::normalize_rows_in_place;
 use rayon::prelude::*;
 
-/// Groups of questions: by the target's training events, then by the events before it.
+/// Groups of queries: by the target's training events, then by the events before it.
 pub const GROUPS: [&str; 8] =
     ["cold", "warm", "hot", "history 1-4", "history 5-9", "history 10-19", "history 20-49", "history 50+"];
 
-/// What a method made of some questions.
+/// What a method made of some queries.
 #[derive(Debug, Clone, Default)]
-pub struct Ranked {
+pub struct RankingResult {
     /// Where each target stands in the whole catalogue.
     pub ranks: Vec<Rank>,
     /// The best offers for each question, if asked for.
@@ -33,30 +33,30 @@ pub struct Ranked {
 
 /// What is asked, and how it is measured.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct EvalTask<'a> {
     /// The divided data.
     pub split: &'a Split,
-    /// The questions.
+    /// The queries.
     pub cases: &'a [Case],
     /// Cut-offs, ties, masking.
     pub config: &'a EvalConfig,
-    /// Drawn candidates of those questions.
+    /// Drawn candidates of those queries.
     pub candidates: &'a [Candidates],
 }
 
-impl Asked<'_> {
-    /// As ranking questions.
-    pub fn questions(&self) -> Vec<Question<'_>> {
+impl EvalTask<'_> {
+    /// As ranking queries.
+    pub fn queries(&self) -> Vec<RankQuery<'_>> {
         let masked = |c: &Case| if self.config.mask_history { self.split.history(c) } else { &[] };
-        self.cases.iter().map(|c| Question { target: c.target, masked: masked(c) }).collect()
+        self.cases.iter().map(|c| RankQuery { target: c.target, masked: masked(c) }).collect()
     }
     /// The rank of question `q`'s target among its drawn candidates, each scored by `score`.
-    pub fn among(&self, drawn: &Candidates, q: usize, score: impl Fn(u32) -> f64) -> Rank {
+    pub fn rank_among_candidates(&self, drawn: &Candidates, q: usize, score: impl Fn(u32) -> f64) -> Rank {
         let target = self.cases[q].target;
         rank_among(score(target), drawn.of(q).iter().map(|&i| (i < target, score(i))))
     }
     /// The report of what a method made of it.
-    pub fn report(&self, ranked: &Ranked, name: &str) -> Report {
+    pub fn report(&self, ranked: &RankingResult, name: &str) -> Report {
         let hot = hot_from(&self.split.counts);
         let groups: Vec<Vec<&str>> = self
             .cases
@@ -73,7 +73,7 @@ impl Asked<'_> {
         }
         report
     }
-    fn lists(&self, ranked: &Ranked) -> Lists {
+    fn lists(&self, ranked: &RankingResult) -> ListMetrics {
         let counts = &self.split.counts;
         let mut offered = vec![false; counts.len()];
         ranked.lists.iter().flatten().for_each(|&i| offered[i as usize] = true);
@@ -81,7 +81,7 @@ impl Asked<'_> {
             let (n, sum) = events.fold((0u64, 0u64), |(n, s), i| (n + 1, s + u64::from(counts[i as usize])));
             sum as f64 / n.max(1) as f64
         };
-        Lists {
+        ListMetrics {
             k: self.config.lists.min(counts.len()),
             coverage: offered.iter().filter(|o| **o).count() as f64 / counts.len().max(1) as f64,
             popularity: mean(&mut ranked.lists.iter().flatten().copied()),
@@ -128,41 +128,41 @@ fn by_history(events: u32) -> &'static str {
 pub fn evaluate(
     model: &Recommender,
     features: &Features,
-    asked: &Asked,
+    task: &EvalTask,
     name: &str,
-    watch: Watch,
-) -> Result<(Report, Ranked)> {
-    let items = catalogue(model, features, watch)?;
-    let ranked = rank(model, &items, asked)?;
-    Ok((asked.report(&ranked, name), ranked))
+    on_progress: ProgressFn,
+) -> Result<(Report, RankingResult)> {
+    let items = catalogue(model, features, on_progress)?;
+    let ranked = rank(model, &items, task)?;
+    Ok((task.report(&ranked, name), ranked))
 }
 
-fn rank(model: &Recommender, items: &[f32], asked: &Asked) -> Result<Ranked> {
+fn rank(model: &Recommender, items: &[f32], task: &EvalTask) -> Result<RankingResult> {
     let d = model.item.dim();
     let scored = candidates(model, items);
     let catalogue = Catalogue::new(&scored, d)?;
     // A user's state, and as much again while it is computed.
-    let at_once = (asked.config.memory_mb * 1_000_000 / (8 * d) / USERS * USERS).max(USERS);
-    let sampled = asked.candidates.iter().map(|c| (c.name.clone(), vec![])).collect();
-    let mut out = Ranked { sampled, ..Ranked::default() };
-    for (part, cases) in asked.cases.chunks(at_once).enumerate() {
-        let histories: Vec<&[u32]> = cases.iter().map(|c| asked.split.history(c)).collect();
+    let at_once = (task.config.memory_mb * 1_000_000 / (8 * d) / USERS * USERS).max(USERS);
+    let sampled = task.candidates.iter().map(|c| (c.name.clone(), vec![])).collect();
+    let mut out = RankingResult { sampled, ..RankingResult::default() };
+    for (part, cases) in task.cases.chunks(at_once).enumerate() {
+        let histories: Vec<&[u32]> = cases.iter().map(|c| task.split.history(c)).collect();
         let users: Vec<u32> = cases.iter().map(|c| c.user).collect();
         let states = states(model, items, &histories, Some(&users))?;
-        let questions = Asked { cases, ..*asked };
-        let (ranks, lists) = catalogue.rank_and_list(&states, &questions.questions(), asked.config.lists)?;
+        let queries = EvalTask { cases, ..*task };
+        let (ranks, lists) = catalogue.rank_and_list(&states, &queries.queries(), task.config.lists)?;
         out.ranks.extend(ranks);
         out.lists.extend(lists);
-        for (drawn, (_, ranks)) in asked.candidates.iter().zip(&mut out.sampled) {
+        for (drawn, (_, ranks)) in task.candidates.iter().zip(&mut out.sampled) {
             let one = |i: usize| {
                 let state = &states[i * d..(i + 1) * d];
                 let score = |c: u32| f64::from(dot(state, &scored[c as usize * d..(c as usize + 1) * d]));
-                asked.among(drawn, part * at_once + i, score)
+                task.rank_among_candidates(drawn, part * at_once + i, score)
             };
             ranks.par_extend((0..cases.len()).into_par_iter().map(one));
         }
     }
-    if asked.config.lists > 0 {
+    if task.config.lists > 0 {
         out.diversity = Some(diversity(&out.lists, items, d));
     }
     Ok(out)
@@ -171,7 +171,7 @@ fn rank(model: &Recommender, items: &[f32], asked: &Asked) -> Result<Ranked> {
 /// Mean over lists of the mean of 1 − cosine over their pairs. For unit vectors Σ cos = ‖Σ v‖² − k.
 pub fn diversity(lists: &[Vec<u32>], items: &[f32], d: usize) -> f64 {
     let mut unit = items.to_vec();
-    unit_rows(&mut unit, d, 1.0);
+    normalize_rows_in_place(&mut unit, d, 1.0);
     let of: Vec<f64> = lists
         .par_iter()
         .filter(|l| l.len() > 1)

@@ -5,7 +5,7 @@ use crate::config::{EvalConfig, Ties};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Metrics by name (`hr@10`), each the mean over questions.
+/// Metrics by name (`hr@10`), each the mean over queries.
 pub type Metrics = BTreeMap<String, f64>;
 
 /// Results of one evaluation.
@@ -17,19 +17,19 @@ pub struct Report {
     pub users: usize,
     /// Candidates ranked.
     pub items: usize,
-    /// Over all questions.
+    /// Over all queries.
     pub all: Metrics,
     /// By the target's training events (`cold`: none; `hot`: the most popular items that hold half of all events; `warm`: the
-    /// others) and by the events before it (`history 1-4`, …; split morec keeps the last L+2). (questions, metrics)
+    /// others) and by the events before it (`history 1-4`, …; split morec keeps the last L+2). (queries, metrics)
     pub groups: BTreeMap<String, (usize, Metrics)>,
     /// What the offered lists are like as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lists: Option<Lists>,
+    pub lists: Option<ListMetrics>,
 }
 
 /// What the best k offers of all users are like, beside being right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Lists {
+pub struct ListMetrics {
     /// Offers a user.
     pub k: usize,
     /// Share of the catalogue that is offered to anybody.

@@ -3,7 +3,7 @@
 pub mod candidates;
 pub mod encode;
 pub mod evaluate;
-pub mod kept;
+pub mod frozen_cache;
 pub mod metrics;
 pub mod ranking;
 pub mod ranks_file;
@@ -12,8 +12,8 @@ pub mod top_k;
 pub mod vectors;
 
 pub use candidates::Candidates;
-pub use evaluate::{Asked, Ranked, evaluate};
-pub use kept::keep_prefix;
-pub use metrics::{Lists, Metrics, Report};
-pub use ranking::{Question, Rank, rank_dense, rank_scores};
+pub use evaluate::{EvalTask, RankingResult, evaluate};
+pub use frozen_cache::build_frozen_caches;
+pub use metrics::{ListMetrics, Metrics, Report};
+pub use ranking::{Rank, RankQuery, rank_dense, rank_scores};
 pub use top_k::top_k;

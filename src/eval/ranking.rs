@@ -13,7 +13,7 @@ const ITEMS: usize = 512;
 
 /// One ranking question: which items are no candidates, and which is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct RankQuery<'a> {
     /// The wanted item.
     pub target: u32,
     /// Items that are no candidates (a user's history); may repeat.
@@ -62,29 +62,24 @@ impl<'a> Catalogue<'a> {
     fn tile(&self, from: usize) -> &[f32] {
         if from + ITEMS <= self.count { &self.data[from * self.dim..(from + ITEMS) * self.dim] } else { &self.last }
     }
-    /// Ranks targets by the inner product of user states (questions, d) and the items. Beside its input it needs one
+    /// Ranks targets by the inner product of user states (queries, d) and the items. Beside its input it needs one
     /// tile of scores a thread.
-    pub fn rank(&self, states: &[f32], questions: &[Question]) -> Result<Vec<Rank>> {
-        Ok(self.rank_and_list(states, questions, 0)?.0)
+    pub fn rank(&self, states: &[f32], queries: &[RankQuery]) -> Result<Vec<Rank>> {
+        Ok(self.rank_and_list(states, queries, 0)?.0)
     }
     /// The same, and for each question the `k` candidates of highest score, best first, ties by index.
-    pub fn rank_and_list(
-        &self,
-        states: &[f32],
-        questions: &[Question],
-        k: usize,
-    ) -> Result<(Vec<Rank>, Vec<Vec<u32>>)> {
-        if states.len() != questions.len() * self.dim {
+    pub fn rank_and_list(&self, states: &[f32], queries: &[RankQuery], k: usize) -> Result<(Vec<Rank>, Vec<Vec<u32>>)> {
+        if states.len() != queries.len() * self.dim {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
         }
         let largest = finite(states, self.dim, "user")?;
         if f64::from(largest) * f64::from(self.largest) * self.dim as f64 >= f64::from(f32::MAX) {
             return Err(Error::Numeric("ranking: products of the vectors overflow; the model is not usable".into()));
         }
-        if let Some(q) = questions.iter().find(|q| q.target as usize >= self.count) {
+        if let Some(q) = queries.iter().find(|q| q.target as usize >= self.count) {
             return Err(Error::Numeric(format!("ranking: target {} of {} items", q.target, self.count)));
         }
-        let blocks: Vec<(Vec<Rank>, Vec<Best>)> = questions
+        let blocks: Vec<(Vec<Rank>, Vec<Best>)> = queries
             .par_chunks(USERS)
             .zip(states.par_chunks(USERS * self.dim))
             .map(|(q, s)| rank_block(self, s, q, k))
@@ -106,9 +101,9 @@ fn finite(rows: &[f32], dim: usize, what: &str) -> Result<f32> {
     }
 }
 
-/// Ranks targets by the inner product of user states (questions, d) and item vectors (items, d).
-pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, questions: &[Question]) -> Result<Vec<Rank>> {
-    Catalogue::new(items, dim)?.rank(states, questions)
+/// Ranks targets by the inner product of user states (queries, d) and item vectors (items, d).
+pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, queries: &[RankQuery]) -> Result<Vec<Rank>> {
+    Catalogue::new(items, dim)?.rank(states, queries)
 }
 
 /// The k best so far.
@@ -147,7 +142,7 @@ impl Best {
     }
 }
 
-fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question], k: usize) -> (Vec<Rank>, Vec<Best>) {
+fn rank_block(c: &Catalogue, states: &[f32], queries: &[RankQuery], k: usize) -> (Vec<Rank>, Vec<Best>) {
     let d = c.dim;
     let mut users = states.to_vec();
     users.resize(USERS * d, 0.0);
@@ -157,13 +152,13 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question], k: usize) -
     };
     // The targets' scores, from a tile of the same shape as all others.
     let mut wanted = vec![0f32; ITEMS * d];
-    for (i, q) in questions.iter().enumerate() {
+    for (i, q) in queries.iter().enumerate() {
         let t = q.target as usize;
         wanted[i * d..(i + 1) * d].copy_from_slice(&c.data[t * d..(t + 1) * d]);
     }
     tile(&wanted, &mut scores);
-    let at_target: Vec<f32> = (0..questions.len()).map(|i| scores[i * ITEMS + i]).collect();
-    let masks: Vec<Vec<u32>> = questions
+    let at_target: Vec<f32> = (0..queries.len()).map(|i| scores[i * ITEMS + i]).collect();
+    let masks: Vec<Vec<u32>> = queries
         .iter()
         .map(|q| {
             let mut m = q.masked.to_vec();
@@ -173,12 +168,12 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question], k: usize) -
         })
         .collect();
     let mut ranks: Vec<Rank> =
-        questions.iter().map(|_| Rank { above: 0, equal: 0, equal_before: 0, masked: false }).collect();
-    let mut best: Vec<Best> = questions.iter().map(|_| Best::new(k)).collect();
+        queries.iter().map(|_| Rank { above: 0, equal: 0, equal_before: 0, masked: false }).collect();
+    let mut best: Vec<Best> = queries.iter().map(|_| Best::new(k)).collect();
     for from in (0..c.count).step_by(ITEMS) {
         let n = ITEMS.min(c.count - from);
         tile(c.tile(from), &mut scores);
-        for (i, q) in questions.iter().enumerate() {
+        for (i, q) in queries.iter().enumerate() {
             let row = &mut scores[i * ITEMS..i * ITEMS + n];
             let m = &masks[i];
             let within = m.partition_point(|&x| (x as usize) < from)..m.partition_point(|&x| (x as usize) < from + n);
@@ -202,7 +197,7 @@ fn rank_block(c: &Catalogue, states: &[f32], questions: &[Question], k: usize) -
             }
         }
     }
-    for (r, (q, m)) in ranks.iter_mut().zip(questions.iter().zip(&masks)) {
+    for (r, (q, m)) in ranks.iter_mut().zip(queries.iter().zip(&masks)) {
         if m.binary_search(&q.target).is_ok() {
             *r = Rank::MISS;
         } else {
@@ -241,7 +236,7 @@ pub fn rank_among(target: f64, others: impl Iterator<Item = (bool, f64)>) -> Ran
 }
 
 /// Ranks one target by explicit scores (baselines without vectors).
-pub fn rank_scores(scores: &[f64], q: &Question) -> Result<Rank> {
+pub fn rank_scores(scores: &[f64], q: &RankQuery) -> Result<Rank> {
     if scores.iter().any(|s| s.is_nan()) {
         return Err(Error::Numeric("ranking: a score is NaN".into()));
     }

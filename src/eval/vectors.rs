@@ -44,7 +44,7 @@ pub struct Export<'a> {
     /// Vectors of some items, row after row.
     pub compute: &'a dyn Fn(&[u32]) -> Result<Vec<f32>>,
     /// Told (items done, items in all).
-    pub watch: &'a dyn Fn(usize, usize),
+    pub on_progress: &'a dyn Fn(usize, usize),
 }
 
 /// How many items were there already, from a process that was stopped.
@@ -61,7 +61,7 @@ pub fn export(e: &Export) -> Result<usize> {
             let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();
             fsio::write_bytes(&path, &bytes)?;
         }
-        (e.watch)(to, e.ids.len());
+        (e.on_progress)(to, e.ids.len());
     }
     match e.format {
         Format::Parquet => e.parquet(&parts)?,

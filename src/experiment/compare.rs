@@ -1,6 +1,6 @@
 //! Finished runs side by side: means over seeds, and whether methods differ over the same users.
 
-use super::run::{RunResult, result_of};
+use super::result::{RunResult, result_of};
 use crate::config::{Config, EvalConfig, Ties};
 use crate::error::{Error, Result};
 use crate::eval::metrics::{Metrics, gain_of, means};

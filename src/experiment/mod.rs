@@ -1,12 +1,18 @@
 //! One run from settings to results: prepare data, resolve the plan, train, evaluate, write it all down.
 
+mod baselines;
 pub mod compare;
+mod plan;
 mod prepare;
+mod result;
 mod run;
 mod run_folder;
 pub mod showcase;
 pub mod usage;
 
-pub use prepare::{Prepared, image_folder, text_folder};
-pub use run::{Mode, RunResult, baseline_rows, execute, plan_of, protocol, result_of};
+pub use baselines::baseline_rows;
+pub use plan::plan_of;
+pub use prepare::{Prepared, encoder_folder};
+pub use result::{ExistingRun, RunResult, protocol, result_of};
+pub use run::{Experiment, execute};
 pub use usage::peak_memory;

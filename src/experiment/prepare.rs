@@ -1,14 +1,13 @@
 //! Data set → split → candidates with their texts.
 
-use crate::config::{Config, EvalConfig};
+use crate::config::{Config, EvalConfig, Modality};
 use crate::data::{Case, Dataset, Split};
 use crate::error::{Error, Result};
-use crate::eval::candidates::{Candidates, Names};
+use crate::eval::candidates::{Candidates, IdNames};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
-use crate::item::image::ImageFolder;
-use crate::item::text::TextFolder;
-use crate::model::{Content, Counts, Ids};
+use crate::item::EncoderFolder;
+use crate::model::{ItemContent, TableIds, TableSizes};
 use std::path::Path;
 
 /// A divided data set with what models need of it.
@@ -42,11 +41,11 @@ impl Prepared {
         let pick = |from: &[String]| split.items.iter().map(|&i| from[i as usize].clone()).collect::<Vec<_>>();
         let (item_ids, texts) = (pick(&data.items.ids), pick(&data.items.text));
         let kind = config.item.kind;
-        if kind.text() && texts.iter().all(String::is_empty) {
+        if kind.has(Modality::Text) && texts.iter().all(String::is_empty) {
             let m = format!("no item of `{}` has a text; use item.kind = \"id\"", data.name);
             return Err(Error::config("item.kind", m));
         }
-        if kind.image() && data.images.is_none() {
+        if kind.has(Modality::Image) && data.images.is_none() {
             let m = format!("no item of `{}` has a picture; import it with --images, or use another kind", data.name);
             return Err(Error::config("item.kind", m));
         }
@@ -59,14 +58,14 @@ impl Prepared {
         Ok(Self { data, split, item_ids, user_ids, texts })
     }
     /// Rows of the tables a model of it may have.
-    pub fn counts(&self) -> Counts {
-        Counts { items: self.item_ids.len(), users: self.user_ids.len() }
+    pub fn counts(&self) -> TableSizes {
+        TableSizes { items: self.item_ids.len(), users: self.user_ids.len() }
     }
-    /// The drawn candidates of the settings' sampled protocols, for these questions.
+    /// The drawn candidates of the settings' sampled protocols, for these queries.
     pub fn candidates(&self, config: &EvalConfig, cases: &[Case]) -> Result<Vec<Candidates>> {
         let user = |u: u32| self.user_ids[u as usize].as_str();
         let item = |i: u32| self.item_ids[i as usize].as_str();
-        let names = Names { user: &user, item: &item };
+        let names = IdNames { user: &user, item: &item };
         let one = |name: &String| {
             let path = match (&self.data.dir, config.candidates.as_str()) {
                 (_, given) if !given.is_empty() => Path::new(given).join(format!("{name}.tsv")),
@@ -89,8 +88,8 @@ impl Prepared {
         format!("{} {:?} {:?} {seqs:?} {counts:?} {cases:?}", self.data.digest, self.item_ids, self.user_ids)
     }
     /// What its candidates consist of.
-    pub fn content(&self) -> Content<'_> {
-        Content {
+    pub fn content(&self) -> ItemContent<'_> {
+        ItemContent {
             ids: &self.item_ids,
             texts: &self.texts,
             images: self.data.images.as_ref(),
@@ -99,34 +98,21 @@ impl Prepared {
         }
     }
     /// Their raw ids.
-    pub fn ids(&self) -> Ids<'_> {
-        Ids { items: &self.item_ids, users: &self.user_ids }
+    pub fn ids(&self) -> TableIds<'_> {
+        TableIds { items: &self.item_ids, users: &self.user_ids }
     }
 }
 
-/// The pre-trained text encoder of a configuration, found or downloaded.
-pub fn text_folder(config: &Config) -> Result<Option<TextFolder>> {
-    if !config.item.kind.text() || config.item.model.is_empty() {
+/// The folder of the pre-trained encoder of a modality that the settings name, found or downloaded; none where they name none.
+pub fn encoder_folder(config: &Config, modality: Modality) -> Result<Option<EncoderFolder>> {
+    let settings = config.item.encoder(modality);
+    if !config.item.kind.has(modality) || settings.model.is_empty() {
         return Ok(None);
     }
-    let dir = Path::new(&config.item.model);
-    if !config.item.pretrained && dir.is_dir() {
-        return Ok(Some(TextFolder::open(dir, false)?));
+    let dir = Path::new(settings.model);
+    if !settings.pretrained && dir.is_dir() {
+        return Ok(Some(EncoderFolder::open(modality, dir, false)?));
     }
-    let found = hub::resolve(&config.item.model, &HubOptions::from_env()?)?;
-    Ok(Some(TextFolder::open(&found.dir, config.item.pretrained)?))
-}
-
-/// The pre-trained image encoder of a configuration, found or downloaded.
-pub fn image_folder(config: &Config) -> Result<Option<ImageFolder>> {
-    let c = &config.item.image;
-    if !config.item.kind.image() || c.model.is_empty() {
-        return Ok(None);
-    }
-    let dir = Path::new(&c.model);
-    if !c.pretrained && dir.is_dir() {
-        return Ok(Some(ImageFolder::open(dir, false)?));
-    }
-    let found = hub::resolve(&c.model, &HubOptions::from_env()?)?;
-    Ok(Some(ImageFolder::open(&found.dir, c.pretrained)?))
+    let found = hub::resolve(settings.model, &HubOptions::from_env()?)?;
+    Ok(Some(EncoderFolder::open(modality, &found.dir, settings.pretrained)?))
 }

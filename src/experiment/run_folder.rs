@@ -1,10 +1,11 @@
 //! A run's folder: when it may be made, gone on with, or replaced; one process at a time.
 
 use super::prepare::Prepared;
-use super::run::Mode;
+use super::result::ExistingRun;
 use crate::config::{Config, Schedule, first_difference};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
+use crate::item::EncoderFolder;
 use crate::model::{Blueprint, ModelFolder};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,18 +24,13 @@ pub(super) fn inputs(
     if let Some(s) = source {
         all.insert("source".into(), s.digest.clone());
     }
-    if let Some(e) = &blueprint.folder {
-        all.insert("encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
-        all.insert("encoder/tokenizer.json".into(), fsio::sha256_bytes(e.tokenizer_json.as_bytes()));
-        if let Some(w) = &e.weights {
-            all.insert("encoder/weights".into(), w.digest());
+    for encoder in blueprint.encoders.iter() {
+        let folder = EncoderFolder::checkpoint_folder(encoder.modality());
+        for (name, text) in encoder.files() {
+            all.insert(format!("{folder}/{name}"), fsio::sha256_bytes(text.as_bytes()));
         }
-    }
-    if let Some(e) = &blueprint.image {
-        all.insert("image-encoder/config.json".into(), fsio::sha256_bytes(e.config_json.as_bytes()));
-        all.insert("image-encoder/preprocessor_config.json".into(), fsio::sha256_bytes(e.preprocess_json.as_bytes()));
-        if let Some(w) = &e.weights {
-            all.insert("image-encoder/weights".into(), w.digest());
+        if let Some(w) = encoder.weights() {
+            all.insert(format!("{folder}/weights"), w.digest());
         }
     }
     Ok(all)
@@ -58,7 +54,7 @@ pub(super) fn start(
     config: &Config,
     data: &Prepared,
     inputs: &BTreeMap<String, String>,
-    mode: Mode,
+    mode: ExistingRun,
     needed: &[PathBuf],
 ) -> Result<(bool, File)> {
     let is_run = dir.join(fsio::MANIFEST).exists();
@@ -67,7 +63,7 @@ pub(super) fn start(
     }
     if is_run {
         Manifest::read(dir, "run", FORMAT, "--out names another folder")?;
-        if mode == Mode::New && dir.join("config.toml").exists() {
+        if mode == ExistingRun::New && dir.join("config.toml").exists() {
             let m = "this run exists; --resume goes on with it, --force starts it again, --out names another";
             return Err(Error::Usage(format!("{}: {m}", dir.display())));
         }
@@ -75,7 +71,7 @@ pub(super) fn start(
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let lock = lock(dir)?;
     fsio::clear_unfinished(dir)?;
-    if is_run && mode == Mode::Resume && dir.join("config.toml").exists() {
+    if is_run && mode == ExistingRun::Resume && dir.join("config.toml").exists() {
         may_resume(dir, config, inputs)?;
         fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
         return Ok((true, lock));

@@ -11,7 +11,7 @@ use crate::rng::Stream;
 use std::path::Path;
 
 /// Somebody who can be asked for offers.
-pub enum Advisor<'a> {
+pub enum ShowcaseMethod<'a> {
     /// A baseline.
     Baseline(&'a dyn Baseline),
     /// A run's best model.
@@ -19,9 +19,9 @@ pub enum Advisor<'a> {
 }
 
 /// `users` test users drawn by `seed`, with the `k` best offers of each named advisor.
-pub fn people(
+pub fn sample_users(
     prepared: &Prepared,
-    advisors: &[(String, Advisor)],
+    advisors: &[(String, ShowcaseMethod)],
     users: usize,
     k: usize,
     seed: u64,
@@ -50,9 +50,9 @@ pub fn people(
     let users: Vec<u32> = order.iter().map(|&c| split.test[c].user).collect();
     for (name, advisor) in advisors {
         let offers = match advisor {
-            Advisor::Baseline(b) => histories.iter().map(|h| best_of(*b, h, split.items.len(), k)).collect(),
-            Advisor::Run(dir) => {
-                let model = ModelFolder::open(dir)?.build(&crate::model::pick_device("cpu")?)?;
+            ShowcaseMethod::Baseline(b) => histories.iter().map(|h| best_of(*b, h, split.items.len(), k)).collect(),
+            ShowcaseMethod::Run(dir) => {
+                let model = ModelFolder::open(dir)?.build(&crate::model::parse_device("cpu")?)?;
                 offers_of(&model, prepared, &histories, &users, k)?
             }
         };
@@ -76,7 +76,7 @@ fn offers_of(
     users: &[u32],
     k: usize,
 ) -> Result<Vec<Vec<u32>>> {
-    let items = encode::catalogue(model, &model.features_of(&prepared.content())?, &encode::silent)?;
+    let items = encode::catalogue(model, &model.features_of(&prepared.content())?, &encode::no_progress)?;
     let states = encode::states(model, &items, histories, Some(users))?;
     let items = encode::candidates(model, &items);
     let d = model.item.dim();

@@ -1,164 +1,72 @@
-//! Content of a catalogue, prepared once: token ids, or the output of a frozen encoder.
+//! What is known of each item of a catalogue, by modality.
 
-use crate::error::{Error, Result};
-use crate::item::image::Pixels;
-use crate::item::{Depth, Modality, Prefix};
-use crate::nn::{Segments, lanes};
-use candle_core::Device;
-use rayon::prelude::*;
+use super::frozen_cache::{FrozenCache, FrozenDepth};
+use super::image::{COST, Pixels};
+use super::tokens::Tokens;
+use crate::config::{ByModality, Modality};
 use std::sync::Arc;
-use tokenizers::Tokenizer;
 
-/// Token ids of many texts, packed.
-#[derive(Debug, Clone, Default)]
-pub struct Tokens {
-    offsets: Vec<usize>,
-    ids: Vec<u32>,
+/// Content of all items in one modality.
+#[derive(Debug, Clone)]
+pub enum ModalityContent {
+    /// Token ids of their texts.
+    Tokens(Tokens),
+    /// Their pictures.
+    Pixels(Pixels),
 }
 
-impl Tokens {
-    /// Tokenises each text once, special tokens included, cut to `max_tokens`.
-    pub fn new(
-        tokenizer: &Tokenizer,
-        texts: &[impl AsRef<str> + Sync],
-        max_tokens: usize,
-        lower_case: bool,
-    ) -> Result<Self> {
-        let mut tokenizer = tokenizer.clone();
-        let cut = tokenizers::TruncationParams { max_length: max_tokens, ..Default::default() };
-        tokenizer.with_truncation(Some(cut)).map_err(|e| Error::config("item.max_tokens", e.to_string()))?;
-        tokenizer.with_padding(None);
-        let rows: Vec<Vec<u32>> = texts
-            .par_iter()
-            .map(|t| {
-                let t = t.as_ref();
-                let text = if lower_case { std::borrow::Cow::Owned(t.to_lowercase()) } else { t.into() };
-                tokenizer.encode_fast(text.as_ref(), true).map(|e| e.get_ids().to_vec()).map_err(|e| e.to_string())
-            })
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|e| Error::Numeric(format!("tokenising failed: {e}")))?;
-        if let Some(i) = rows.iter().position(Vec::is_empty) {
-            let m = format!("text {i} has no token, not even a special one; the tokenizer.json lacks a post-processor");
-            return Err(Error::config("item.model", m));
+impl ModalityContent {
+    /// The modality it is content of.
+    pub fn modality(&self) -> Modality {
+        match self {
+            Self::Tokens(_) => Modality::Text,
+            Self::Pixels(_) => Modality::Image,
         }
-        let mut out = Self { offsets: vec![0], ids: Vec::with_capacity(rows.iter().map(Vec::len).sum()) };
-        for r in &rows {
-            out.ids.extend_from_slice(r);
-            out.offsets.push(out.ids.len());
+    }
+    /// Whether an item has this modality. Every item has tokens: of an empty text the special ones.
+    pub fn has(&self, item: usize) -> bool {
+        match self {
+            Self::Tokens(_) => true,
+            Self::Pixels(p) => p.has(item),
         }
-        Ok(out)
     }
-    /// From rows of ids.
-    pub fn from_rows(rows: &[Vec<u32>]) -> Self {
-        let mut out = Self { offsets: vec![0], ids: vec![] };
-        for r in rows {
-            out.ids.extend_from_slice(r);
-            out.offsets.push(out.ids.len());
+    /// Cost of encoding an item that has it, in tokens.
+    pub fn cost(&self, item: usize) -> usize {
+        match self {
+            Self::Tokens(t) => t.row(item).len(),
+            Self::Pixels(_) => COST,
         }
-        out
     }
-    /// From all ids and the length of each text; nothing where these do not fit.
-    pub fn from_parts(ids: Vec<u32>, lengths: &[u32]) -> Option<Self> {
-        let mut at = 0;
-        let offsets: Vec<usize> = std::iter::once(0)
-            .chain(lengths.iter().map(|&l| {
-                at += l as usize;
-                at
-            }))
-            .collect();
-        (at == ids.len()).then_some(Self { offsets, ids })
-    }
-    /// Ids of all texts, one after the other.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-    /// Number of texts.
-    pub fn len(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
-    }
-    /// Whether there is no text.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Ids of text `i`.
-    pub fn row(&self, i: usize) -> &[u32] {
-        &self.ids[self.offsets[i]..self.offsets[i + 1]]
-    }
-    /// Tokens of some texts packed: ids, and the length of each.
-    pub fn pack(&self, which: &[u32]) -> (Vec<u32>, Segments) {
-        let mut ids = vec![];
-        which.iter().for_each(|&i| ids.extend_from_slice(self.row(i as usize)));
-        (ids, Segments::from_lengths(which.iter().map(|&i| self.row(i as usize).len())))
-    }
-    /// Digest of all ids and where each text begins.
+    /// Digest of the content of all items.
     pub fn digest(&self) -> String {
-        let mut bytes = Vec::with_capacity(4 * (self.ids.len() + self.offsets.len()) + 8);
-        self.offsets.iter().for_each(|&o| bytes.extend_from_slice(&(o as u64).to_le_bytes()));
-        self.ids.iter().for_each(|i| bytes.extend_from_slice(&i.to_le_bytes()));
-        crate::fsio::sha256_bytes(&bytes)
-    }
-    /// All tokens.
-    pub fn total(&self) -> usize {
-        self.ids.len()
-    }
-}
-
-/// Tokens a batch holds at most (one text may hold more); each thread works on a batch of its own.
-pub const BATCH_TOKENS: usize = 2 * 1024;
-/// Items a batch holds at most.
-const BATCH_ITEMS: usize = 4096;
-
-/// Splits items into batches of bounded size, longest texts first so that memory use is known early.
-pub fn batches(count: usize, len: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
-    let mut order: Vec<u32> = (0..count as u32).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(len(i as usize)));
-    let (mut batches, mut batch, mut tokens) = (vec![], vec![], 0);
-    for i in order {
-        let l = len(i as usize);
-        if !batch.is_empty() && (tokens + l > BATCH_TOKENS || batch.len() == BATCH_ITEMS) {
-            batches.push(std::mem::take(&mut batch));
-            tokens = 0;
+        match self {
+            Self::Tokens(t) => t.digest(),
+            Self::Pixels(p) => p.digest(),
         }
-        tokens += l;
-        batch.push(i);
     }
-    if !batch.is_empty() {
-        batches.push(batch);
-    }
-    batches
 }
 
-/// (count, width) rows of all items, computed in batches: on a CPU a batch a thread. `len` of an item: its tokens;
-/// `watch(done, all)` is told after each batch.
-pub fn rows(
-    count: usize,
-    width: usize,
-    len: impl Fn(usize) -> usize,
-    device: &Device,
-    compute: impl Fn(&[u32]) -> Result<Vec<f32>> + Sync,
-    watch: &dyn Fn(usize, usize),
-) -> Result<Vec<f32>> {
-    let (mut out, mut done) = (vec![0f32; count * width], 0);
-    let batches = batches(count, len);
-    let one = |batch: &Vec<u32>| compute(batch);
-    lanes::each(&batches, device, one, |k, rows| {
-        for (row, &i) in rows.chunks_exact(width).zip(&batches[k]) {
-            out[i as usize * width..][..width].copy_from_slice(row);
-        }
-        done += batches[k].len();
-        watch(done, count);
-        Ok(())
-    })?;
-    Ok(out)
+/// Some of the modalities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ModalitySet(u8);
+
+impl ModalitySet {
+    /// Whether it holds a modality.
+    pub fn contains(self, modality: Modality) -> bool {
+        self.0 & (1 << modality as u8) != 0
+    }
+    /// Adds a modality.
+    pub fn insert(&mut self, modality: Modality) {
+        self.0 |= 1 << modality as u8;
+    }
 }
 
-/// Which modalities of an item count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Has {
-    /// Its text.
-    pub text: bool,
-    /// Its picture.
-    pub image: bool,
+impl FromIterator<Modality> for ModalitySet {
+    fn from_iter<I: IntoIterator<Item = Modality>>(modalities: I) -> Self {
+        let mut set = Self::default();
+        modalities.into_iter().for_each(|m| set.insert(m));
+        set
+    }
 }
 
 /// What is known of each item of a catalogue, by candidate index.
@@ -166,58 +74,50 @@ pub struct Has {
 pub struct Features {
     /// Number of items.
     pub count: usize,
-    /// Their texts' tokens.
-    pub tokens: Option<Tokens>,
-    /// What the frozen part of the text encoder made of them.
-    pub prefix: Option<Prefix>,
-    /// Their pictures.
-    pub pixels: Option<Pixels>,
-    /// What the frozen part of the image encoder made of them.
-    pub image_prefix: Option<Prefix>,
-    /// Which modalities of an item count, where a model reads both; absent: whatever there is.
-    pub has: Option<Arc<Vec<Has>>>,
+    /// Their content.
+    pub content: ByModality<ModalityContent>,
+    /// Output of the frozen layers of a modality's encoder.
+    pub frozen: ByModality<FrozenCache>,
+    /// Which modalities of each item are used, where a model reads several; absent: all that it has.
+    pub used: Option<Arc<Vec<ModalitySet>>>,
 }
 
 impl Features {
-    /// Whether an item has a picture that counts.
-    pub fn has_image(&self, item: usize) -> bool {
-        self.has.as_ref().is_none_or(|h| h[item].image) && self.pixels.as_ref().is_some_and(|p| p.has(item))
+    /// Of `count` items with this content and no other.
+    pub fn of(count: usize, content: ModalityContent) -> Self {
+        Self { count, content: [(content.modality(), content)].into(), ..Default::default() }
     }
-    /// Whether an item has a text that counts.
-    pub fn has_text(&self, item: usize) -> bool {
-        self.has.as_ref().is_none_or(|h| h[item].text)
-    }
-    /// What is kept of a modality's frozen part.
-    pub fn kept(&self, modality: Modality) -> Option<&Prefix> {
-        match modality {
-            Modality::Text => self.prefix.as_ref(),
-            Modality::Image => self.image_prefix.as_ref(),
+    /// Token ids of the items' texts.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        match self.content.get(&Modality::Text) {
+            Some(ModalityContent::Tokens(t)) => Some(t),
+            _ => None,
         }
     }
-    /// Keeps it.
-    pub fn keep(&mut self, modality: Modality, prefix: Prefix) {
-        match modality {
-            Modality::Text => self.prefix = Some(prefix),
-            Modality::Image => self.image_prefix = Some(prefix),
+    /// The items' pictures.
+    pub fn pixels(&self) -> Option<&Pixels> {
+        match self.content.get(&Modality::Image) {
+            Some(ModalityContent::Pixels(p)) => Some(p),
+            _ => None,
         }
     }
-    /// What an item costs to encode, in tokens.
+    /// Whether an item has a modality, and it is used. Text counts as there where nothing says otherwise.
+    pub fn has(&self, modality: Modality, item: usize) -> bool {
+        let used = self.used.as_ref().is_none_or(|u| u[item].contains(modality));
+        used && self.content.get(&modality).map_or(modality == Modality::Text, |c| c.has(item))
+    }
+    /// Cost of encoding an item, in tokens.
     pub fn cost(&self, item: usize) -> usize {
-        let kept = |p: &Prefix| match p.depth() {
+        let cached = |c: &FrozenCache| match c.depth() {
             // Several hidden states side by side, and as many layers over them.
-            Depth::Side(_) => 8,
-            _ => p.rows_of(item),
+            FrozenDepth::SideTower(_) => 8,
+            _ => c.rows_of(item),
         };
-        let text = match (&self.prefix, &self.tokens) {
-            (Some(p), _) => kept(p),
-            (None, Some(t)) => t.row(item).len(),
+        let cost = |m: Modality| match (self.frozen.get(&m), self.content.get(&m)) {
+            (Some(c), _) => cached(c),
+            (None, Some(c)) if c.has(item) => c.cost(item),
             _ => 0,
         };
-        let image = match (&self.image_prefix, &self.pixels) {
-            (Some(p), _) => kept(p),
-            (None, Some(p)) if p.has(item) => crate::item::image::COST,
-            _ => 0,
-        };
-        (text + image).max(1)
+        Modality::ALL.into_iter().map(cost).sum::<usize>().max(1)
     }
 }

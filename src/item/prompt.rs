@@ -2,7 +2,7 @@
 //! sequence is overwritten. What comes out of the last block has them no more.
 
 use crate::error::Result;
-use crate::nn::adapt::Method;
+use crate::nn::adapter::Method;
 use crate::nn::init::Init;
 use crate::nn::ops;
 use crate::nn::{Act, Pass, Scope, Segments, Weight};
@@ -19,8 +19,8 @@ pub(super) struct Prompt {
 impl Prompt {
     /// Parameter `prompt` (rows, d), where the scope's settings want one.
     pub(super) fn new(scope: &Scope, blocks: usize, d: usize, after: usize) -> Result<Option<Self>> {
-        let Some(a) = scope.adapt().filter(|a| a.method == Method::Prompt) else { return Ok(None) };
-        let rows = scope.added().weight("prompt", &[a.width, d], Init::Normal(0.02))?;
+        let Some(a) = scope.adapter().filter(|a| a.method == Method::Prompt) else { return Ok(None) };
+        let rows = scope.mark_adapter().weight("prompt", &[a.width, d], Init::Normal(0.02))?;
         Ok(Some(Self { rows, first: a.first(blocks), after }))
     }
     pub(super) fn trains(&self) -> bool {
@@ -42,7 +42,7 @@ impl Prompt {
             ids.extend((0..p as u32).map(|i| t + i));
             ids.extend((self.after.min(l)..l).map(row));
         }
-        let x = ops::gather(pass, &ops::stack(pass, x, &prompt)?, Arc::new(ids))?;
+        let x = ops::gather(pass, &ops::concat_rows(pass, x, &prompt)?, Arc::new(ids))?;
         Ok((x, Segments::from_lengths(segments.iter().map(|(_, l)| l + p))))
     }
     /// x without it; `segments` are those of the sequences alone.

@@ -1,18 +1,17 @@
 //! What the items of a catalogue consist of, before a model reads it.
 
-use crate::config::{Config, Fusion, ItemKind};
+use crate::config::{Config, Fusion, ItemKind, Modality};
 use crate::data::{Dataset, ImageFile};
 use crate::error::{Error, Result};
 use crate::item::image::{ImageFolder, Pixels, Store};
-use crate::item::text::TextFolder;
-use crate::item::{Features, Has, token_cache};
+use crate::item::{EncoderFolder, Encoders, Features, ModalityContent, ModalitySet, token_cache};
 use crate::rng::Stream;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Texts and pictures of items, in the order of a catalogue.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Content<'a> {
+pub struct ItemContent<'a> {
     /// Raw ids; as many as there are texts, or none.
     pub ids: &'a [String],
     /// A text each; empty where there is none.
@@ -25,7 +24,7 @@ pub struct Content<'a> {
     pub data: Option<&'a Path>,
 }
 
-impl<'a> Content<'a> {
+impl<'a> ItemContent<'a> {
     /// All items of a data set.
     pub fn whole(data: &'a Dataset) -> Self {
         Self {
@@ -40,26 +39,29 @@ impl<'a> Content<'a> {
     pub(super) fn read(
         &self,
         config: &Config,
-        text: Option<&TextFolder>,
-        image: Option<&ImageFolder>,
-        watch: &dyn Fn(usize, usize),
+        encoders: &Encoders,
+        on_progress: &dyn Fn(usize, usize),
     ) -> Result<Features> {
         let c = &config.item;
         let mut f = Features { count: self.texts.len(), ..Default::default() };
-        if let Some(t) = text.filter(|_| c.kind.text()) {
-            let json = &t.tokenizer_json;
-            f.tokens =
-                Some(token_cache::tokens(self.data, &t.tokenizer, json, self.texts, c.max_tokens, c.lower_case)?);
+        for encoder in encoders.iter().filter(|e| c.kind.has(e.modality())) {
+            let content = match encoder {
+                EncoderFolder::Text(t) => {
+                    let json = &t.tokenizer_json;
+                    let (data, limit, lower) = (self.data, c.max_tokens, c.lower_case);
+                    let tokens = token_cache::tokens(data, &t.tokenizer, json, self.texts, limit, lower)?;
+                    ModalityContent::Tokens(tokens)
+                }
+                EncoderFolder::Image(i) => ModalityContent::Pixels(self.pixels(i, config, on_progress)?),
+            };
+            f.content.insert(encoder.modality(), content);
         }
-        if let Some(i) = image.filter(|_| c.kind.image()) {
-            f.pixels = Some(self.pixels(i, config, watch)?);
-        }
-        if c.kind == ItemKind::Both {
-            f.has = Some(Arc::new(self.modalities(config, &f)));
+        if c.kind.modalities().len() > 1 {
+            f.used = Some(Arc::new(self.used(config, &f)));
         }
         Ok(f)
     }
-    fn pixels(&self, folder: &ImageFolder, config: &Config, watch: &dyn Fn(usize, usize)) -> Result<Pixels> {
+    fn pixels(&self, folder: &ImageFolder, config: &Config, on_progress: &dyn Fn(usize, usize)) -> Result<Pixels> {
         let pre = folder.preprocess(&config.item.image);
         let Some(file) = self.images else {
             if config.item.kind == ItemKind::Image {
@@ -69,7 +71,7 @@ impl<'a> Content<'a> {
             let (side, _) = pre.output();
             return Ok(Pixels::new(Store::in_memory(vec![], side, &pre), vec![None; self.texts.len()]));
         };
-        let store = Store::open(file, self.data, &pre, watch)?;
+        let store = Store::open(file, self.data, &pre, on_progress)?;
         let most = file.items().iter().max().map_or(0, |&i| i as usize + 1);
         let places = file.places(most);
         let of = |i: usize| places.get(i).copied().flatten();
@@ -79,19 +81,23 @@ impl<'a> Content<'a> {
         };
         Ok(Pixels::new(store, place))
     }
-    /// What counts of each item. In a mixture an item that has both is one of them, by a draw from its raw id.
-    fn modalities(&self, config: &Config, f: &Features) -> Vec<Has> {
+    /// The modalities of each item that a model of several reads. In a mixture an item that has both is one of them, by a draw
+    /// from its raw id.
+    fn used(&self, config: &Config, f: &Features) -> Vec<ModalitySet> {
         let mixture = config.item.fusion == Fusion::Mixture;
+        let has = |m: Modality, i: usize| match m {
+            Modality::Text => !self.texts[i].trim().is_empty(),
+            Modality::Image => f.pixels().is_some_and(|p| p.has(i)),
+        };
         (0..self.texts.len())
             .map(|i| {
-                let has =
-                    Has { text: !self.texts[i].trim().is_empty(), image: f.pixels.as_ref().is_some_and(|p| p.has(i)) };
-                if !(mixture && has.text && has.image) {
-                    return has;
+                let there: Vec<Modality> = Modality::ALL.into_iter().filter(|&m| has(m, i)).collect();
+                if !mixture || there.len() < 2 {
+                    return there.into_iter().collect();
                 }
                 let id = self.ids.get(i).map_or("", String::as_str);
                 let image = Stream::new(config.seed, &format!("mixture/{id}")).uniform() < config.item.image_share;
-                Has { text: !image, image }
+                [if image { Modality::Image } else { Modality::Text }].into_iter().collect()
             })
             .collect()
     }

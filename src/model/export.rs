@@ -1,7 +1,8 @@
 //! An encoder out of a recommender as a Hugging Face folder, its adapter beside it, for Python.
 
 use super::ModelFolder;
-use super::layout::{Kind, Layout};
+use super::layout::{EncoderInfo, Layout};
+use crate::config::Modality;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Staged};
 use crate::nn::weights;
@@ -17,22 +18,14 @@ pub struct Exported {
     pub adapter: Option<PathBuf>,
 }
 
-/// Writes the encoder of `place` (`text` or `image`) to `dir` under its Hugging Face names, with what was trained of it (norms, in
+/// Writes the encoder of `modality` to `dir` under its Hugging Face names, with what was trained of it (norms, in
 /// Pfeiffer's adapters), and what PEFT or AdapterHub can read of an adapter to `dir/adapter`.
-pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> {
-    let missing = || Error::Usage(format!("--encoder {place}: this model has no such encoder (text, image)"));
-    let files: Vec<(&str, &str)> = match place {
-        "text" => {
-            let t = model.text.as_ref().ok_or_else(missing)?;
-            vec![("config.json", &t.config_json), ("tokenizer.json", &t.tokenizer_json)]
-        }
-        "image" => {
-            let i = model.image.as_ref().ok_or_else(missing)?;
-            vec![("config.json", &i.config_json), ("preprocessor_config.json", &i.preprocess_json)]
-        }
-        _ => return Err(missing()),
-    };
-    let prefix = format!("item_encoder.{place}.model.");
+pub fn export(model: &ModelFolder, modality: Modality, dir: &Path) -> Result<Exported> {
+    let name = modality.name();
+    let source = model.encoders.get(modality);
+    let source = source.ok_or_else(|| Error::Usage(format!("--encoder {name}: this model has no such encoder")))?;
+    let files = source.files();
+    let prefix = modality.backbone_prefix();
     let added: Vec<String> = model.blueprint().declare()?.into_iter().filter(|s| s.added).map(|s| s.name).collect();
     let names: Vec<&str> =
         model.weights.names().filter(|n| n.starts_with(&prefix) && !added.iter().any(|a| a == n)).collect();
@@ -44,19 +37,21 @@ pub fn export(model: &ModelFolder, place: &str, dir: &Path) -> Result<Exported> 
     let save = |path: &Path, pairs: &[(&str, String)]| {
         let stored = pairs.iter().map(|(ours, _)| model.weights.stored(ours)).collect::<Result<Vec<_>>>()?;
         let named = pairs.iter().zip(&stored).map(|((_, theirs), s)| (theirs.clone(), s.shape().to_vec()));
-        weights::save_each(path, &named.collect::<Vec<_>>(), weights::pytorch(), |i| Ok(stored[i].read().into()))
+        weights::save_each(path, &named.collect::<Vec<_>>(), weights::pytorch_metadata(), |i| {
+            Ok(stored[i].read().into())
+        })
     };
     let encoder: Vec<(&str, String)> = names.iter().map(|n| (*n, n[prefix.len()..].to_string())).collect();
     save(&staged.path().join("model.safetensors"), &encoder)?;
-    let kind = Kind::parse(files[0].1);
+    let kind = EncoderInfo::parse(files[0].1);
     let known = kind.and_then(|k| Some((Layout::of(model.config.adapter.method, &k)?, k)));
     let mut adapter = None;
     if let Some((layout, kind)) = known {
-        let theirs = |ours: &str| layout.theirs(&kind, ours.strip_prefix(&prefix)?);
+        let theirs = |ours: &str| layout.to_external(&kind, ours.strip_prefix(&prefix)?);
         let parts: Vec<(&str, String)> = added.iter().filter_map(|n| Some((n.as_str(), theirs(n)?))).collect();
         if !parts.is_empty() {
             let to = staged.path().join("adapter");
-            layout.write(&to, &model.config, (place, &kind), |path| save(path, &parts))?;
+            layout.write(&to, &model.config, (modality, &kind), |path| save(path, &parts))?;
             adapter = Some(dir.join("adapter"));
         }
     }

@@ -5,22 +5,22 @@
 //! [image-encoder/config.json image-encoder/preprocessor_config.json]  [items.json] [users.json]
 //! ```
 //!
-//! An adapter's folder holds only what differs from its base ([`super::base`]); it is opened the same way.
+//! An adapter's folder holds only what differs from its base ([`super::adapter_folder`]); it is opened the same way.
 
-use super::{Base, Blueprint, Counts, Ids, Recommender, base};
-use crate::config::{Config, ItemKind};
+use super::adapter_folder::{self, REMAKE, base_chain, base_of};
+use super::{BaseModel, Blueprint, Recommender, TableIds, TableSizes};
+use crate::config::{Config, ItemKind, Modality};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
-use crate::item::image::ImageFolder;
-use crate::item::text::TextFolder;
+use crate::item::{EncoderFolder, Encoders};
 use crate::nn::weights::Weights;
 use crate::nn::{Origin, Resolved, params::Action};
+use crate::user::UserEncoderBuilder;
 use candle_core::Device;
 use std::path::{Path, PathBuf};
 
 pub(super) const FORMAT: u32 = 1;
 pub(super) const KIND: &str = "model";
-pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
 
 /// An opened model folder.
 pub struct ModelFolder {
@@ -30,10 +30,8 @@ pub struct ModelFolder {
     pub config: Config,
     /// Its values.
     pub weights: Weights,
-    /// Its text encoder's configuration and tokenizer, for text items.
-    pub text: Option<TextFolder>,
-    /// Its image encoder's configuration and preprocessing, for items with pictures.
-    pub image: Option<ImageFolder>,
+    /// Its pre-trained encoders' configurations, tokenizers and preprocessing.
+    pub encoders: Encoders,
     /// Raw ids of the rows of the ID table, for ID items.
     pub items: Option<Vec<String>>,
     /// Raw ids of the rows of the table of users, for user encoders that have one.
@@ -41,78 +39,69 @@ pub struct ModelFolder {
     /// Digest of its files.
     pub digest: String,
     /// The model it belongs to, for an adapter; the values that are not its own come from there.
-    pub base: Option<Base>,
+    pub base: Option<BaseModel>,
     /// Names of its own values, for an adapter.
     pub own: Vec<String>,
+    /// Builds the user encoder of `user.kind = "custom"`; see [`ModelFolder::with_user_encoder`].
+    pub user_encoder: Option<UserEncoderBuilder>,
 }
 
 /// Writes a model into an existing folder (usually a [`fsio::Staged`] one), or what differs from its base. `ids` are those of
 /// its tables.
-pub fn save(dir: &Path, model: &Recommender, ids: Ids) -> Result<()> {
+pub fn save(dir: &Path, model: &Recommender, ids: TableIds) -> Result<()> {
     if let Some(base) = &model.base {
         let mut files = vec!["config.toml".to_string()];
         fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(&model.config)?.as_bytes())?;
-        files.extend(base::save(dir, model)?);
-        let mut manifest = Manifest::new(base::KIND, base::FORMAT);
+        files.extend(adapter_folder::save(dir, model)?);
+        let mut manifest = Manifest::new(adapter_folder::KIND, adapter_folder::FORMAT);
         manifest.inputs.insert("base".into(), base.digest.clone());
-        manifest.facts = base::facts(dir, base, &model.params);
+        manifest.facts = adapter_folder::facts(dir, base, &model.params);
         manifest.seal(dir, &files.iter().map(String::as_str).collect::<Vec<_>>())?;
         return Ok(());
     }
-    let (text, image) = (model.folder.as_ref(), model.image.as_ref());
-    let mut files = settings(dir, &model.config, (text, image), ids)?;
+    let mut files = write_settings(dir, &model.config, &model.encoders, ids)?;
     model.params.save(&dir.join("model.safetensors"))?;
-    files.push("model.safetensors");
+    files.push("model.safetensors".into());
     let mut manifest = Manifest::new(KIND, FORMAT);
     manifest.facts = serde_json::json!({
         "parameters": model.params.iter().map(|p| p.numel()).sum::<usize>(),
         "trainable": model.params.trainable().map(|p| p.numel()).sum::<usize>(),
     });
-    manifest.seal(dir, &files)?;
+    manifest.seal(dir, &files.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(())
 }
 
-/// Everything of a model's folder but its values and the manifest; returns the files.
-pub(super) fn settings(
-    dir: &Path,
-    config: &Config,
-    (text, image): (Option<&TextFolder>, Option<&ImageFolder>),
-    ids: Ids,
-) -> Result<Vec<&'static str>> {
-    let mut files = vec!["config.toml"];
+/// Writes everything of a model's folder but its values and the manifest; returns the files.
+pub(super) fn write_settings(dir: &Path, config: &Config, encoders: &Encoders, ids: TableIds) -> Result<Vec<String>> {
+    let mut files = vec!["config.toml".to_string()];
     fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
-    if let Some(t) = text {
-        let enc = dir.join("encoder");
-        std::fs::create_dir_all(&enc).map_err(Error::io(&enc))?;
-        fsio::write_bytes(&enc.join("config.json"), t.config_json.as_bytes())?;
-        fsio::write_bytes(&enc.join("tokenizer.json"), t.tokenizer_json.as_bytes())?;
-        files.extend(["encoder/config.json", "encoder/tokenizer.json"]);
-    }
-    if let Some(i) = image {
-        let enc = dir.join("image-encoder");
-        std::fs::create_dir_all(&enc).map_err(Error::io(&enc))?;
-        fsio::write_bytes(&enc.join("config.json"), i.config_json.as_bytes())?;
-        fsio::write_bytes(&enc.join("preprocessor_config.json"), i.preprocess_json.as_bytes())?;
-        files.extend(["image-encoder/config.json", "image-encoder/preprocessor_config.json"]);
+    for encoder in encoders.iter() {
+        let folder = EncoderFolder::checkpoint_folder(encoder.modality());
+        let path = dir.join(folder);
+        std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        for (name, text) in encoder.files() {
+            fsio::write_bytes(&path.join(name), text.as_bytes())?;
+            files.push(format!("{folder}/{name}"));
+        }
     }
     if config.item.kind == ItemKind::Id {
         fsio::write_json(&dir.join("items.json"), &ids.items)?;
-        files.push("items.json");
+        files.push("items.json".into());
     }
     if config.user.user_id {
         fsio::write_json(&dir.join("users.json"), &ids.users)?;
-        files.push("users.json");
+        files.push("users.json".into());
     }
     Ok(files)
 }
 
 fn is_adapter(dir: &Path) -> bool {
-    dir.join(base::OWN).exists() && !dir.join("model.safetensors").exists()
+    dir.join(adapter_folder::OWN).exists() && !dir.join("model.safetensors").exists()
 }
 
 /// The manifest of a model's or an adapter's folder.
 pub fn manifest(dir: &Path) -> Result<Manifest> {
-    let (kind, format) = if is_adapter(dir) { (base::KIND, base::FORMAT) } else { (KIND, FORMAT) };
+    let (kind, format) = if is_adapter(dir) { (adapter_folder::KIND, adapter_folder::FORMAT) } else { (KIND, FORMAT) };
     Manifest::read(dir, kind, format, REMAKE)
 }
 
@@ -131,15 +120,14 @@ pub fn values(dir: &Path, model: &Recommender) -> Result<Weights> {
     if !is_adapter(dir) {
         return Weights::open(&dir.join("model.safetensors"));
     }
-    let text = model.folder.as_ref().map(|t| t.config_json.as_str());
-    base::values(dir, &model.config, text, model.image.as_ref().map(|i| i.config_json.as_str()))
+    adapter_folder::own_weights(dir, &model.config, &model.encoders)
 }
 
 impl ModelFolder {
     /// The model folder that a path names: itself, or the best (else the last) model of a run.
     pub fn find(path: &Path) -> Option<PathBuf> {
         let candidates = [path.to_path_buf(), path.join("best"), path.join("last/model")];
-        let holds = |d: &PathBuf| ["model.safetensors", base::OWN].iter().any(|f| d.join(f).exists());
+        let holds = |d: &PathBuf| ["model.safetensors", adapter_folder::OWN].iter().any(|f| d.join(f).exists());
         candidates.into_iter().find(|d| holds(d) && d.join(fsio::MANIFEST).exists())
     }
     /// Opens a model folder, or the best (else the last) model of a run folder.
@@ -155,9 +143,8 @@ impl ModelFolder {
         manifest.verify(&dir, true)?;
         let files = [dir.join("config.toml")];
         let config = crate::config::load(&Config::default(), &files, &[])?;
-        let kind = config.item.kind;
-        let text = kind.text().then(|| TextFolder::open(&dir.join("encoder"), false)).transpose()?;
-        let image = kind.image().then(|| ImageFolder::open(&dir.join("image-encoder"), false)).transpose()?;
+        let open = |&m: &Modality| EncoderFolder::open(m, &dir.join(EncoderFolder::checkpoint_folder(m)), false);
+        let encoders = config.item.kind.modalities().iter().map(open).collect::<Result<Encoders>>()?;
         let list = |name: &str, wanted: bool| -> Result<Option<Vec<String>>> {
             if !wanted {
                 return Ok(None);
@@ -170,27 +157,45 @@ impl ModelFolder {
         let users = list("users.json", config.user.user_id)?;
         let weights = Weights::open(&dir.join("model.safetensors"))?;
         let (base, own) = (None, vec![]);
-        Ok(Self { digest: manifest.digest(), dir, config, weights, text, image, items, users, base, own })
+        Ok(Self {
+            digest: manifest.digest(),
+            dir,
+            config,
+            weights,
+            encoders,
+            items,
+            users,
+            base,
+            own,
+            user_encoder: None,
+        })
     }
     /// Opens an adapter's folder on its base: `given`, or where that was.
     pub fn open_on(dir: &Path, given: Option<&Path>) -> Result<Self> {
-        let manifest = Manifest::read(dir, base::KIND, base::FORMAT, REMAKE)?;
+        let manifest = Manifest::read(dir, adapter_folder::KIND, adapter_folder::FORMAT, REMAKE)?;
         manifest.verify(dir, true)?;
-        let under = base::find_base(dir, given)?;
+        let under = find_base(dir, given)?;
         let config = crate::config::load(&Config::default(), &[dir.join("config.toml")], &[])?;
-        let text = under.text.as_ref().map(|t| t.config_json.as_str());
-        let own = base::values(dir, &config, text, under.image.as_ref().map(|i| i.config_json.as_str()))?;
+        let own = adapter_folder::own_weights(dir, &config, &under.encoders)?;
         let names = own.names().map(String::from).collect();
         let digest = fsio::sha256_bytes(format!("{} {}", manifest.digest(), under.digest).as_bytes());
-        let (base, weights) = (Some(Base::of(&under)), own.over(&under.weights));
+        let (base, weights) = (Some(under.as_base()), own.overlay(&under.weights));
         Ok(Self { dir: dir.into(), config, weights, digest, base, own: names, ..under })
+    }
+    /// The same with the user encoder that a model of `user.kind = "custom"` was trained with.
+    pub fn with_user_encoder(self, builder: UserEncoderBuilder) -> Self {
+        Self { user_encoder: Some(builder), ..self }
+    }
+    /// Its path and digest, for adapters on it.
+    pub fn as_base(&self) -> BaseModel {
+        BaseModel { path: self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone()), digest: self.digest.clone() }
     }
     /// The blueprint it was built from.
     pub fn blueprint(&self) -> Blueprint {
         let count = |ids: &Option<Vec<String>>| ids.as_ref().map_or(0, Vec::len);
-        let counts = Counts { items: count(&self.items), users: count(&self.users) };
+        let counts = TableSizes { items: count(&self.items), users: count(&self.users) };
         let (config, base) = (self.config.clone(), self.base.clone());
-        Blueprint { config, counts, folder: self.text.clone(), image: self.image.clone(), base }
+        Blueprint { config, counts, encoders: self.encoders.clone(), base, user_encoder: self.user_encoder.clone() }
     }
     /// The model, nothing trainable.
     pub fn build(&self, device: &Device) -> Result<Recommender> {
@@ -199,4 +204,44 @@ impl ModelFolder {
         let actions: Resolved = blueprint.declare()?.into_iter().map(|s| (s.name, frozen)).collect();
         blueprint.build(device, &actions, Some(&self.weights))
     }
+}
+
+/// Finds the base of an adapter's folder: where `given` says, else where it was, also seen from the folder.
+pub fn find_base(dir: &Path, given: Option<&Path>) -> Result<ModelFolder> {
+    let manifest = Manifest::read(dir, KIND, FORMAT, REMAKE)?;
+    let base = base_of(dir)?;
+    base_chain(dir)?;
+    let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
+    let places = match given {
+        Some(g) => vec![g.to_path_buf()],
+        None => [Some(base.path.clone()), relative].into_iter().flatten().collect(),
+    };
+    let mut other = None;
+    for place in places.iter().filter(|p| ModelFolder::find(p).is_some()) {
+        let found = ModelFolder::open(place)?;
+        if found.digest == base.digest {
+            return Ok(found);
+        }
+        other = Some((place, found.digest));
+    }
+    let short = |d: &str| d[..12.min(d.len())].to_string();
+    Err(Error::model(
+        dir,
+        match other {
+            Some((place, digest)) => format!(
+                "belongs to another base than `{}`: that one has digest {}…, this adapter was trained on {}…; train the \
+                 adapter again, or put the old base back",
+                place.display(),
+                short(&digest),
+                short(&base.digest)
+            ),
+            None => format!(
+                "its base (digest {}…) is not at `{}`; put it there, or make a whole model with \
+                 `morec adapters merge {} --base MODEL --out NEW`",
+                short(&base.digest),
+                base.path.display(),
+                dir.display()
+            ),
+        },
+    ))
 }

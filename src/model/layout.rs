@@ -4,7 +4,7 @@
 //!
 //! `tests/golden/adapter_files.py` holds both packages' layouts and checks ours with them.
 
-use crate::config::{AdapterConfig, AdapterMethod, Config};
+use crate::config::{AdapterConfig, AdapterMethod, Config, Modality};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,13 +23,13 @@ pub enum Layout {
 
 /// What an encoder's `config.json` calls itself.
 #[derive(Debug, Clone)]
-pub struct Kind {
+pub struct EncoderInfo {
     model_type: String,
     width: usize,
     blocks: usize,
 }
 
-impl Kind {
+impl EncoderInfo {
     /// From `config.json`.
     pub fn parse(json: &str) -> Option<Self> {
         let v: Value = serde_json::from_str(json).ok()?;
@@ -56,7 +56,7 @@ impl Kind {
 
 impl Layout {
     /// The layout in which an adapter of this encoder can be stored; none where only our own names will do.
-    pub fn of(method: AdapterMethod, kind: &Kind) -> Option<Self> {
+    pub fn of(method: AdapterMethod, kind: &EncoderInfo) -> Option<Self> {
         let vit = kind.model_type == "vit";
         match method {
             AdapterMethod::Lora if kind.text() || vit => Some(Self::Peft),
@@ -75,7 +75,7 @@ impl Layout {
         }
     }
     /// Our name of an encoder's tensor (below `model.`) → the layout's, if it is one of the adapter's.
-    pub fn theirs(self, kind: &Kind, ours: &str) -> Option<String> {
+    pub fn to_external(self, kind: &EncoderInfo, ours: &str) -> Option<String> {
         match self {
             Self::Peft => {
                 ["lora_A.", "lora_B.", "ia3_l"].iter().any(|p| ours.contains(p)).then(|| {
@@ -106,7 +106,7 @@ impl Layout {
         }
     }
     /// The layout's name of a tensor → ours; `name` is what the adapter is called in its file.
-    pub fn ours(self, kind: &Kind, theirs: &str, name: &str) -> Option<String> {
+    pub fn to_internal(self, kind: &EncoderInfo, theirs: &str, name: &str) -> Option<String> {
         match self {
             Self::Peft => {
                 let inner = theirs.strip_prefix("base_model.model.")?;
@@ -139,19 +139,19 @@ impl Layout {
         self,
         dir: &Path,
         config: &Config,
-        (place, kind): (&str, &Kind),
+        (modality, kind): (Modality, &EncoderInfo),
         tensors: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<[&'static str; 2]> {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        let encoder = if place == "text" { &config.item.model } else { &config.item.image.model };
-        let called = Path::new(encoder).file_name().map_or(encoder.clone(), |n| n.to_string_lossy().into_owned());
+        let encoder = config.item.encoder(modality).model;
+        let called = Path::new(encoder).file_name().map_or(encoder.to_string(), |n| n.to_string_lossy().into_owned());
         let names = ["adapter_config.json", self.file()];
         crate::fsio::write_json(&dir.join(names[0]), &self.config(&config.adapter, kind, &called))?;
         tensors(&dir.join(names[1]))?;
         Ok(names)
     }
     /// `adapter_config.json`; `base` is what its encoder is called.
-    pub fn config(self, c: &AdapterConfig, kind: &Kind, base: &str) -> Value {
+    pub fn config(self, c: &AdapterConfig, kind: &EncoderInfo, base: &str) -> Value {
         let first = c.encoder().map_or(0, |a| a.first(kind.blocks));
         let (class, module) = kind.class();
         match self {
@@ -225,7 +225,7 @@ fn reduction(hidden: usize, width: usize) -> Value {
 }
 
 /// A folder that `peft` or `adapters` wrote: its layout, the adapter's settings, and what it is called.
-pub fn foreign(dir: &Path, kind: &Kind) -> Result<(Layout, AdapterConfig, String)> {
+pub fn read_external(dir: &Path, kind: &EncoderInfo) -> Result<(Layout, AdapterConfig, String)> {
     let path = dir.join("adapter_config.json");
     let bad = |m: String| Error::model(&path, m);
     let v: Value = serde_json::from_str(&crate::fsio::read_text(&path)?).map_err(|e| bad(format!("not JSON: {e}")))?;

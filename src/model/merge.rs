@@ -1,8 +1,8 @@
 //! Adapters folded into their base and taken out again, made from other packages' files, and compared.
 
-use super::layout::{self, Kind};
-use super::{Base, Blueprint, Ids, ModelFolder, base, folder};
-use crate::config::{AdapterMethod, Config};
+use super::layout::{self, EncoderInfo};
+use super::{Blueprint, ModelFolder, TableIds, adapter_folder, folder};
+use crate::config::{AdapterMethod, Config, Modality};
 use crate::error::{Error, Result};
 use crate::fsio::{Manifest, Staged};
 use crate::nn::weights::{self, Weights};
@@ -78,20 +78,19 @@ fn write(
     let specs = blueprint.declare()?;
     let staged = Staged::new(dir)?;
     // Models of IDs have them, others none.
-    let ids = Ids { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
-    let encoders = (from.text.as_ref(), from.image.as_ref());
-    let mut files = folder::settings(staged.path(), &blueprint.config, encoders, ids)?;
+    let ids = TableIds { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
+    let mut files = folder::write_settings(staged.path(), &blueprint.config, &from.encoders, ids)?;
     let entries: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
     let mut changed = 0;
-    weights::save_each(&staged.path().join("model.safetensors"), &entries, weights::pytorch(), |i| {
+    weights::save_each(&staged.path().join("model.safetensors"), &entries, weights::pytorch_metadata(), |i| {
         let mut values = from.weights.read(&entries[i].0)?;
         changed += usize::from(change(&entries[i].0, &mut values)?);
         Ok(values.into())
     })?;
-    files.push("model.safetensors");
+    files.push("model.safetensors".into());
     let mut manifest = Manifest::new(folder::KIND, folder::FORMAT);
     manifest.facts = facts;
-    manifest.seal(staged.path(), &files)?;
+    manifest.seal(staged.path(), &files.iter().map(String::as_str).collect::<Vec<_>>())?;
     staged.commit()?;
     Ok(changed)
 }
@@ -124,14 +123,14 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
         let m = format!("method {}: only lora and ia3 become part of a model's weights", method.name());
         return Err(Error::model(&adapter.dir, m));
     }
-    let manifest = Manifest::read(&merged.dir, folder::KIND, folder::FORMAT, folder::REMAKE)?;
+    let manifest = Manifest::read(&merged.dir, folder::KIND, folder::FORMAT, adapter_folder::REMAKE)?;
     if manifest.facts["merged"]["adapter"] != adapter.digest.as_str() {
         let m =
             format!("`{}` was not merged into it; `morec adapters merge` writes down what was", adapter.dir.display());
         return Err(Error::model(&merged.dir, m));
     }
     // What trained beside the update was not added to anything: the base has it as it was.
-    let base = base::find_base(&adapter.dir, None)?;
+    let base = folder::find_base(&adapter.dir, None)?;
     let change = |name: &str, v: &mut [f32]| {
         if adapter.own.iter().any(|n| n == name) {
             v.copy_from_slice(&base.weights.read(name)?);
@@ -144,32 +143,28 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
     Ok(Merged { method, folded, whole: true })
 }
 
-/// Makes an adapter of ours on `base` from a folder that the Python packages `peft` or `adapters` wrote for one of its encoders
-/// (`text` or `image`).
-pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Result<AdapterMethod> {
-    let json = match place {
-        "text" => base.text.as_ref().map(|t| &t.config_json),
-        "image" => base.image.as_ref().map(|i| &i.config_json),
-        _ => return Err(Error::Usage(format!("--encoder {place}: text or image"))),
-    };
-    let kind = json.and_then(|j| Kind::parse(j)).ok_or_else(|| {
+/// Makes an adapter of ours on `base` from a folder that the Python packages `peft` or `adapters` wrote for its encoder of
+/// `modality`.
+pub fn import(from: &Path, base: &ModelFolder, modality: Modality, dir: &Path) -> Result<AdapterMethod> {
+    let place = modality.name();
+    let kind = base.encoders.get(modality).and_then(|e| EncoderInfo::parse(e.config_json())).ok_or_else(|| {
         Error::model(&base.dir, format!("has no {place} encoder that takes adapters of other packages"))
     })?;
     if base.config.adapter.method != AdapterMethod::None {
         return Err(Error::model(&base.dir, "has an adapter already; import onto the model without it"));
     }
-    let (layout, adapter, called) = layout::foreign(from, &kind)?;
+    let (layout, adapter, called) = layout::read_external(from, &kind)?;
     let path = from.join(layout.file());
-    let prefix = format!("item_encoder.{place}.model.");
+    let prefix = modality.backbone_prefix();
     let foreign = Weights::open(&path)?;
-    let ours = |n: &str| layout.ours(&kind, n, &called).map(|n| format!("{prefix}{n}"));
+    let ours = |n: &str| layout.to_internal(&kind, n, &called).map(|n| format!("{prefix}{n}"));
     if let Some(odd) = foreign.names().find(|n| ours(n).is_none()) {
         return Err(Error::model(&path, format!("tensor `{odd}` is in no place that is known here")));
     }
     let values = foreign.renamed(ours)?;
     let config = Config { adapter, ..base.config.clone() };
     let method = config.adapter.method;
-    let blueprint = Blueprint { config, base: Some(Base::of(base)), ..base.blueprint() };
+    let blueprint = Blueprint { config, base: Some(base.as_base()), ..base.blueprint() };
     let specs = blueprint.declare()?;
     let wanted = |n: &str| specs.iter().find(|s| s.added && s.name == n);
     if let Some(odd) = values.names().find(|n| wanted(n).is_none()) {
@@ -191,9 +186,9 @@ pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Resul
     }
     let act = |train| Action { origin: Origin::Source, train, lr: None };
     let actions: Resolved = specs.iter().map(|s| (s.name.clone(), act(s.added))).collect();
-    let model = blueprint.build(&Device::Cpu, &actions, Some(&values.over(&base.weights)))?;
+    let model = blueprint.build(&Device::Cpu, &actions, Some(&values.overlay(&base.weights)))?;
     let staged = Staged::new(dir)?;
-    folder::save(staged.path(), &model, Ids { items: &[], users: &[] })?;
+    folder::save(staged.path(), &model, TableIds { items: &[], users: &[] })?;
     staged.commit()?;
     Ok(method)
 }

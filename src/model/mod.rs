@@ -1,6 +1,6 @@
 //! A recommender: item encoder, user encoder, inner product; and its folder on disk.
 
-pub mod base;
+pub mod adapter_folder;
 mod content;
 pub mod export;
 pub mod folder;
@@ -8,7 +8,7 @@ pub mod layout;
 pub mod merge;
 mod recommender;
 
-pub use base::Base;
-pub use content::Content;
+pub use adapter_folder::BaseModel;
+pub use content::ItemContent;
 pub use folder::ModelFolder;
-pub use recommender::{Blueprint, Counts, Ids, Recommender, pick_device};
+pub use recommender::{Blueprint, Recommender, TableIds, TableSizes, parse_device};

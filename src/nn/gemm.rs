@@ -2,7 +2,7 @@
 //! [`blas`] has opened.
 
 use super::blas;
-use super::host::Shared;
+use super::host::SharedMut;
 use gemm::Parallelism;
 
 /// A row-major matrix operand: elements, row length in memory, and whether it is used transposed.
@@ -144,7 +144,7 @@ unsafe fn through(
     let step = (if by_rows { m } else { n }).div_ceil(pieces).next_multiple_of(16);
     let whole = if by_rows { m } else { n };
     // SAFETY: the pieces of c are disjoint.
-    let out = unsafe { Shared::new(std::slice::from_raw_parts_mut(c, (m - 1) * ldc + n)) };
+    let out = unsafe { SharedMut::new(std::slice::from_raw_parts_mut(c, (m - 1) * ldc + n)) };
     rayon::scope(|scope| {
         for from in (0..whole).step_by(step) {
             let size = step.min(whole - from);

@@ -51,7 +51,7 @@ impl Rows {
 }
 
 /// What a gradient consists of.
-pub enum Content<'a> {
+pub enum GradContent<'a> {
     /// Nothing was written.
     Nothing,
     /// Every element.
@@ -77,23 +77,23 @@ impl GradBuf {
         Self { numel, dense: vec![], filled: false, rows: Rows::default(), device: None, reached: false }
     }
     /// Whether anything was written since the last [`clear`](Self::clear), even if it has been used up since.
-    pub fn is_reached(&self) -> bool {
+    pub fn has_gradient(&self) -> bool {
         self.reached
     }
     /// What it holds now.
-    pub fn content(&self) -> Content<'_> {
+    pub fn content(&self) -> GradContent<'_> {
         match &self.device {
-            Some(t) => Content::Device(t),
-            None if self.filled => Content::Dense(&self.dense),
-            None if !self.rows.ids.is_empty() => Content::Rows(&self.rows),
-            None => Content::Nothing,
+            Some(t) => GradContent::Device(t),
+            None if self.filled => GradContent::Dense(&self.dense),
+            None if !self.rows.ids.is_empty() => GradContent::Rows(&self.rows),
+            None => GradContent::Nothing,
         }
     }
     /// Every element of a gradient on the CPU; empty where none was written.
     pub fn dense(&self) -> Cow<'_, [f32]> {
         match self.content() {
-            Content::Dense(d) => d.into(),
-            Content::Rows(r) => spread(r, self.numel).into(),
+            GradContent::Dense(d) => d.into(),
+            GradContent::Rows(r) => to_dense(r, self.numel).into(),
             _ => (&[]).into(),
         }
     }
@@ -101,7 +101,7 @@ impl GradBuf {
         self.reached = true;
         if !self.rows.ids.is_empty() {
             // Rows came first: from now on it is dense.
-            self.dense = spread(&self.rows, self.numel);
+            self.dense = to_dense(&self.rows, self.numel);
             self.filled = true;
             self.rows.clear();
         }
@@ -144,7 +144,7 @@ impl GradBuf {
     }
 }
 
-fn spread(rows: &Rows, numel: usize) -> Vec<f32> {
+fn to_dense(rows: &Rows, numel: usize) -> Vec<f32> {
     let mut all = vec![0f32; numel];
     for (k, &id) in rows.ids.iter().enumerate() {
         all[id as usize * rows.width..][..rows.width].copy_from_slice(&rows.data[k * rows.width..][..rows.width]);

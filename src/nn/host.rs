@@ -77,12 +77,12 @@ pub fn update(t: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<()> {
 
 /// A raw pointer that worker threads may share; every use writes disjoint elements.
 #[derive(Clone, Copy)]
-pub struct Shared(*mut f32);
-// SAFETY: users of `Shared` write disjoint ranges from different threads.
-unsafe impl Send for Shared {}
-unsafe impl Sync for Shared {}
+pub struct SharedMut(*mut f32);
+// SAFETY: users of `SharedMut` write disjoint ranges from different threads.
+unsafe impl Send for SharedMut {}
+unsafe impl Sync for SharedMut {}
 
-impl Shared {
+impl SharedMut {
     /// Of a slice that outlives all uses.
     pub fn new(s: &mut [f32]) -> Self {
         Self(s.as_mut_ptr())

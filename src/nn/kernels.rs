@@ -7,9 +7,9 @@ use candle_core::Tensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// Elements a parallel task takes at a time.
+/// Elements a parallel asked takes at a time.
 pub const CHUNK: usize = 16 * 1024;
-/// Rows a parallel task takes at a time; fixed, so that sums do not depend on the number of threads.
+/// Rows a parallel asked takes at a time; fixed, so that sums do not depend on the number of threads.
 pub const ROWS: usize = 32;
 
 /// exp for |x| ≤ 87, relative error < 2e-7 (Cephes' polynomial), made to vectorise.

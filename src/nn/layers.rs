@@ -1,7 +1,7 @@
 //! Parameter bundles: linear maps and norms.
 
 use crate::error::Result;
-use crate::nn::adapt::{Role, Update};
+use crate::nn::adapter::{LinearAdapter, LinearRole};
 use crate::nn::host::{tensor, to_vec};
 use crate::nn::init::Init;
 use crate::nn::params::{Scope, Weight};
@@ -15,7 +15,7 @@ pub struct Linear {
     /// (out).
     pub bias: Option<Weight>,
     /// What is added, to layers that [`Linear::adapted`] made.
-    pub update: Update,
+    pub update: LinearAdapter,
 }
 
 impl Linear {
@@ -23,22 +23,22 @@ impl Linear {
     pub fn new(scope: &Scope, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
         let weight = scope.weight("weight", &[outputs, inputs], init)?;
         let bias = if bias { Some(scope.weight("bias", &[outputs], Init::Zeros)?) } else { None };
-        Ok(Self { weight, bias, update: Update::None })
+        Ok(Self { weight, bias, update: LinearAdapter::None })
     }
     /// [`Linear::new`], with what the scope's settings add to a map of this role.
     pub fn adapted(
         scope: &Scope,
-        role: Role,
+        role: LinearRole,
         (inputs, outputs): (usize, usize),
         bias: bool,
         init: Init,
     ) -> Result<Self> {
-        let update = Update::new(scope, role, inputs, outputs)?;
+        let update = LinearAdapter::new(scope, role, inputs, outputs)?;
         Ok(Self { update, ..Self::new(scope, inputs, outputs, bias, init)? })
     }
     /// From parameters at hand.
     pub fn of(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, bias, update: Update::None }
+        Self { weight, bias, update: LinearAdapter::None }
     }
     /// Its parameters but for an update's.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
@@ -58,7 +58,7 @@ impl Linear {
 
 /// LayerNorm's gain and shift (Ba et al. 2016).
 #[derive(Clone)]
-pub struct Norm {
+pub struct LayerNorm {
     /// Gain (d).
     pub weight: Weight,
     /// Shift (d).
@@ -67,7 +67,7 @@ pub struct Norm {
     pub eps: f32,
 }
 
-impl Norm {
+impl LayerNorm {
     /// Parameters `weight` = 1 and `bias` = 0 of width `d`.
     pub fn new(scope: &Scope, d: usize, eps: f64) -> Result<Self> {
         let scope = scope.normal();

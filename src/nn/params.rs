@@ -4,10 +4,10 @@
 //! says for each name where the value comes from and whether it trains; [`Params::build`] makes it so.
 
 use crate::error::{Error, Result};
-use crate::nn::adapt::Adapt;
+use crate::nn::adapter::AdapterSpec;
 use crate::nn::grad_buf::GradBuf;
-use crate::nn::held::Held;
 use crate::nn::init::Init;
+use crate::nn::lazy_value::LazyValue;
 use crate::nn::weights::Weights;
 use candle_core::{Device, Tensor, Var};
 use std::cell::RefCell;
@@ -66,7 +66,7 @@ pub type Resolved = BTreeMap<String, Action>;
 pub struct Param {
     name: String,
     shape: Vec<usize>,
-    held: Held,
+    held: LazyValue,
     encoder: bool,
     added: bool,
     buffer: bool,
@@ -123,16 +123,16 @@ impl Param {
         self.encoder
     }
     /// Part of an adapter.
-    pub fn is_added(&self) -> bool {
+    pub fn is_adapter(&self) -> bool {
         self.added
     }
     /// Whether training changes it.
-    pub fn moves(&self) -> bool {
+    pub fn is_updated(&self) -> bool {
         self.action.train || self.buffer
     }
     /// Whether its value is not, or may not stay, the one that a source gave it.
-    pub fn is_own(&self) -> bool {
-        self.moves() || self.action.origin != Origin::Source
+    pub fn differs_from_source(&self) -> bool {
+        self.is_updated() || self.action.origin != Origin::Source
     }
     /// Where its value came from.
     pub fn origin(&self) -> Origin {
@@ -180,11 +180,11 @@ impl Param {
         self.grad().release();
     }
     /// An operation that will add to the gradient was recorded.
-    pub(super) fn hold(&self) {
+    pub(super) fn add_use(&self) {
         self.uses.fetch_add(1, Ordering::Relaxed);
     }
     /// Such an operation has added its part; whether it was the last.
-    pub(super) fn let_go(&self) -> bool {
+    pub(super) fn release_use(&self) -> bool {
         let before = self.uses.load(Ordering::Relaxed);
         self.uses.store(before.saturating_sub(1), Ordering::Relaxed);
         before == 1
@@ -220,7 +220,7 @@ pub struct Scope<'a, 's> {
     added: bool,
     norm: bool,
     pretrained: Option<Pretrained>,
-    adapt: Option<Adapt>,
+    adapt: Option<AdapterSpec>,
     /// Where parameters stand that several adapters share.
     root: String,
 }
@@ -240,7 +240,7 @@ impl<'a, 's> Scope<'a, 's> {
         Self { encoder: true, root: self.prefix.clone(), ..self.clone() }
     }
     /// Parameters below are parts of an adapter: no pre-trained values, not in the encoder's learning-rate group.
-    pub fn added(&self) -> Self {
+    pub fn mark_adapter(&self) -> Self {
         Self { encoder: false, added: true, pretrained: None, ..self.clone() }
     }
     /// Takes values from `weights`; `rename` lists the names a parameter (relative to this scope) may have there.
@@ -253,7 +253,7 @@ impl<'a, 's> Scope<'a, 's> {
         Self { norm: true, ..self.clone() }
     }
     /// Adds small trainable parts to the layers below (or to none).
-    pub fn adapted(&self, adapt: Option<Adapt>) -> Self {
+    pub fn adapted(&self, adapt: Option<AdapterSpec>) -> Self {
         Self { adapt, root: self.prefix.clone(), ..self.clone() }
     }
     /// The scope of block `i` of `blocks`: what is added to the last ones only is dropped below them.
@@ -262,7 +262,7 @@ impl<'a, 's> Scope<'a, 's> {
         Self { adapt, ..self.clone() }
     }
     /// What is added to the layers below.
-    pub fn adapt(&self) -> Option<Adapt> {
+    pub fn adapter(&self) -> Option<AdapterSpec> {
         self.adapt
     }
     /// Where the parameters will live.
@@ -320,7 +320,7 @@ impl<'a, 's> Scope<'a, 's> {
         let (held, action) = match &state.mode {
             Mode::Declare => {
                 let action = Action { origin: Origin::Init, train: false, lr: None };
-                (Held::loaded(Var::zeros(0, candle_core::DType::F32, &Device::Cpu)?), action)
+                (LazyValue::in_memory(Var::zeros(0, candle_core::DType::F32, &Device::Cpu)?), action)
             }
             Mode::Build { seed, device, actions, source } => {
                 let action = *actions
@@ -329,10 +329,11 @@ impl<'a, 's> Scope<'a, 's> {
                 let train = action.train && !buffer;
                 // What is frozen waits in its file until it is needed.
                 let waits = device.is_cpu() && !train && !buffer;
-                let loaded = |values: Vec<f32>| Ok::<_, Error>(Held::loaded(Var::from_vec(values, shape, device)?));
+                let loaded =
+                    |values: Vec<f32>| Ok::<_, Error>(LazyValue::in_memory(Var::from_vec(values, shape, device)?));
                 let from = |w: &Weights, n: &str| {
                     let stored = w.stored(n)?;
-                    if waits { Ok(Held::filed(stored)) } else { loaded(stored.read()) }
+                    if waits { Ok(LazyValue::in_file(stored)) } else { loaded(stored.read()) }
                 };
                 let held = match (action.origin, &found, source) {
                     (Origin::Init, ..) => loaded(init.draw(*seed, &full, shape))?,
@@ -433,7 +434,7 @@ impl Params {
     }
     /// Names of trainable parameters that no gradient reached.
     pub fn without_grad(&self) -> Vec<&str> {
-        self.trainable().filter(|p| !p.grad().is_reached()).map(|p| p.name()).collect()
+        self.trainable().filter(|p| !p.grad().has_gradient()).map(|p| p.name()).collect()
     }
     /// Saves every value as safetensors.
     pub fn save(&self, path: &Path) -> Result<()> {
@@ -445,6 +446,6 @@ impl Params {
         let all: Vec<&Weight> = self.iter().filter(|p| named(p).is_some()).collect();
         let entries: Vec<_> = all.iter().filter_map(named).collect();
         let value = |i: usize| Ok(all[i].held.read()?.into());
-        crate::nn::weights::save_each(path, &entries, crate::nn::weights::pytorch(), value)
+        crate::nn::weights::save_each(path, &entries, crate::nn::weights::pytorch_metadata(), value)
     }
 }

@@ -46,17 +46,17 @@ impl Act {
 /// Gradients of activations while the backward pass runs.
 pub struct Grads<'a> {
     slots: Vec<Option<Tensor>>,
-    ready: Option<Ready<'a>>,
+    ready: Option<OnGradient<'a>>,
 }
 
 /// Told of each trainable parameter as soon as its gradient is complete.
-pub type Ready<'a> = &'a mut dyn FnMut(&Weight) -> Result<()>;
+pub type OnGradient<'a> = &'a mut dyn FnMut(&Weight) -> Result<()>;
 
 impl Grads<'_> {
     /// An operation has added its part to the gradient of `weights`.
     pub fn done<'w>(&mut self, weights: impl IntoIterator<Item = &'w Weight>) -> Result<()> {
         for w in weights {
-            if w.let_go()
+            if w.release_use()
                 && w.trains()
                 && let Some(ready) = self.ready.as_mut()
             {
@@ -115,7 +115,7 @@ impl Tape {
     }
     /// [`Tape::backward_from`]; `ready` may use a parameter's gradient up, and change its value, while the pass goes on:
     /// no operation still to come reads it.
-    pub fn backward_with<'a>(&self, out: &Act, grad: Tensor, ready: Option<Ready<'a>>) -> Result<Grads<'a>> {
+    pub fn backward_with<'a>(&self, out: &Act, grad: Tensor, ready: Option<OnGradient<'a>>) -> Result<Grads<'a>> {
         let start = out.node.ok_or_else(|| {
             Error::Numeric("nothing to train: the loss does not depend on any trainable parameter".into())
         })?;
@@ -133,20 +133,20 @@ impl Tape {
 }
 
 /// What a training forward pass carries: the tape and the keys of its dropout masks.
-pub struct Train<'a> {
+pub struct TrainContext<'a> {
     tape: &'a Tape,
     seed: u64,
     step: u64,
     calls: Cell<u64>,
 }
 
-impl<'a> Train<'a> {
+impl<'a> TrainContext<'a> {
     /// A pass of step `step` under `seed`; both fix every dropout mask.
     pub fn new(tape: &'a Tape, seed: u64, step: u64) -> Self {
-        Self::part(tape, seed, step, 0)
+        Self::for_chunk(tape, seed, step, 0)
     }
     /// Part number `part` of a pass that is done in parts; each has its own masks.
-    pub fn part(tape: &'a Tape, seed: u64, step: u64, part: u64) -> Self {
+    pub fn for_chunk(tape: &'a Tape, seed: u64, step: u64, part: u64) -> Self {
         Self { tape, seed, step, calls: Cell::new(part << 32) }
     }
 }
@@ -154,7 +154,7 @@ impl<'a> Train<'a> {
 /// Whether a forward pass records, and how its operations are computed. No global flag, no hidden randomness.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
-    train: Option<&'a Train<'a>>,
+    train: Option<&'a TrainContext<'a>>,
     record: bool,
     composed: bool,
 }
@@ -165,11 +165,11 @@ impl<'a> Pass<'a> {
         Pass { train: None, record: false, composed: false }
     }
     /// Records on the tape of `train`, with dropout.
-    pub fn train(train: &'a Train<'a>) -> Self {
+    pub fn train(train: &'a TrainContext<'a>) -> Self {
         Pass { train: Some(train), record: true, composed: false }
     }
     /// With the dropout masks of `train`, but without recording: the values a recorded pass will have.
-    pub fn rehearse(train: &'a Train<'a>) -> Self {
+    pub fn train_without_tape(train: &'a TrainContext<'a>) -> Self {
         Pass { record: false, ..Self::train(train) }
     }
     /// The same pass through candle's operations even on a CPU (the path other devices take).
@@ -200,7 +200,7 @@ impl<'a> Pass<'a> {
         let weights: Vec<&Weight> = weights.into_iter().collect();
         let records = self.records(tracked || weights.iter().any(|w| w.trains()));
         if records {
-            weights.iter().for_each(|w| w.hold());
+            weights.iter().for_each(|w| w.add_use());
         }
         records
     }

@@ -103,7 +103,7 @@ impl Weights {
         Ok(Self { entries, ..self })
     }
     /// These tensors, and those of `base` whose names are not among them.
-    pub fn over(mut self, base: &Self) -> Self {
+    pub fn overlay(mut self, base: &Self) -> Self {
         let first = self.files.len();
         self.files.extend(base.files.iter().cloned());
         for (name, e) in &base.entries {
@@ -135,14 +135,14 @@ impl Weights {
         Ok(self.stored(name)?.read())
     }
     /// A tensor in its file, to be read when needed.
-    pub fn stored(&self, name: &str) -> Result<Stored> {
+    pub fn stored(&self, name: &str) -> Result<StoredTensor> {
         let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
         if ![Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64].contains(&e.dtype) {
             let m = format!("tensor `{name}` is {:?}; expected F32, F16 or BF16", e.dtype);
             return Err(Error::model(&self.path, m));
         }
         let (map, shape) = (self.files[e.file].clone(), e.shape.clone());
-        Ok(Stored { map, dtype: e.dtype, shape, range: e.range.clone() })
+        Ok(StoredTensor { map, dtype: e.dtype, shape, range: e.range.clone() })
     }
     /// Integers of an I64 tensor (golden files).
     pub fn read_i64(&self, name: &str) -> Result<Vec<i64>> {
@@ -165,14 +165,14 @@ impl Weights {
 }
 
 /// A tensor in its file.
-pub struct Stored {
+pub struct StoredTensor {
     map: Arc<Mmap>,
     dtype: Dtype,
     shape: Vec<usize>,
     range: std::ops::Range<usize>,
 }
 
-impl Stored {
+impl StoredTensor {
     /// Its shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -236,7 +236,7 @@ pub fn save(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], meta: BTree
 }
 
 /// The metadata that PyTorch's tools look for.
-pub fn pytorch() -> BTreeMap<String, String> {
+pub fn pytorch_metadata() -> BTreeMap<String, String> {
     BTreeMap::from([("format".to_string(), "pt".to_string())])
 }
 

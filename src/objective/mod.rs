@@ -4,7 +4,7 @@ use crate::batch::Batch;
 use crate::config::{Multiplicity, ObjectiveConfig, ObjectiveKind, Sampler, Similarity};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::nn::ops::{Contrast, InBatch, Sampled};
+use crate::nn::ops::{InBatchTargets, SampledLoss, SampledTargets};
 use crate::nn::{Act, Pass, ops};
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub struct InBatchSoftmax {
 
 impl Objective for InBatchSoftmax {
     fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
-        let spec = batch.in_batch(self.log_share.as_deref(), self.multiplicity);
-        ops::in_batch(pass, users, items, &Arc::new(spec))
+        let spec = batch.in_batch_targets(self.log_share.as_deref(), self.multiplicity);
+        ops::in_batch_softmax(pass, users, items, &Arc::new(spec))
     }
 }
 
@@ -33,20 +33,20 @@ pub struct FullSoftmax;
 impl Objective for FullSoftmax {
     fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
         let n = batch.items.len();
-        let spec = InBatch {
+        let spec = InBatchTargets {
             target: batch.targets.clone(),
             owner: vec![0; batch.targets.len()],
             own: vec![vec![]],
             negative_bias: vec![0.0; n],
             label_bias: vec![0.0; n],
         };
-        ops::in_batch(pass, users, items, &Arc::new(spec))
+        ops::in_batch_softmax(pass, users, items, &Arc::new(spec))
     }
 }
 
 /// A label against k drawn negatives.
 pub struct Drawn {
-    contrast: Contrast,
+    contrast: SampledLoss,
     k: usize,
     /// log of a candidate's probability of being drawn, where scores are corrected by it.
     log_q: Option<Vec<f32>>,
@@ -55,14 +55,14 @@ pub struct Drawn {
 impl Objective for Drawn {
     fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
         let bias = |&c: &u32| self.log_q.as_ref().map_or(0.0, |q| -q[c as usize]);
-        let spec = Sampled {
+        let spec = SampledTargets {
             target: batch.targets.clone(),
             negatives: batch.negatives.clone(),
             k: self.k,
             bias: batch.items.iter().map(bias).collect(),
             contrast: self.contrast,
         };
-        ops::sampled(pass, users, items, &Arc::new(spec))
+        ops::sampled_loss(pass, users, items, &Arc::new(spec))
     }
 }
 
@@ -78,7 +78,7 @@ impl Objective for Scaled {
         match self.similarity {
             Similarity::Dot => self.inner.loss(&ops::scale(pass, users, self.factor)?, items, batch, pass),
             Similarity::Cosine => {
-                let (u, i) = (ops::unit(pass, users, self.factor)?, ops::unit(pass, items, 1.0)?);
+                let (u, i) = (ops::normalize_rows(pass, users, self.factor)?, ops::normalize_rows(pass, items, 1.0)?);
                 self.inner.loss(&u, &i, batch, pass)
             }
         }
@@ -110,14 +110,14 @@ pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objectiv
         ObjectiveKind::Sampled => {
             // Drawn alike, all are corrected alike, which changes nothing.
             let corrected = config.debias && config.sampler != Sampler::Uniform;
-            drawn(Contrast::Softmax, corrected.then(|| split.log_share()))
+            drawn(SampledLoss::Softmax, corrected.then(|| split.log_share()))
         }
-        ObjectiveKind::Bce => drawn(Contrast::Binary { beta: 1.0 }, None),
+        ObjectiveKind::Bce => drawn(SampledLoss::Binary { beta: 1.0 }, None),
         ObjectiveKind::Gbce => {
             let beta = gbce_beta(k, items, config.calibration) as f32;
-            drawn(Contrast::Binary { beta }, None)
+            drawn(SampledLoss::Binary { beta }, None)
         }
-        ObjectiveKind::Bpr => drawn(Contrast::Pairwise, None),
+        ObjectiveKind::Bpr => drawn(SampledLoss::Pairwise, None),
     };
     let factor = (1.0 / config.temperature()) as f32;
     Ok(match (config.similarity, factor) {

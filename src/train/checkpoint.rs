@@ -3,7 +3,7 @@
 use super::optimizer::AdamW;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest, Staged};
-use crate::model::{Ids, Recommender, folder};
+use crate::model::{Recommender, TableIds, folder};
 use crate::nn::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -34,7 +34,7 @@ pub struct Cursor {
 }
 
 /// Saves to `dir` as one replaced folder.
-pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor, ids: Ids) -> Result<()> {
+pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor, ids: TableIds) -> Result<()> {
     let staged = Staged::new(dir)?;
     let model_dir = staged.path().join("model");
     std::fs::create_dir(&model_dir).map_err(Error::io(&model_dir))?;
@@ -55,12 +55,12 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
     let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
     let values = folder::values(&dir.join("model"), model)?;
-    for p in model.params.iter().filter(|p| model.base.is_none() || p.is_own()) {
+    for p in model.params.iter().filter(|p| model.base.is_none() || p.differs_from_source()) {
         if values.shape(p.name()) != Some(p.shape()) {
             let m = format!("`{}` is missing or has another shape; the run's settings have changed", p.name());
             return Err(Error::model(values.path(), m));
         }
-        if p.moves() {
+        if p.is_updated() {
             p.set(&values.tensor(p.name(), &model.device)?)?;
         }
     }

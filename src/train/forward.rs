@@ -36,7 +36,7 @@ pub(super) fn from_items(
     items: &Act,
     pass: &Pass,
 ) -> Result<Act> {
-    let inputs = ops::gather_or(pass, items, batch.inputs.clone(), model.user.mask())?;
+    let inputs = ops::gather_or_fill(pass, items, batch.inputs.clone(), model.user.mask())?;
     let mut users = model.user.encode(&inputs, &batch.histories, pass)?;
     if let Some(rows) = &batch.rows {
         users = ops::gather(pass, &users, rows.clone())?;

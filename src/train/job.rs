@@ -3,11 +3,11 @@
 use crate::config::Config;
 use crate::data::Split;
 use crate::item::Features;
-use crate::model::{Ids, Recommender};
+use crate::model::{Recommender, TableIds};
 use std::path::Path;
 
 /// What to train, on what, where to keep it.
-pub struct Job<'a> {
+pub struct TrainJob<'a> {
     /// Settings.
     pub config: &'a Config,
     /// Divided data.
@@ -15,7 +15,7 @@ pub struct Job<'a> {
     /// Content of its candidates.
     pub features: &'a Features,
     /// Raw ids of its candidates and users.
-    pub ids: Ids<'a>,
+    pub ids: TableIds<'a>,
     /// The model; changed in place.
     pub model: &'a Recommender,
     /// The run's folder.

@@ -13,5 +13,5 @@ pub mod two_pass;
 
 pub use events::{Event, Observer};
 pub use forward::forward;
-pub use job::{Job, Outcome};
+pub use job::{Outcome, TrainJob};
 pub use trainer::run;

@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019), PyTorch's arithmetic, one pass over memory; moments are ours to save.
 
 use crate::error::{Error, Result};
-use crate::nn::grad_buf::{Content, Rows};
+use crate::nn::grad_buf::{GradContent, Rows};
 use crate::nn::host;
 use crate::nn::kernels::{AdamStep, CHUNK, adamw, sum_squares};
 use crate::nn::weights::{self, Weights};
@@ -14,7 +14,7 @@ use std::path::Path;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
-/// Rows of a table a parallel task takes at a time.
+/// Rows of a table a parallel asked takes at a time.
 const TABLE_ROWS: usize = 256;
 
 enum Moments {
@@ -45,10 +45,10 @@ impl AdamW {
         for p in params.trainable() {
             let of = |x: &[f32]| x.par_chunks(CHUNK).map(sum_squares).collect::<Vec<f64>>().iter().sum();
             let sq = match p.grad().content() {
-                Content::Device(t) => f64::from(t.sqr()?.sum_all()?.to_scalar::<f32>()?),
-                Content::Dense(g) => of(g),
-                Content::Rows(r) => of(r.data()),
-                Content::Nothing => 0.0,
+                GradContent::Device(t) => f64::from(t.sqr()?.sum_all()?.to_scalar::<f32>()?),
+                GradContent::Dense(g) => of(g),
+                GradContent::Rows(r) => of(r.data()),
+                GradContent::Nothing => 0.0,
             };
             total += finite(p, sq)?;
         }
@@ -83,18 +83,18 @@ impl AdamW {
         };
         let grad = p.grad();
         let content = grad.content();
-        if let Content::Device(g) = content {
+        if let GradContent::Device(g) = content {
             let sq = f64::from(g.sqr()?.sum_all()?.to_scalar::<f32>()?);
             self.step_on_device(p, g, lr, weight_decay, scale, bias1, bias2)?;
             return finite(p, sq);
         }
-        if matches!(content, Content::Nothing) {
+        if matches!(content, GradContent::Nothing) {
             return Ok(0.0);
         }
         let slot = self.moments.entry(p.name().into()).or_insert_with(|| {
             // A table may have leading dimensions of 1 (ViT's positions).
             let rows = match content {
-                Content::Rows(r) => p.numel() / r.width().max(1),
+                GradContent::Rows(r) => p.numel() / r.width().max(1),
                 _ => 0,
             };
             Moments::Host { m: vec![0.0; p.numel()], v: vec![0.0; p.numel()], touched: vec![false; rows] }
@@ -102,7 +102,7 @@ impl AdamW {
         let Moments::Host { m, v, touched } = slot else { return Ok(0.0) };
         let mut squares = vec![];
         match content {
-            Content::Rows(rows) if !touched.is_empty() => {
+            GradContent::Rows(rows) if !touched.is_empty() => {
                 host::update(&p.value(), |w| squares = step_rows(s, w, rows, m, v, touched))?;
             }
             _ => {

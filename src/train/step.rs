@@ -2,15 +2,16 @@
 
 use super::checkpoint::Cursor;
 use super::forward::{check_loss, forward};
-use super::job::Job;
+use super::job::TrainJob;
 use super::optimizer::AdamW;
 use super::two_pass::{self, Step};
 use crate::batch::Batch;
+use crate::config::Modality;
 use crate::error::{Error, Result};
-use crate::item::Has;
+use crate::item::ModalitySet;
 use crate::model::Recommender;
-use crate::nn::tape::Ready;
-use crate::nn::{Param, Pass, Tape, Train, Weight};
+use crate::nn::tape::OnGradient;
+use crate::nn::{Param, Pass, Tape, TrainContext, Weight};
 use crate::objective::Objective;
 use candle_core::Tensor;
 
@@ -26,7 +27,7 @@ pub(super) struct StepSummary {
 
 /// What the steps of a training have in common.
 pub(super) struct Stepper<'a> {
-    pub job: &'a Job<'a>,
+    pub job: &'a TrainJob<'a>,
     pub objective: &'a dyn Objective,
 }
 
@@ -60,7 +61,7 @@ impl Stepper<'_> {
         batch: &Batch,
     ) -> Result<StepSummary> {
         let decay = self.job.config.train.weight_decay;
-        let mut seen = Has { text: false, image: false };
+        let mut seen = ModalitySet::default();
         self.note_modalities(&mut seen, at.step, batch);
         optimizer.begin();
         let mut squares = 0.0;
@@ -85,7 +86,7 @@ impl Stepper<'_> {
     ) -> Result<StepSummary> {
         let (c, params) = (&self.job.config.train, &self.job.model.params);
         let scale = 1.0 / batches as f64;
-        let mut seen = Has { text: false, image: false };
+        let mut seen = ModalitySet::default();
         let (mut loss, mut items) = (0.0, 0);
         for _ in 0..batches {
             let batch = next();
@@ -101,17 +102,18 @@ impl Stepper<'_> {
     }
 
     /// Marks the modalities that items of a first step's batch have.
-    fn note_modalities(&self, seen: &mut Has, step: u64, batch: &Batch) {
-        if step == 0 {
-            let features = self.job.features;
-            seen.text |= batch.items.iter().any(|&i| features.has_text(i as usize));
-            seen.image |= batch.items.iter().any(|&i| features.has_image(i as usize));
+    fn note_modalities(&self, seen: &mut ModalitySet, step: u64, batch: &Batch) {
+        let features = self.job.features;
+        for m in Modality::ALL.into_iter().filter(|_| step == 0) {
+            if batch.items.iter().any(|&i| features.has(m, i as usize)) {
+                seen.insert(m);
+            }
         }
     }
 
     /// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters', or used up by `ready`
     /// parameter by parameter. Returns the loss and counts the pass.
-    fn backward(&self, batch: &Batch, at: &mut Cursor, scale: f64, ready: Option<Ready>) -> Result<f64> {
+    fn backward(&self, batch: &Batch, at: &mut Cursor, scale: f64, ready: Option<OnGradient>) -> Result<f64> {
         let loss = self.pass(batch, at.passes, scale, ready).map_err(|e| match e {
             Error::Numeric(_) => in_step(at.step, e),
             e => e,
@@ -120,15 +122,15 @@ impl Stepper<'_> {
         Ok(loss)
     }
 
-    fn pass(&self, batch: &Batch, number: u64, scale: f64, ready: Option<Ready>) -> Result<f64> {
-        let Job { model, features, .. } = *self.job;
+    fn pass(&self, batch: &Batch, number: u64, scale: f64, ready: Option<OnGradient>) -> Result<f64> {
+        let TrainJob { model, features, .. } = *self.job;
         let (seed, most) = (self.job.config.seed, self.job.config.train.encode_items);
         if most > 0 && batch.items.len() > most {
             let step = Step { model, features, objective: self.objective, seed, pass: number };
             return two_pass::backward(&step, batch, most, scale, ready);
         }
         let tape = Tape::new();
-        let train = Train::new(&tape, seed, number);
+        let train = TrainContext::new(&tape, seed, number);
         let loss = forward(model, features, self.objective, batch, &Pass::train(&train))?;
         let value = check_loss(&loss)?;
         let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
@@ -143,11 +145,10 @@ fn in_step(step: u64, e: Error) -> Error {
 
 /// After the first backward every trainable parameter has a gradient, or the run stops and names those without; but not
 /// those of a modality that no item of the batch had.
-fn check_gradients(model: &Recommender, seen: Has, step: u64) -> Result<()> {
+fn check_gradients(model: &Recommender, seen: ModalitySet, step: u64) -> Result<()> {
     let mut missing = if step == 0 { model.params.without_grad() } else { vec![] };
-    let idle = |name: &str| {
-        !seen.text && name.starts_with("item_encoder.text.") || !seen.image && name.starts_with("item_encoder.image.")
-    };
+    let idle =
+        |name: &str| Modality::ALL.into_iter().any(|m| !seen.contains(m) && name.starts_with(&m.parameter_prefix()));
     missing.retain(|name| !idle(name));
     if missing.is_empty() {
         return Ok(());

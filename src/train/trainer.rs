@@ -2,14 +2,14 @@
 
 use super::checkpoint::{self, Cursor};
 use super::events::{Event, Observer};
-use super::job::{Job, Outcome};
+use super::job::{Outcome, TrainJob};
 use super::optimizer::AdamW;
 use super::schedule;
 use super::step::Stepper;
 use crate::batch::Epoch;
 use crate::config::EvalConfig;
 use crate::error::{Error, Result};
-use crate::eval::{Asked, encode, evaluate};
+use crate::eval::{EvalTask, encode, evaluate};
 use crate::fsio::Staged;
 use crate::model::folder;
 use crate::objective;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// Trains until the last epoch or an early stop. Afterwards `best/` holds the best model and `last/` the last.
-pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcome> {
+pub fn run(job: &TrainJob, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcome> {
     let c = &job.config.train;
     let objective = objective::build(&job.config.objective, job.split)?;
     let mut t = Trainer::new(job, Stepper { job, objective: objective.as_ref() }, observers)?;
@@ -47,7 +47,7 @@ pub fn run(job: &Job, observers: &mut [Box<dyn Observer + '_>]) -> Result<Outcom
 
 /// A training under way.
 struct Trainer<'a, 'o> {
-    job: &'a Job<'a>,
+    job: &'a TrainJob<'a>,
     stepper: Stepper<'a>,
     observers: &'a mut [Box<dyn Observer + 'o>],
     optimizer: AdamW,
@@ -64,7 +64,7 @@ struct Trainer<'a, 'o> {
 
 impl<'a, 'o> Trainer<'a, 'o> {
     /// At the beginning, or where the checkpoint in `last/` stands.
-    fn new(job: &'a Job, stepper: Stepper<'a>, observers: &'a mut [Box<dyn Observer + 'o>]) -> Result<Self> {
+    fn new(job: &'a TrainJob, stepper: Stepper<'a>, observers: &'a mut [Box<dyn Observer + 'o>]) -> Result<Self> {
         let c = &job.config.train;
         let last = job.dir.join("last");
         let mut optimizer = AdamW::default();
@@ -88,7 +88,7 @@ impl<'a, 'o> Trainer<'a, 'o> {
     /// The steps of the current epoch from the cursor on.
     fn epoch(&mut self) -> Result<()> {
         let c = &self.job.config.train;
-        Epoch::new(self.job.split, self.job.config, self.at.epoch).ahead(self.at.batch, |next| {
+        Epoch::new(self.job.split, self.job.config, self.at.epoch).prefetch(self.at.batch, |next| {
             while self.at.batch < self.batches {
                 let started = Instant::now();
                 let group = c.accumulate.min(self.batches - self.at.batch);
@@ -124,8 +124,8 @@ impl<'a, 'o> Trainer<'a, 'o> {
         let (job, c) = (self.job, &self.job.config.train);
         let started = Instant::now();
         let eval = EvalConfig { lists: 0, ..job.config.eval.clone() };
-        let asked = Asked { split: job.split, cases: &job.split.valid, config: &eval, candidates: &[] };
-        let (report, _) = evaluate(job.model, job.features, &asked, "validation", &encode::silent)?;
+        let task = EvalTask { split: job.split, cases: &job.split.valid, config: &eval, candidates: &[] };
+        let (report, _) = evaluate(job.model, job.features, &task, "validation", &encode::no_progress)?;
         let value = report.get(&c.metric.to_lowercase());
         let best = self.at.best.is_none_or(|b| value > b);
         if best {
@@ -154,7 +154,7 @@ impl<'a, 'o> Trainer<'a, 'o> {
     }
 }
 
-fn save_best(job: &Job) -> Result<()> {
+fn save_best(job: &TrainJob) -> Result<()> {
     let staged = Staged::new(&job.dir.join("best"))?;
     folder::save(staged.path(), job.model, job.ids)?;
     staged.commit()

@@ -9,10 +9,10 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::item::{Features, ItemTable};
 use crate::model::Recommender;
-use crate::nn::grad_buf::Content;
+use crate::nn::grad_buf::GradContent;
 use crate::nn::host::to_vec;
-use crate::nn::tape::Ready;
-use crate::nn::{Pass, Tape, Train};
+use crate::nn::tape::OnGradient;
+use crate::nn::{Pass, Tape, TrainContext};
 use crate::objective::Objective;
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -32,19 +32,19 @@ pub struct Step<'a> {
 }
 
 /// Adds the gradient of `scale` × loss, encoding at most `most` items at a time. Returns the loss.
-pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Option<Ready>) -> Result<f64> {
+pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Option<OnGradient>) -> Result<f64> {
     let parts: Vec<Arc<Vec<u32>>> = batch.items.chunks(most.max(1)).map(|c| Arc::new(c.to_vec())).collect();
     let table = |part: usize| ItemTable { ids: &parts[part], features: s.features };
     let d = s.model.item.dim();
     let mut rows = Vec::with_capacity(batch.items.len() * d);
     for part in 0..parts.len() {
         let tape = Tape::new();
-        let train = Train::part(&tape, s.seed, s.pass, part as u64 + 1);
-        rows.extend(to_vec(s.model.item.encode(&table(part), &Pass::rehearse(&train))?.value())?);
+        let train = TrainContext::for_chunk(&tape, s.seed, s.pass, part as u64 + 1);
+        rows.extend(to_vec(s.model.item.encode(&table(part), &Pass::train_without_tape(&train))?.value())?);
     }
     let tape = Tape::new();
     let items = tape.leaf(Tensor::from_vec(rows, (batch.items.len(), d), &s.model.device)?);
-    let train = Train::new(&tape, s.seed, s.pass);
+    let train = TrainContext::new(&tape, s.seed, s.pass);
     let loss = from_items(s.model, s.objective, batch, &items, &Pass::train(&train))?;
     let value = check_loss(&loss)?;
     let one = Tensor::full(scale as f32, loss.value().shape(), loss.value().device())?;
@@ -55,7 +55,7 @@ pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Opt
     let mut from = 0;
     for part in 0..parts.len() {
         let tape = Tape::new();
-        let train = Train::part(&tape, s.seed, s.pass, part as u64 + 1);
+        let train = TrainContext::for_chunk(&tape, s.seed, s.pass, part as u64 + 1);
         let y = s.model.item.encode(&table(part), &Pass::train(&train))?;
         let n = parts[part].len();
         if !y.tracked() {
@@ -71,7 +71,7 @@ pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Opt
     // What the last part did not use (its items may lack a modality) is complete as well.
     if let Some(ready) = ready {
         for p in s.model.params.trainable() {
-            let waits = !matches!(p.grad().content(), Content::Nothing);
+            let waits = !matches!(p.grad().content(), GradContent::Nothing);
             if waits {
                 ready(p)?;
             }
@@ -80,7 +80,7 @@ pub fn backward(s: &Step, batch: &Batch, most: usize, scale: f64, mut ready: Opt
     Ok(value)
 }
 
-fn again<'b>(ready: &'b mut Option<Ready>) -> Option<Ready<'b>> {
+fn again<'b>(ready: &'b mut Option<OnGradient>) -> Option<OnGradient<'b>> {
     match ready {
         Some(r) => Some(&mut **r),
         None => None,

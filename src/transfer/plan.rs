@@ -1,6 +1,6 @@
 //! Ordered rules, `glob → load | reset | pretrained, train | freeze, lr`, resolved to one row a parameter before any work.
 
-use crate::config::{AdapterMethod, Rule};
+use crate::config::{AdapterMethod, Modality, Rule};
 use crate::error::{Error, Result};
 use crate::item::block_of;
 use crate::nn::params::Action;
@@ -38,12 +38,10 @@ pub struct Plan {
 /// The presets, for messages and help.
 pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch, houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec, bitfit, norms";
 
-/// Names of the pre-trained encoders' parameters, by modality.
-fn backbone(place: &str) -> String {
-    format!("item_encoder.{place}.model.*")
+/// Pattern of the names of a pre-trained encoder's parameters.
+fn backbone(modality: Modality) -> String {
+    modality.backbone_prefix() + "*"
 }
-
-const PLACES: [&str; 2] = ["text", "image"];
 
 fn rule(pattern: &str, action: &str) -> Rule {
     Rule { pattern: pattern.into(), action: action.into() }
@@ -55,7 +53,7 @@ fn added(specs: &[Spec]) -> Vec<Rule> {
 }
 
 /// Presets that train small parts all over a model and nothing else.
-pub fn adapts(name: &str) -> bool {
+pub fn is_adapter_preset(name: &str) -> bool {
     AdapterMethod::named(name).is_some() || ["bitfit", "norms"].contains(&name)
 }
 
@@ -65,14 +63,11 @@ fn norms(specs: &[Spec]) -> Vec<Rule> {
 }
 
 /// Refuses a model that has no place for what a preset adds.
-fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
+fn require_adapter_sites(name: &str, specs: &[Spec], encoders: &[Modality]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
         "a user encoder that takes model patches (nextitnet, sasrec and bert4rec, with user.norm post or pre), and adapter.user_width above 0"
-    } else if name != "peterrec"
-        && !encoders.is_empty()
-        && !encoders.iter().any(|e| within(&format!("item_encoder.{e}.")))
-    {
+    } else if name != "peterrec" && !encoders.is_empty() && !encoders.iter().any(|e| within(&e.parameter_prefix())) {
         "an encoder of the BERT, ViT or Swin family (prompt, kadapter and side: not Swin)"
     } else if !specs.iter().any(|s| s.added) {
         "a text or image encoder, or sasrec, bert4rec or nextitnet"
@@ -86,9 +81,9 @@ fn placed(name: &str, specs: &[Spec], encoders: &[&str]) -> Result<()> {
 /// The rules of a preset for a model with these parameters.
 fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     let has = |pattern: &str| specs.iter().any(|s| WildMatch::new(pattern).matches(&s.name));
-    let there: Vec<&str> = PLACES.into_iter().filter(|p| has(&backbone(p))).collect();
+    let there: Vec<Modality> = Modality::ALL.into_iter().filter(|&m| has(&backbone(m))).collect();
     let text = !there.is_empty();
-    let all = |action: &str| there.iter().map(|p| rule(&backbone(p), action)).collect::<Vec<_>>();
+    let all = |action: &str| there.iter().map(|&m| rule(&backbone(m), action)).collect::<Vec<_>>();
     let mut rules = match name {
         "from-scratch" | "" => vec![rule("*", "reset, train")],
         "full" => vec![rule("*", "load, train")],
@@ -98,7 +93,7 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "item-only" => vec![rule("*", "load, freeze"), rule("item_encoder.*", "train")],
         "zero-shot" => vec![rule("*", "load, freeze")],
         other if AdapterMethod::named(other).is_some() => {
-            placed(other, specs, &there)?;
+            require_adapter_sites(other, specs, &there)?;
             // Of the blocks that have a bottleneck, so that what lies below the first one stays as it is.
             let stems: Vec<&str> =
                 specs.iter().filter(|s| s.added).filter_map(|s| Some(s.name.split_once(".adapter_")?.0)).collect();
@@ -115,8 +110,8 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         other => match other.strip_prefix("top-layers=").map(str::parse::<usize>) {
             Some(Ok(k)) => {
                 let mut rules = vec![rule("*", "load, train")];
-                for place in &there {
-                    rules.extend(depth_rules(place, k, specs, "transfer.preset")?);
+                for &modality in &there {
+                    rules.extend(depth_rules(modality, k, specs, "transfer.preset")?);
                 }
                 rules
             }
@@ -129,11 +124,11 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         let any = specs.iter().any(|s| s.pretrained);
         if text && any {
             // An encoder may come without weights (`pretrained = false`); a checkpoint may lack some (a pooler).
-            let known = |p: &&&str| {
-                let glob = WildMatch::new(&backbone(p));
+            let known = |m: &&Modality| {
+                let glob = WildMatch::new(&backbone(**m));
                 specs.iter().filter(|s| glob.matches(&s.name)).any(|s| s.pretrained)
             };
-            rules.extend(there.iter().filter(known).map(|p| rule(&backbone(p), "pretrained")));
+            rules.extend(there.iter().filter(known).map(|&m| rule(&backbone(m), "pretrained")));
             rules.extend(added);
         }
         return Ok(rules);
@@ -145,14 +140,14 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         ));
     }
     if has("item_encoder.id.*") {
-        if matches!(name, "zero-shot" | "user-only") || adapts(name) {
+        if matches!(name, "zero-shot" | "user-only") || is_adapter_preset(name) {
             let m = format!("`{name}` cannot be: an ID table does not transfer, the target's items would stay random");
             return Err(Error::config("transfer.preset", m));
         }
         rules.push(rule("item_encoder.id.*", "reset"));
     }
     if has("user_encoder.user_embedding.*") {
-        if matches!(name, "zero-shot" | "item-only" | "head") || adapts(name) {
+        if matches!(name, "zero-shot" | "item-only" | "head") || is_adapter_preset(name) {
             let m =
                 format!("`{name}` cannot be: a table of users does not transfer, the target's users would stay random");
             return Err(Error::config("transfer.preset", m + "; train the source with user.user_id = false"));
@@ -168,8 +163,8 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
 
 /// Freezes the encoder of a modality but for its last `k` blocks, and the norm above them.
 /// `setting` is what asked for it. No rules where a model lacks that modality.
-pub fn depth_rules(place: &str, k: usize, specs: &[Spec], setting: &str) -> Result<Vec<Rule>> {
-    let prefix = format!("item_encoder.{place}.model.");
+pub fn depth_rules(modality: Modality, k: usize, specs: &[Spec], setting: &str) -> Result<Vec<Rule>> {
+    let prefix = modality.backbone_prefix();
     let own: Vec<&str> = specs.iter().filter_map(|s| s.name.strip_prefix(&prefix)).collect();
     if own.is_empty() {
         return Ok(vec![]);
@@ -179,10 +174,10 @@ pub fn depth_rules(place: &str, k: usize, specs: &[Spec], setting: &str) -> Resu
     blocks.dedup();
     let real: Vec<(usize, usize)> = blocks.iter().map(|b| b.0).filter(|b| b.1 != usize::MAX).collect();
     if k > real.len() {
-        let m = format!("{k} layers to train: the {place} encoder has {} layers", real.len());
+        let m = format!("{k} layers to train: the {} encoder has {} layers", modality.name(), real.len());
         return Err(Error::config(setting, m));
     }
-    let mut rules = vec![rule(&backbone(place), "freeze")];
+    let mut rules = vec![rule(&backbone(modality), "freeze")];
     if k == 0 {
         return Ok(rules);
     }

@@ -4,7 +4,8 @@
 //! The slice of height h that ends at an event is the same in every window that holds it, so each horizontal filter runs
 //! over the history once, and a window takes the largest of its slices.
 
-use super::{Histories, UserEncoder, user_rows};
+use super::encoder::user_rows;
+use super::{Histories, UserEncoder};
 use crate::config::UserConfig;
 use crate::error::Result;
 use crate::nn::init::Init;
@@ -52,18 +53,18 @@ impl Caser {
 impl UserEncoder for Caser {
     fn encode(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
         let s = &h.segments;
-        let mut parts = vec![ops::window_sums(pass, x, s, &self.vertical)?];
+        let mut parts = vec![ops::vertical_conv(pass, x, s, &self.vertical)?];
         for (i, (conv, bias)) in self.horizontal.iter().enumerate() {
             let slices = ops::causal_conv(pass, x, s, conv, i + 1, 1)?;
-            let largest = ops::window_max(pass, &slices, s, self.window - i, bias)?;
+            let largest = ops::causal_max_pool(pass, &slices, s, self.window - i, bias)?;
             parts.push(ops::activation(pass, &largest, Activation::Relu)?);
         }
-        let all = ops::columns(pass, &parts.iter().collect::<Vec<_>>())?;
+        let all = ops::concat_columns(pass, &parts.iter().collect::<Vec<_>>())?;
         let all = ops::dropout(pass, &all, self.dropout)?;
         let mut z = ops::activation(pass, &ops::linear(pass, &all, &self.fc1)?, Activation::Relu)?;
         if let Some(table) = &self.users {
             let users = ops::embed(pass, None, &[(table, user_rows(h)?)])?;
-            z = ops::columns(pass, &[&z, &users])?;
+            z = ops::concat_columns(pass, &[&z, &users])?;
         }
         ops::activation(pass, &ops::linear(pass, &z, &self.fc2)?, Activation::Relu)
     }

@@ -4,18 +4,18 @@
 use super::{Histories, UserEncoder};
 use crate::config::UserConfig;
 use crate::error::Result;
-use crate::nn::adapt::{Place, Site};
+use crate::nn::adapter::{Sublayer, SublayerAdapter};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
-use crate::nn::{Act, Linear, Norm, Pass, Scope, ops};
+use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, ops};
 
 const EPS: f64 = 1e-8;
 
 struct Block {
     conv: [Linear; 2],
-    norm: [Norm; 2],
+    norm: [LayerNorm; 2],
     /// Model patches (PeterRec; Yuan et al. 2020).
-    patch: [Site; 2],
+    patch: [SublayerAdapter; 2],
     dilation: usize,
 }
 
@@ -36,11 +36,14 @@ impl NextItNet {
             .map(|b| {
                 let s = scope.pp(format!("residual_blocks.{b}"));
                 let conv = |name: &str| Linear::new(&s.pp(name), c.kernel * d, d, true, Init::XavierNormal);
-                let norm = |name: &str| Norm::new(&s.pp(name), d, EPS);
+                let norm = |name: &str| LayerNorm::new(&s.pp(name), d, EPS);
                 Ok(Block {
                     conv: [conv("conv1")?, conv("conv2")?],
                     norm: [norm("ln1")?, norm("ln2")?],
-                    patch: [Site::new(&s, Place::FirstConv, d)?, Site::new(&s, Place::SecondConv, d)?],
+                    patch: [
+                        SublayerAdapter::new(&s, Sublayer::FirstConv, d)?,
+                        SublayerAdapter::new(&s, Sublayer::SecondConv, d)?,
+                    ],
                     dilation: c.dilations[b % c.dilations.len()],
                 })
             })

@@ -1,6 +1,7 @@
 //! User encoders without order: the mean of the history, and DSSM's tower over it or over the user's id.
 
-use super::{Histories, UserEncoder, user_rows};
+use super::encoder::user_rows;
+use super::{Histories, UserEncoder};
 use crate::config::UserConfig;
 use crate::error::Result;
 use crate::nn::init::Init;

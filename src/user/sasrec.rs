@@ -3,12 +3,12 @@
 
 use super::transformer::Stack;
 use super::{Histories, UserEncoder};
-use crate::config::{NormPlace, UserConfig};
+use crate::config::{NormPosition, UserConfig};
 use crate::error::Result;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
-use crate::nn::{Act, Linear, Norm, Pass, Scope, Weight};
+use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Weight};
 
 /// Causal self-attention over the history.
 pub struct SasRec(Form);
@@ -22,7 +22,7 @@ impl SasRec {
     /// Declares its parameters.
     pub fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
         Ok(Self(match c.norm {
-            NormPlace::Original => Form::Original(Original::new(scope, c)?),
+            NormPosition::Original => Form::Original(Original::new(scope, c)?),
             _ => Form::Stack(Stack::new(scope, c, true, Activation::Relu)?),
         }))
     }
@@ -39,12 +39,12 @@ impl UserEncoder for SasRec {
 
 /// A block whose query alone is normalised, and whose residuals are the normalised values.
 struct OriginalBlock {
-    query_norm: Norm,
+    query_norm: LayerNorm,
     q: Linear,
     k: Linear,
     v: Linear,
     out: Linear,
-    forward_norm: Norm,
+    forward_norm: LayerNorm,
     w1: Linear,
     w2: Linear,
 }
@@ -54,7 +54,7 @@ struct OriginalBlock {
 struct Original {
     positions: Weight,
     blocks: Vec<OriginalBlock>,
-    last: Norm,
+    last: LayerNorm,
     attention: AttentionSpec,
 }
 
@@ -68,12 +68,12 @@ impl Original {
             .map(|i| {
                 let (a, f) = (scope.pp(format!("attention_layers.{i}")), scope.pp(format!("forward_layers.{i}")));
                 Ok(OriginalBlock {
-                    query_norm: Norm::new(&scope.pp(format!("attention_layernorms.{i}")), d, EPS)?,
+                    query_norm: LayerNorm::new(&scope.pp(format!("attention_layernorms.{i}")), d, EPS)?,
                     q: dense(a.pp("query"))?,
                     k: dense(a.pp("key"))?,
                     v: dense(a.pp("value"))?,
                     out: dense(a.pp("out_proj"))?,
-                    forward_norm: Norm::new(&scope.pp(format!("forward_layernorms.{i}")), d, EPS)?,
+                    forward_norm: LayerNorm::new(&scope.pp(format!("forward_layernorms.{i}")), d, EPS)?,
                     w1: dense(f.pp("conv1"))?,
                     w2: dense(f.pp("conv2"))?,
                 })
@@ -82,7 +82,7 @@ impl Original {
         Ok(Self {
             positions: scope.pp("pos_emb").weight("weight", &[c.slots(), d], Init::XavierNormal)?,
             blocks,
-            last: Norm::new(&scope.pp("last_layernorm"), d, EPS)?,
+            last: LayerNorm::new(&scope.pp("last_layernorm"), d, EPS)?,
             attention: AttentionSpec { heads: c.heads, causal: true, dropout: c.dropout as f32 },
         })
     }
@@ -92,7 +92,8 @@ impl Original {
         let mut x = ops::dropout(pass, &x, p)?;
         for b in &self.blocks {
             let q = ops::add_norm(pass, &x, None, &b.query_norm, 0.0)?;
-            let qkv = ops::columns(pass, &[&ops::linear(pass, &q, &b.q)?, &ops::linears(pass, &x, &[&b.k, &b.v])?])?;
+            let qkv =
+                ops::concat_columns(pass, &[&ops::linear(pass, &q, &b.q)?, &ops::linears(pass, &x, &[&b.k, &b.v])?])?;
             let a = ops::linear(pass, &ops::attention(pass, &qkv, &h.segments, self.attention)?, &b.out)?;
             x = ops::add(pass, &q, &a, 0.0)?;
             let y = ops::add_norm(pass, &x, None, &b.forward_norm, 0.0)?;

@@ -2,13 +2,13 @@
 //! sub-layers.
 
 use super::Histories;
-use crate::config::{NormPlace, UserConfig};
+use crate::config::{NormPosition, UserConfig};
 use crate::error::Result;
-use crate::nn::adapt::{Place, Role, Site};
+use crate::nn::adapter::{LinearRole, Sublayer, SublayerAdapter};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
-use crate::nn::{Act, Linear, Norm, Pass, Scope, Weight};
+use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Weight};
 
 const EPS: f64 = 1e-6;
 
@@ -17,20 +17,20 @@ struct Block {
     k: Linear,
     v: Linear,
     fc: Linear,
-    attention_norm: Norm,
+    attention_norm: LayerNorm,
     w1: Linear,
     w2: Linear,
-    feed_forward_norm: Norm,
-    after_attention: Site,
-    after_output: Site,
+    feed_forward_norm: LayerNorm,
+    after_attention: SublayerAdapter,
+    after_output: SublayerAdapter,
 }
 
 /// Learned positions, a norm at the entry (post) or at the end (pre), and the blocks.
 pub(super) struct Stack {
     positions: Weight,
-    norm: Norm,
+    norm: LayerNorm,
     blocks: Vec<Block>,
-    place: NormPlace,
+    place: NormPosition,
     attention: AttentionSpec,
     inner: Activation,
 }
@@ -45,25 +45,26 @@ impl Stack {
             .map(|i| {
                 let b = s.pp(format!("transformer_blocks.{i}"));
                 let (a, f) = (b.pp("multi_head_attention"), b.pp("feed_forward"));
-                let updated =
-                    |name: &str, role: Role| Linear::adapted(&a.pp(name), role, (d, d), false, Init::XavierNormal);
+                let updated = |name: &str, role: LinearRole| {
+                    Linear::adapted(&a.pp(name), role, (d, d), false, Init::XavierNormal)
+                };
                 Ok(Block {
-                    q: updated("w_Q", Role::Query)?,
-                    k: updated("w_K", Role::Key)?,
-                    v: updated("w_V", Role::Value)?,
-                    after_attention: Site::new(&b, Place::Attention, d)?,
-                    after_output: Site::new(&b, Place::FeedForward, d)?,
+                    q: updated("w_Q", LinearRole::Query)?,
+                    k: updated("w_K", LinearRole::Key)?,
+                    v: updated("w_V", LinearRole::Value)?,
+                    after_attention: SublayerAdapter::new(&b, Sublayer::Attention, d)?,
+                    after_output: SublayerAdapter::new(&b, Sublayer::FeedForward, d)?,
                     fc: dense(a.pp("fc"), d, d, false)?,
-                    attention_norm: Norm::new(&a.pp("layer_norm"), d, EPS)?,
+                    attention_norm: LayerNorm::new(&a.pp("layer_norm"), d, EPS)?,
                     w1: dense(f.pp("w_1"), d, 4 * d, true)?,
-                    w2: Linear::adapted(&f.pp("w_2"), Role::Outer, (4 * d, d), true, Init::XavierNormal)?,
-                    feed_forward_norm: Norm::new(&f.pp("layer_norm"), d, EPS)?,
+                    w2: Linear::adapted(&f.pp("w_2"), LinearRole::Outer, (4 * d, d), true, Init::XavierNormal)?,
+                    feed_forward_norm: LayerNorm::new(&f.pp("layer_norm"), d, EPS)?,
                 })
             })
             .collect::<Result<_>>()?;
         Ok(Self {
             positions: s.pp("position_embedding").weight("weight", &[c.slots(), d], Init::XavierNormal)?,
-            norm: Norm::new(&s.pp("layer_norm"), d, EPS)?,
+            norm: LayerNorm::new(&s.pp("layer_norm"), d, EPS)?,
             blocks,
             place: c.norm,
             attention: AttentionSpec { heads: c.heads, causal, dropout: c.dropout as f32 },
@@ -74,7 +75,7 @@ impl Stack {
     pub(super) fn forward(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
         let p = self.attention.dropout;
         let mut x = ops::embed(pass, Some(x), &[(&self.positions, h.slots.clone())])?;
-        if self.place == NormPlace::Post {
+        if self.place == NormPosition::Post {
             x = ops::add_norm(pass, &x, None, &self.norm, 0.0)?;
         }
         x = ops::dropout(pass, &x, p)?;
@@ -83,10 +84,10 @@ impl Stack {
             ops::linear(pass, &ops::attention(pass, &qkv, &h.segments, self.attention)?, &b.fc)
         };
         for b in &self.blocks {
-            if self.place == NormPlace::Post {
-                x = b.after_attention.join(pass, attend(&x, b)?, &x, &b.attention_norm, p)?;
+            if self.place == NormPosition::Post {
+                x = b.after_attention.add_norm(pass, attend(&x, b)?, &x, &b.attention_norm, p)?;
                 let f = ops::feed_forward(pass, &x, &b.w1, self.inner, &b.w2)?;
-                x = b.after_output.join(pass, f, &x, &b.feed_forward_norm, p)?;
+                x = b.after_output.add_norm(pass, f, &x, &b.feed_forward_norm, p)?;
             } else {
                 let y = ops::add_norm(pass, &x, None, &b.attention_norm, 0.0)?;
                 x = b.after_attention.sum(pass, &x, attend(&y, b)?, &y, p)?;
@@ -95,6 +96,6 @@ impl Stack {
                 x = b.after_output.sum(pass, &x, f, &y, p)?;
             }
         }
-        if self.place == NormPlace::Post { Ok(x) } else { ops::add_norm(pass, &x, None, &self.norm, 0.0) }
+        if self.place == NormPosition::Post { Ok(x) } else { ops::add_norm(pass, &x, None, &self.norm, 0.0) }
     }
 }

@@ -3,12 +3,13 @@
 
 use crate::support::{small_config, tiny_bert};
 use candle_core::Device;
-use morec::config::{AdapterConfig, AdapterMethod, Config, ItemKind};
-use morec::eval::encode::{self, silent};
+use morec::config::{AdapterConfig, AdapterMethod, Config, ItemKind, Modality};
+use morec::eval::encode::{self, no_progress};
+use morec::item::EncoderFolder;
 use morec::item::image::{Backbone, Images, VisionConfig, Vit};
 use morec::item::text::{Bert, BertConfig, TextFolder};
-use morec::model::layout::{Kind, foreign};
-use morec::model::{Blueprint, Counts, Ids, ModelFolder, folder, merge};
+use morec::model::layout::{EncoderInfo, read_external};
+use morec::model::{Blueprint, ModelFolder, TableIds, TableSizes, folder, merge};
 use morec::nn::host::to_vec;
 use morec::nn::weights::Weights;
 use morec::nn::{Action, Origin, Params, Pass, Scope, Segments};
@@ -28,11 +29,12 @@ fn close(what: &str, got: &[f32], want: &[f32]) {
 /// A network with the values of a base and of a foreign adapter, and nothing else.
 fn with_adapter<M>(base: &str, adapter: &str, model: impl Fn(&Scope) -> morec::Result<M>) -> M {
     let json = std::fs::read_to_string(golden(base).join("config.json")).unwrap();
-    let kind = Kind::parse(&json).unwrap();
-    let (layout, c, name) = foreign(&golden(adapter), &kind).unwrap();
+    let kind = EncoderInfo::parse(&json).unwrap();
+    let (layout, c, name) = read_external(&golden(adapter), &kind).unwrap();
     let values = Weights::open(&golden(adapter).join(layout.file())).unwrap();
-    let values = values.renamed(|n| Some(layout.ours(&kind, n, &name).unwrap_or_else(|| panic!("{n}")))).unwrap();
-    let values = values.over(&Weights::open_dir(&golden(base)).unwrap());
+    let values =
+        values.renamed(|n| Some(layout.to_internal(&kind, n, &name).unwrap_or_else(|| panic!("{n}")))).unwrap();
+    let values = values.overlay(&Weights::open_dir(&golden(base)).unwrap());
     let scoped = |s: &Scope| model(&s.adapted(c.encoder()));
     let specs = Params::declare(scoped).unwrap();
     let act = Action { origin: Origin::Source, train: false, lr: None };
@@ -80,7 +82,12 @@ fn base(dir: &Path, change: impl Fn(&mut Config)) -> ModelFolder {
     config.item.pretrained = true;
     change(&mut config);
     let text = Some(TextFolder::open(&bert, true).unwrap());
-    let blueprint = Blueprint { config, counts: Counts::default(), folder: text, image: None, base: None };
+    let blueprint = Blueprint {
+        config,
+        counts: TableSizes::default(),
+        encoders: text.map(EncoderFolder::Text).into_iter().collect(),
+        ..Default::default()
+    };
     let actions = blueprint.declare().unwrap().into_iter().map(|s| {
         let origin = if s.pretrained { Origin::Pretrained } else { Origin::Init };
         (s.name, Action { origin, train: true, lr: None })
@@ -88,14 +95,14 @@ fn base(dir: &Path, change: impl Fn(&mut Config)) -> ModelFolder {
     let model = blueprint.build(&Device::Cpu, &actions.collect(), None).unwrap();
     let at = dir.join("base");
     std::fs::create_dir_all(&at).unwrap();
-    folder::save(&at, &model, Ids { items: &[], users: &[] }).unwrap();
+    folder::save(&at, &model, TableIds { items: &[], users: &[] }).unwrap();
     ModelFolder::open(&at).unwrap()
 }
 
 fn vectors(folder: &ModelFolder) -> Vec<f32> {
     let model = folder.build(&Device::Cpu).unwrap();
     let texts: Vec<String> = ["red guitar strap", "blue drum", "steel strings red"].map(String::from).to_vec();
-    encode::catalogue(&model, &model.features(&texts).unwrap(), &silent).unwrap()
+    encode::catalogue(&model, &model.features(&texts).unwrap(), &no_progress).unwrap()
 }
 
 fn differ(a: &[f32], b: &[f32]) -> f32 {
@@ -109,7 +116,7 @@ fn imported_ones_are_written_as_they_were_merged_and_taken_out_again() {
     let plain = vectors(&base);
     for name in ["lora", "ia3", "houlsby", "pfeiffer", "parallel"] {
         let at = tmp.path().join(name);
-        let method = merge::import(&golden(name), &base, "text", &at).unwrap();
+        let method = merge::import(&golden(name), &base, Modality::Text, &at).unwrap();
         assert_eq!(method.name(), name);
         let adapter = ModelFolder::open(&at).unwrap();
         let with = vectors(&adapter);
@@ -127,12 +134,15 @@ fn imported_ones_are_written_as_they_were_merged_and_taken_out_again() {
             let bare = n.strip_prefix("bert.").unwrap_or(n);
             assert_eq!((ours.shape(bare), ours.read(bare).unwrap()), (theirs.shape(n), theirs.read(n).unwrap()), "{n}");
         }
-        let kind = Kind::parse(&base.text.as_ref().unwrap().config_json).unwrap();
-        let again = foreign(&at.join("text"), &kind).unwrap();
-        assert_eq!((again.1, again.0), (adapter.config.adapter.clone(), foreign(&golden(name), &kind).unwrap().0));
+        let kind = EncoderInfo::parse(&base.encoders.text().unwrap().config_json).unwrap();
+        let again = read_external(&at.join("text"), &kind).unwrap();
+        assert_eq!(
+            (again.1, again.0),
+            (adapter.config.adapter.clone(), read_external(&golden(name), &kind).unwrap().0)
+        );
         // For Python: the encoder as it was, the adapter as it is.
         let out = tmp.path().join(format!("{name}-python"));
-        let done = morec::model::export::export(&adapter, "text", &out).unwrap();
+        let done = morec::model::export::export(&adapter, Modality::Text, &out).unwrap();
         let (a, b) = (Weights::open_dir(&out).unwrap(), Weights::open_dir(&golden("bert")).unwrap());
         assert!(a.names().eq(b.names()) && a.names().all(|n| a.read(n).unwrap() == b.read(n).unwrap()));
         assert!(done.adapter.unwrap().join(file).exists());
@@ -178,7 +188,7 @@ fn an_adapter_is_refused_where_it_does_not_belong() {
             morec::nn::weights::save(&dir.join("adapter.safetensors"), &all, Default::default()).unwrap();
             let json = std::fs::read_to_string(golden("houlsby/adapter_config.json")).unwrap();
             std::fs::write(dir.join("adapter_config.json"), config(json)).unwrap();
-            merge::import(&dir, &base, "text", &at("out")).unwrap_err().to_string()
+            merge::import(&dir, &base, Modality::Text, &at("out")).unwrap_err().to_string()
         };
     let same = |j: String| j;
     assert!(
@@ -201,7 +211,7 @@ fn an_adapter_is_refused_where_it_does_not_belong() {
     assert!(copy("swish", &|_| {}, &other).contains("only relu"));
     assert!(!at("out").exists());
     // The base is gone, or is another one.
-    merge::import(&golden("lora"), &base, "text", &at("lora")).unwrap();
+    merge::import(&golden("lora"), &base, Modality::Text, &at("lora")).unwrap();
     std::fs::rename(&base.dir, at("moved")).unwrap();
     let e = ModelFolder::open(&at("lora")).err().unwrap().to_string();
     assert!(e.contains("is not at") && e.contains("adapters merge"), "{e}");
@@ -209,7 +219,7 @@ fn an_adapter_is_refused_where_it_does_not_belong() {
     merge::merge(&found, &at("merged")).unwrap();
     let e = ModelFolder::open_on(&at("lora"), Some(&at("merged"))).err().unwrap().to_string();
     assert!(e.contains("another base"), "{e}");
-    let e = merge::import(&golden("lora"), &base, "image", &at("out")).unwrap_err().to_string();
+    let e = merge::import(&golden("lora"), &base, Modality::Image, &at("out")).unwrap_err().to_string();
     assert!(e.contains("no image encoder"), "{e}");
 }
 
@@ -219,7 +229,7 @@ fn both_moved_together_find_each_other() {
     let (old, new) = (tmp.path().join("old"), tmp.path().join("new"));
     std::fs::create_dir(&old).unwrap();
     let base = base(&old, |_| {});
-    merge::import(&golden("ia3"), &base, "text", &old.join("ia3")).unwrap();
+    merge::import(&golden("ia3"), &base, Modality::Text, &old.join("ia3")).unwrap();
     let before = vectors(&ModelFolder::open(&old.join("ia3")).unwrap());
     std::fs::rename(&old, &new).unwrap();
     assert_eq!(vectors(&ModelFolder::open(&new.join("ia3")).unwrap()), before);
@@ -231,7 +241,7 @@ fn widths_survive_adapterhubs_arithmetic() {
         for width in 1..=hidden {
             let c = AdapterConfig { method: AdapterMethod::Houlsby, width, ..Default::default() };
             let json = format!("{{\"model_type\":\"bert\",\"hidden_size\":{hidden},\"num_hidden_layers\":2}}");
-            let kind = Kind::parse(&json).unwrap();
+            let kind = EncoderInfo::parse(&json).unwrap();
             let v = morec::model::layout::Layout::Hub.config(&c, &kind, "x");
             let factor = v["config"]["reduction_factor"].as_f64().unwrap();
             assert_eq!((hidden as f64 / factor).floor() as usize, width, "{hidden} / {factor}");

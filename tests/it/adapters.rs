@@ -2,17 +2,17 @@
 
 use crate::support::{prepared, small_config, tiny_bert};
 use candle_core::Device;
-use morec::config::{AdapterMethod, Config, ItemKind};
-use morec::eval::encode::{self, silent};
-use morec::experiment::{self, Mode, RunResult};
+use morec::config::{AdapterMethod, Config, ItemKind, Modality};
+use morec::eval::encode::{self, no_progress};
+use morec::experiment::{self, ExistingRun, RunResult};
 use morec::item::text::TextFolder;
-use morec::item::{Depth, Modality};
-use morec::model::{Blueprint, Counts, ModelFolder};
+use morec::item::{EncoderFolder, FrozenDepth};
+use morec::model::{Blueprint, ModelFolder, TableSizes};
 use std::path::Path;
 
 fn train(c: &Config, domain: &str, dir: &Path, source: Option<&ModelFolder>) -> RunResult {
     let p = prepared(domain, c);
-    experiment::execute(c, &p, source, dir, Mode::New, vec![], &silent).unwrap_or_else(|e| panic!("{e}"))
+    experiment::execute(c, &p, source, dir, ExistingRun::New, vec![], &no_progress).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// A model trained on the source platform, from which `c` is to move.
@@ -44,7 +44,12 @@ fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
     (c.user.dim, c.user.max_len, c.item.max_tokens) = (64, 20, 30);
     (c.adapter.width, c.adapter.user_width) = (64, 16);
     let folder = Some(TextFolder::open(&bert, false).unwrap());
-    let blueprint = Blueprint { config: c, counts: Counts::default(), folder, image: None, base: None };
+    let blueprint = Blueprint {
+        config: c,
+        counts: TableSizes::default(),
+        encoders: folder.map(EncoderFolder::Text).into_iter().collect(),
+        ..Default::default()
+    };
     let specs = blueprint.declare().unwrap();
     let numel = |s: &&morec::nn::Spec| s.shape.iter().product::<usize>();
     let added: usize = specs.iter().filter(|s| s.name.contains(".adapter_")).map(|s| numel(&s)).sum();
@@ -59,7 +64,7 @@ fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
 fn nothing_changes_at_the_start_and_the_base_never() {
     let tmp = tempfile::tempdir().unwrap();
     let bert = tiny_bert(&tmp.path().join("bert"), 0.1);
-    for norm in [morec::config::NormPlace::Post, morec::config::NormPlace::Pre] {
+    for norm in [morec::config::NormPosition::Post, morec::config::NormPosition::Pre] {
         let mut c = small_config(ItemKind::Text, &bert);
         c.user.norm = norm;
         (c.train.lr, c.train.encoder_lr) = (1e-2, 1e-2);
@@ -69,7 +74,7 @@ fn nothing_changes_at_the_start_and_the_base_never() {
         c.transfer.source = at("source").display().to_string();
         let p = prepared("target", &c);
         let vectors = |m: &morec::model::Recommender| {
-            let items = encode::catalogue(m, &m.features(&p.texts).unwrap(), &silent).unwrap();
+            let items = encode::catalogue(m, &m.features(&p.texts).unwrap(), &no_progress).unwrap();
             let history: &[u32] = &[3, 1, 4];
             let state = encode::states(m, &items, &[history], None).unwrap();
             [items, state].concat()
@@ -83,9 +88,8 @@ fn nothing_changes_at_the_start_and_the_base_never() {
             let blueprint = Blueprint {
                 config: c.clone(),
                 counts: p.counts(),
-                folder: source.text.clone(),
-                image: None,
-                base: None,
+                encoders: source.encoders.clone(),
+                ..Default::default()
             };
             let start = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
             for (a, b) in vectors(&start).iter().zip(&before) {
@@ -96,7 +100,7 @@ fn nothing_changes_at_the_start_and_the_base_never() {
             let features = start.features(&p.texts).unwrap();
             let scratch = at(&format!("{preset}-scratch"));
             std::fs::create_dir(&scratch).unwrap();
-            let job = morec::train::Job {
+            let job = morec::train::TrainJob {
                 config: &c,
                 split: &p.split,
                 features: &features,
@@ -106,7 +110,7 @@ fn nothing_changes_at_the_start_and_the_base_never() {
                 resume: false,
             };
             morec::train::run(&job, &mut []).unwrap();
-            for q in start.params.iter().filter(|q| !q.is_own()) {
+            for q in start.params.iter().filter(|q| !q.differs_from_source()) {
                 let now = morec::nn::host::to_vec(&q.value()).unwrap();
                 assert!(now == source.weights.read(q.name()).unwrap(), "{preset}: `{}` has moved", q.name());
             }
@@ -128,9 +132,11 @@ fn nothing_changes_at_the_start_and_the_base_never() {
             assert!(moved > 0, "{preset}: nothing was learned");
             // What was saved is what was tested.
             let model = ModelFolder::open(&dir).unwrap().build(&Device::Cpu).unwrap();
-            let asked = morec::eval::Asked { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
+            let task =
+                morec::eval::EvalTask { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
             let features = model.features(&p.texts).unwrap();
-            let (again, _) = morec::eval::evaluate(&model, &features, &asked, "test of split morec", &silent).unwrap();
+            let (again, _) =
+                morec::eval::evaluate(&model, &features, &task, "test of split morec", &no_progress).unwrap();
             assert_eq!(again, result.test, "{preset}");
             if c.adapter.method != AdapterMethod::None {
                 // From here only with what its adapters have learned.
@@ -157,9 +163,9 @@ fn what_lies_below_adapters_is_computed_once() {
     let p = prepared("target", &c);
     let plan = experiment::plan_of(&c, Some(&source), p.counts()).unwrap();
     let blueprint =
-        Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
+        Blueprint { config: c.clone(), counts: p.counts(), encoders: source.encoders.clone(), ..Default::default() };
     let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
-    assert_eq!(model.item.frozen(), [(Modality::Text, Depth::Blocks(1))]);
+    assert_eq!(model.item.frozen_depths(), [(Modality::Text, FrozenDepth::Blocks(1))]);
     assert!(plan.rows.iter().all(|r| !r.name.contains("layer.0.adapter")));
 }
 
@@ -177,17 +183,21 @@ fn kept_rows_are_shared_by_what_stands_above_them_and_by_nothing_else() {
         all.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect()
     };
     let kept = |c: &Config, actions: &morec::nn::Resolved, values: &morec::nn::weights::Weights| {
-        let blueprint =
-            Blueprint { config: c.clone(), counts: p.counts(), folder: source.text.clone(), image: None, base: None };
+        let blueprint = Blueprint {
+            config: c.clone(),
+            counts: p.counts(),
+            encoders: source.encoders.clone(),
+            ..Default::default()
+        };
         let model = blueprint.build(&Device::Cpu, actions, Some(values)).unwrap();
         let mut f = model.features(&p.texts).unwrap();
-        morec::eval::keep_prefix(&model, &mut f, Some(&data), &silent).unwrap();
-        let with = encode::catalogue(&model, &f, &silent).unwrap();
-        let without = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &silent).unwrap();
+        morec::eval::build_frozen_caches(&model, &mut f, Some(&data), &no_progress).unwrap();
+        let with = encode::catalogue(&model, &f, &no_progress).unwrap();
+        let without = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &no_progress).unwrap();
         for (a, b) in with.iter().zip(&without) {
             assert!((a - b).abs() < 2e-3 && (c.item.cache == morec::config::Cache::F16 || (a - b).abs() < 1e-5));
         }
-        f.prefix.unwrap()
+        f.frozen.remove(&Modality::Text).unwrap()
     };
     let plan = |c: &Config| experiment::plan_of(c, Some(&source), p.counts()).unwrap().actions();
     // Different adapters above one frozen block: one file.
@@ -294,7 +304,8 @@ fn adapters_resume_stack_and_hold_their_bases() {
     let mut first = lora.clone();
     first.train.epochs = 1;
     train(&first, "target", &at("parts"), Some(&source));
-    let parts = experiment::execute(&lora, &p, Some(&source), &at("parts"), Mode::Resume, vec![], &silent).unwrap();
+    let parts =
+        experiment::execute(&lora, &p, Some(&source), &at("parts"), ExistingRun::Resume, vec![], &no_progress).unwrap();
     assert_eq!((parts.test, parts.steps), (whole.test.clone(), whole.steps));
     let digest = |n: &str| {
         let m = ModelFolder::open(&at(n)).unwrap();
@@ -326,9 +337,10 @@ fn adapters_resume_stack_and_hold_their_bases() {
     train(&second, "target", &at("second"), Some(&learned));
     let stacked = ModelFolder::open(&at("second")).unwrap();
     assert!(stacked.own.iter().all(|n| n.ends_with(".bias")) && stacked.weights.names().any(|n| n.contains("lora_A")));
-    assert_eq!(morec::model::base::chain(&stacked.dir).unwrap().len(), 3);
+    assert_eq!(morec::model::adapter_folder::base_chain(&stacked.dir).unwrap().len(), 3);
     for held in ["whole", "source"] {
-        let e = experiment::execute(&second, &p, Some(&learned), &at(held), Mode::Force, vec![], &silent).unwrap_err();
+        let e = experiment::execute(&second, &p, Some(&learned), &at(held), ExistingRun::Force, vec![], &no_progress)
+            .unwrap_err();
         assert!(e.to_string().contains("would remove"), "{e}");
     }
     // Nothing of an adapter is in a run from scratch, and another method does not go on top.

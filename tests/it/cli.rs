@@ -1,7 +1,7 @@
 //! The binary from outside: known answers on real data, kill −9 and resume, the whole way on a made-up pair of domains.
 
 use crate::support::{domain, shared, tiny_bert};
-use morec::data::{Dataset, Parts};
+use morec::data::{Dataset, DatasetParts};
 use morec::nn::weights::Weights;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -28,7 +28,7 @@ pub fn fails(c: &mut Command, code: i32) -> String {
 
 pub fn saved(name: &str, dir: &Path) -> PathBuf {
     let path = dir.join(name);
-    domain(name, 150, 60).save(&path, Parts::default()).unwrap();
+    domain(name, 150, 60).save(&path, DatasetParts::default()).unwrap();
     path
 }
 

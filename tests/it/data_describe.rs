@@ -1,7 +1,7 @@
 //! Statistics against small data sets counted by hand.
 
 use crate::data_support::dataset;
-use morec::data::describe::{Bin, Spread};
+use morec::data::describe::{Bin, Distribution};
 use morec::data::{Dataset, Description};
 
 #[test]
@@ -13,7 +13,7 @@ fn counted_by_hand() {
     let s = Description::of(&d);
     assert_eq!((s.users, s.items, s.interactions), (3, 6, 9));
     assert!((s.density - 8.0 / 18.0).abs() < 1e-12);
-    assert_eq!(s.lengths, Some(Spread { min: 2, q1: 2.5, median: 3.0, q3: 3.5, mean: 3.0, max: 4 }));
+    assert_eq!(s.lengths, Some(Distribution { min: 2, q1: 2.5, median: 3.0, q3: 3.5, mean: 3.0, max: 4 }));
     assert_eq!(s.histogram, [Bin { from: 0, to: Some(2), users: 1 }, Bin { from: 3, to: Some(4), users: 2 }]);
     assert_eq!((s.items_unused, s.items_once, s.items_below_5), (1, 3, 5));
     assert_eq!(s.popular.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["i0", "i1", "i2", "i3", "i4"]);

@@ -1,10 +1,10 @@
 //! Every import format, the policies, the stable sort, and the folder.
 
-use crate::data_support::{Place, dataset, raw, rows};
+use crate::data_support::{Sublayer, dataset, raw, rows};
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use flate2::write::GzEncoder;
 use morec::data::import::Outcome;
-use morec::data::{Dataset, Parts, validate};
+use morec::data::{Dataset, DatasetParts, validate};
 use morec::rng::Stream;
 use std::fs;
 use std::io::Write;
@@ -18,7 +18,7 @@ const USER: &str = "user_id:token\tage:token\nb\t30\na\t20\nc\t40\n";
 
 #[test]
 fn recbole_interactions() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("raw/d.inter", INTER).file("raw/d.item", ITEM).file("raw/d.user", USER);
     let (done, d) = p.import("--format recbole @/raw");
     assert_eq!(done.outcome, Outcome::Built);
@@ -40,7 +40,7 @@ fn recbole_interactions() {
 
 #[test]
 fn recbole_sequences() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("raw/d.test.inter", "user_id:token\titem_id_list:token_seq\titem_id:token\n0\t1 2\t3\n1\t\t2\n");
     p.file("raw/d.item", "item_id:token\ttitle:token_seq\n1\tA\n2\tB\n3\tC\n");
     let (_, d) = p.import("--format recbole @/raw");
@@ -50,7 +50,7 @@ fn recbole_sequences() {
 
 #[test]
 fn morec() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("raw/users.tsv", "u\tb a b\nv\tc\n")
         .file("raw/items.tsv", "a\tA \"quoted\tlong\nb\tB\t\nc\t&quot;C&quot;\tx\n");
     let (_, d) = p.import("--format morec @/raw");
@@ -63,7 +63,7 @@ fn morec() {
 
 #[test]
 fn ninerec() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("raw/m_pair.csv", "u1,v1,1000000002\nu1,v2,1000000001\n").file("raw/m_behaviour.tsv", "u1\tv2 v1\n");
     p.file("raw/m_item.csv", "v1,\u{4e00},\"One, the \"\"first\"\"\"\nv2,\u{4e8c},Two\n");
     p.file("raw/m_user.csv", "user_id,age\nu1,7\n");
@@ -84,7 +84,7 @@ fn generic_text_formats_agree() {
     let lines = |sep: &str| table.map(|(a, b, c)| [a, b, c].join(sep)).join("\n");
     let json =
         table.map(|(a, b, c)| format!("{{\"ts\":{c},\"uid\":\"{a}\",\"iid\":\"{b}\",\"nested\":{{}}}}")).join("\n");
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("a/interactions.csv", format!("\u{feff}uid,iid,ts\r\n{}\r\n", lines(",").replace('\n', "\r\n")));
     p.file("a/items.csv", "id,title,description,year\r\nx,X,\"two\nlines\",1999\r\n\r\ny,Y,,\r\n");
     p.file("b/interactions.tsv", format!("uid\tiid\tts\n{}", lines("\t")));
@@ -114,7 +114,7 @@ fn generic_text_formats_agree() {
 
 #[test]
 fn generic_parquet() {
-    let p = Place::new();
+    let p = Sublayer::new();
     let batch = RecordBatch::try_from_iter([
         ("user_id", Arc::new(Int64Array::from(vec![7, 7, 8])) as _),
         ("item_id", Arc::new(StringArray::from(vec!["x", "y", "x"])) as _),
@@ -138,7 +138,7 @@ fn generic_parquet() {
 
 #[test]
 fn counted_warnings() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file(
         "interactions.csv",
         "user_id,item_id,ts\nu,x,1000000000.5\nu,q,1000000001\nu,x,1000000000\nu,x,1000000001\nu,x,1000000000\n",
@@ -167,7 +167,7 @@ fn counted_warnings() {
 
 #[test]
 fn latin1_and_skipped_rows() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("users.tsv", "u\ta\nv\tb\tc\nw\ta\n").file("items.tsv", b"a\tCaf\xe9\n");
     let (done, d) = p.import("--format morec @/users.tsv @/items.tsv --encoding latin1 --skip-malformed 1");
     assert_eq!((d.items.text[0].as_str(), d.users.join(" ")), ("Café", "u w".into()));
@@ -178,7 +178,7 @@ fn latin1_and_skipped_rows() {
 #[test]
 fn units_of_time() {
     for (unit, k) in [("s", 1i64), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)] {
-        let p = Place::new();
+        let p = Sublayer::new();
         let t = 1_000_000_000 * k;
         p.file("i.csv", format!("user_id,item_id,t\nu,b,{}\nu,a,{t}\n", t + k));
         for flag in ["auto", unit] {
@@ -189,7 +189,7 @@ fn units_of_time() {
             assert_eq!(done.notes.count("converted_timestamps"), if k == 1 { 0 } else { 2 });
         }
     }
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("i.csv", "user_id,item_id,t\nu,b,3\nu,a,1\n");
     let (done, d) = p.import("--format csv --interactions @/i.csv --time-col t");
     assert_eq!((raw(&d), done.notes.count("odd_timestamps")), (rows("u a b"), 2));
@@ -197,7 +197,7 @@ fn units_of_time() {
 
 #[test]
 fn reused_rebuilt_and_card_kept() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("users.tsv", "u\ta b\n").file("items.tsv", "a\tA\nb\tB\n").file("out/dataset.toml", "name = 'x'\n");
     let args = "--format morec @/users.tsv @/items.tsv";
     let (first, d) = p.import(args);
@@ -222,9 +222,9 @@ fn reused_rebuilt_and_card_kept() {
 #[test]
 fn damage_is_found() {
     let d = dataset(3, &[(&[0, 1], &[5, 6]), (&[], &[]), (&[2, 2, 0], &[1, 1, 2])]);
-    let p = Place::new();
+    let p = Sublayer::new();
     let out = p.path("out");
-    let save = || d.save(&out, Parts::default()).expect("save");
+    let save = || d.save(&out, DatasetParts::default()).expect("save");
     save();
     let back = Dataset::open(&out).expect("open");
     assert_eq!((back.seqs, back.times), (d.seqs.clone(), d.times.clone()), "with an empty user in between");
@@ -249,7 +249,7 @@ fn damage_is_found() {
     for (bad, what) in
         [(dataset(3, &[(&[0, 9], &[5, 6])]), "out of range"), (dataset(3, &[(&[0, 1], &[6, 5])]), "not in order")]
     {
-        bad.save(&out, Parts::default()).expect("save");
+        bad.save(&out, DatasetParts::default()).expect("save");
         let e = Dataset::open(&out).expect_err(what).to_string();
         assert!(e.contains(what), "{e}");
     }
@@ -265,9 +265,9 @@ fn damage_is_found() {
 #[test]
 fn any_flipped_byte() {
     let d = dataset(3, &[(&[0, 1], &[5, 6]), (&[2, 2, 0], &[1, 1, 2])]);
-    let p = Place::new();
+    let p = Sublayer::new();
     let out = p.path("out");
-    d.save(&out, Parts::default()).expect("save");
+    d.save(&out, DatasetParts::default()).expect("save");
     for file in ["items.parquet", "interactions.parquet"] {
         let bytes = fs::read(out.join(file)).expect("read");
         for at in 0..bytes.len() {
@@ -296,7 +296,7 @@ fn random_round_trips() {
         for (u, i, t) in &events {
             csv += &format!("u{u},\"i,{i}\",{t}.0\n");
         }
-        let p = Place::new();
+        let p = Sublayer::new();
         p.file("i.csv", csv);
         let (_, d) = p.import("--format csv --interactions @/i.csv --time-col t");
         let mut order: Vec<usize> = Vec::new();
@@ -314,7 +314,7 @@ fn random_round_trips() {
             })
             .collect();
         assert_eq!(raw(&d), expected, "seed {seed}");
-        d.save(&p.path("again"), Parts::default()).expect("save");
+        d.save(&p.path("again"), DatasetParts::default()).expect("save");
         assert_eq!(Dataset::open(&p.path("again")).expect("open").digest, d.digest, "seed {seed}");
     }
 }

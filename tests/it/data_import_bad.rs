@@ -1,6 +1,6 @@
 //! Every kind of bad input: the message names file, line, field and remedy, and nothing is left at the target.
 
-use crate::data_support::Place;
+use crate::data_support::Sublayer;
 use flate2::write::GzEncoder;
 use morec::rng::Stream;
 use std::fs;
@@ -8,8 +8,8 @@ use std::io::Write;
 
 const CSV: &str = "--format csv --interactions @/i.csv --time-col ts";
 
-fn csv(body: &str) -> Place {
-    let p = Place::new();
+fn csv(body: &str) -> Sublayer {
+    let p = Sublayer::new();
     p.file("i.csv", format!("user_id,item_id,ts\n{body}"));
     p
 }
@@ -42,7 +42,7 @@ fn an_open_quote_never_swallows_a_file() {
 
 #[test]
 fn bytes() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("users.tsv", "u\ta\n").file("items.tsv", b"b\tB\na\tCaf\xe9\n");
     let args = "--format morec @/users.tsv @/items.tsv";
     p.refuses(args, 3, &["items.tsv:2", "byte 0xe9 at column 6", "--encoding latin1"]);
@@ -95,7 +95,7 @@ fn columns() {
 
 #[test]
 fn ratings() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("i.csv", "user_id,item_id,r\nu,x,good\n");
     let args = "--format csv --interactions @/i.csv --rating-col r --min-rating 3";
     p.refuses(args, 3, &["i.csv:2", "field `r`", "`good` is not a rating"]);
@@ -103,7 +103,7 @@ fn ratings() {
 
 #[test]
 fn recbole() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("d.inter", "user_id\titem_id:token\nu\tx\n");
     p.refuses("--format recbole @", 3, &["d.inter:1", "field `user_id`", "no type", "--format tsv"]);
     p.file("d.inter", "user_id:token\titem_id:token\nu\tx\n").file("d.item", "item_id:token\tlabel:token\nx\tX\n");
@@ -122,7 +122,7 @@ fn recbole() {
 
 #[test]
 fn morec_and_ninerec() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("users.tsv", "u\ta\tb\n");
     p.refuses("--format morec @/users.tsv", 3, &["users.tsv:1", "3 columns where 2"]);
     p.file("n/x_pair.csv", "u,a,1\n").file("n/x_item.csv", "a,b\n");
@@ -138,12 +138,12 @@ fn morec_and_ninerec() {
 
 #[test]
 fn jsonl_and_parquet() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("i.jsonl", "{\"user_id\":1,\"item_id\":2}\n{\"user_id\":1\n");
     p.refuses("--format jsonl --interactions @/i.jsonl", 3, &["i.jsonl:2", "not a JSON object", "--skip-malformed"]);
     let (_, d) = p.import("--format jsonl --interactions @/i.jsonl --skip-malformed 1");
     assert_eq!(d.items.ids, ["2"]);
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("i.jsonl", "{\"user_id\":1,\"item_id\":2}\n{\"user_id\":1}\n");
     p.refuses("--format jsonl --interactions @/i.jsonl", 3, &["i.jsonl:2", "field `item id`", "is empty"]);
     p.file("i.parquet", "PAR1 not really");
@@ -182,7 +182,7 @@ fn random_bytes() {
     for seed in 0..300 {
         let mut s = Stream::new(seed, "bytes");
         let body: Vec<u8> = (0..s.below(60)).map(|_| alphabet[s.below(alphabet.len() as u64) as usize]).collect();
-        let p = Place::new();
+        let p = Sublayer::new();
         p.file("i.csv", [b"user_id,item_id,ts\n".as_slice(), &body].concat())
             .file("i.inter", &body)
             .file("i.jsonl", &body);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A temporary folder with raw files and a target `out`.
-pub struct Place {
+pub struct Sublayer {
     dir: TempDir,
 }
 
@@ -20,7 +20,7 @@ struct Command {
     data: DataArgs,
 }
 
-impl Place {
+impl Sublayer {
     pub fn new() -> Self {
         Self { dir: TempDir::new().expect("temporary folder") }
     }

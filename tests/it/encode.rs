@@ -59,7 +59,7 @@ fn an_export_resumes_and_knows_what_it_resumes() {
                     computed.set(computed.get() + part.len());
                     Ok(part.iter().flat_map(|&i| vector(i)).collect())
                 },
-                watch: &|_, _| {},
+                on_progress: &|_, _| {},
             })
         };
         let read = || match format {
@@ -161,7 +161,7 @@ fn the_command_encodes_with_runs_and_encoders() {
     let got = Weights::open(&file("run.safetensors")).unwrap().read("vectors").unwrap();
     let model = morec::model::ModelFolder::open(&run).unwrap().build(&candle_core::Device::Cpu).unwrap();
     let features = model.features(&morec::data::Dataset::open(&data).unwrap().items.text).unwrap();
-    let want = morec::eval::encode::catalogue(&model, &features, &morec::eval::encode::silent).unwrap();
+    let want = morec::eval::encode::catalogue(&model, &features, &morec::eval::encode::no_progress).unwrap();
     assert_eq!(got.len(), want.len());
     assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5));
 }

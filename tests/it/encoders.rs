@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use morec::batch::Batch;
 use morec::config::{ItemConfig, Multiplicity, UserConfig};
 use morec::item::text::{Bert, BertConfig, SentenceEncoder, TextEncoder, TextFolder, bert};
-use morec::item::{Features, ItemEncoder, ItemTable, Tokens};
+use morec::item::{Features, ItemEncoder, ItemTable, ModalityContent, Tokens};
 use morec::nn::ops::{self, Pooling};
 use morec::nn::weights::Weights;
 use morec::nn::{Act, Params, Pass, Segments};
@@ -38,16 +38,16 @@ fn text_encoder_with_dropout_passes_finite_differences() {
         perturb(&params, 0.3);
         let texts = ["red guitar", "old blue drum stick", "horn", "violin case stand", "lamp"];
         let tokens = Tokens::new(&folder.tokenizer, &texts, 8, true).unwrap();
-        let features = Features { count: 5, tokens: Some(tokens), ..Default::default() };
+        let features = Features::of(5, ModalityContent::Tokens(tokens));
         let windows: [&[u32]; 3] = [&[0, 1, 2], &[3, 0], &[4, 1, 3, 2]];
         let batch = Batch::new(windows, 4);
-        let spec = Arc::new(batch.in_batch(None, Multiplicity::Slots));
+        let spec = Arc::new(batch.in_batch_targets(None, Multiplicity::Slots));
         // The whole model, from tokens to loss.
         check(&[], &params, |p, _| {
             let e = text.encode(&ItemTable { ids: &batch.items, features: &features }, p)?;
             let x = ops::gather(p, &e, batch.inputs.clone())?;
             let h = user.encode(&x, &batch.histories, p)?;
-            ops::in_batch(p, &h, &e, &spec)
+            ops::in_batch_softmax(p, &h, &e, &spec)
         });
     }
 }
@@ -77,7 +77,7 @@ fn one_item_alone_equals_itself_in_a_batch() {
     let config = ItemConfig { pretrained: false, max_tokens: 8, ..Default::default() };
     let (_params, text) = build(|s| TextEncoder::new(s, &folder, &config, 6));
     let tokens = Tokens::new(&folder.tokenizer, &["red", "old blue drum stick", "horn lamp", ""], 8, true).unwrap();
-    let features = Features { count: 4, tokens: Some(tokens), ..Default::default() };
+    let features = Features::of(4, ModalityContent::Tokens(tokens));
     let run = |ids: Vec<u32>| {
         flat(text.encode(&ItemTable { ids: &Arc::new(ids), features: &features }, &Pass::eval()).unwrap().value())
     };
@@ -212,11 +212,11 @@ fn a_frozen_bottom_runs_as_in_evaluation_and_records_nothing() {
         .collect();
     let (params, model) = Params::build(1, &Device::Cpu, &actions, None, |s| Bert::new(s, &config)).unwrap();
     let tape = morec::nn::Tape::new();
-    let train = morec::nn::Train::new(&tape, 1, 1);
+    let train = morec::nn::TrainContext::new(&tape, 1, 1);
     let segments = Segments::from_lengths([2, 3]);
     let y = model.forward(vec![1, 2, 3, 4, 5], &segments, &Pass::train(&train)).unwrap();
     tape.backward_from(&y, y.value().ones_like().unwrap()).unwrap();
     assert!(params.without_grad().is_empty());
-    let filled = params.iter().filter(|p| p.grad().is_reached()).count();
+    let filled = params.iter().filter(|p| p.grad().has_gradient()).count();
     assert_eq!(filled, params.trainable().count());
 }

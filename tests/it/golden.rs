@@ -7,7 +7,7 @@ use morec::item::text::{Bert, BertConfig, bert};
 use morec::item::{Features, IdEncoder, ItemEncoder, ItemTable};
 use morec::nn::ops::{self, Pooling};
 use morec::nn::weights::Weights;
-use morec::nn::{Params, Pass, Segments, Tape, Train};
+use morec::nn::{Params, Pass, Segments, Tape, TrainContext};
 use morec::user::{SasRec, UserEncoder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ fn text_encoder_parity(name: &str, prefix: &str, old_names: bool, composed: bool
     let segments = Segments::from_lengths(lengths.iter().copied());
 
     let tape = Tape::new();
-    let train = Train::new(&tape, 0, 0);
+    let train = TrainContext::new(&tape, 0, 0);
     let mut pass = Pass::train(&train);
     if composed {
         pass = pass.composed();
@@ -148,7 +148,7 @@ fn sasrec_with_in_batch_softmax_equals_the_every_slot_computation() {
             .unwrap();
             let batch = Batch::new(windows.iter().map(Vec::as_slice), 5);
             let tape = Tape::new();
-            let train = Train::new(&tape, 0, 0);
+            let train = TrainContext::new(&tape, 0, 0);
             let mut pass = Pass::train(&train);
             if composed {
                 pass = pass.composed();
@@ -164,8 +164,8 @@ fn sasrec_with_in_batch_softmax_equals_the_every_slot_computation() {
                 .flat_map(|(u, w)| want[(u * 5 + 6 - w.len()) * d..(u + 1) * 5 * d].to_vec())
                 .collect();
             close("hidden", &flat(h.value()), &packed, 1e-5);
-            let spec = Arc::new(batch.in_batch(Some(&log_p), multiplicity));
-            let loss = ops::in_batch(&pass, &h, &e, &spec).unwrap();
+            let spec = Arc::new(batch.in_batch_targets(Some(&log_p), multiplicity));
+            let loss = ops::in_batch_softmax(&pass, &h, &e, &spec).unwrap();
             close("loss", &flat(loss.value()), &g.read(&format!("loss_{tag}")).unwrap(), 1e-5);
             tape.backward(&loss, 1.0).unwrap();
             assert!(params.without_grad().is_empty());

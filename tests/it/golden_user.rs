@@ -3,10 +3,12 @@
 use crate::golden::{close, flat, golden};
 use candle_core::{Device, Tensor};
 use morec::batch::Batch;
-use morec::config::{NormPlace, ObjectiveConfig, ObjectiveKind, Sampler, Similarity, SplitKind, UserConfig, UserKind};
+use morec::config::{
+    NormPosition, ObjectiveConfig, ObjectiveKind, Sampler, Similarity, SplitKind, UserConfig, UserKind,
+};
 use morec::data::{Csr, Split};
 use morec::nn::weights::Weights;
-use morec::nn::{Params, Pass, Tape, Train, ops};
+use morec::nn::{Params, Pass, Tape, TrainContext, ops};
 use morec::user::{self, Histories};
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ fn cases() -> Vec<(&'static str, UserConfig)> {
         ..Default::default()
     };
     let of = |kind, norm, user_id| UserConfig { kind, norm, user_id, ..base.clone() };
-    use NormPlace::{Original, Post, Pre};
+    use NormPosition::{Original, Post, Pre};
     vec![
         ("sasrec_pre", of(UserKind::Sasrec, Pre, false)),
         ("sasrec_original", of(UserKind::Sasrec, Original, false)),
@@ -56,16 +58,16 @@ fn user_encoders_are_pytorchs() {
             assert!(params.iter().all(|p| p.origin() == morec::nn::Origin::Pretrained), "{name}: a weight is not ours");
             let h = Histories::new([4, 2, 5], config.slots()).of(vec![2, 0, 1]);
             let ids: Vec<u32> = (0..11)
-                .map(|i| if encoder.mask().is_some() && [1, 5, 10].contains(&i) { ops::HIDDEN } else { i })
+                .map(|i| if encoder.mask().is_some() && [1, 5, 10].contains(&i) { ops::MASKED } else { i })
                 .collect();
             let tape = Tape::new();
-            let train = Train::new(&tape, 0, 0);
+            let train = TrainContext::new(&tape, 0, 0);
             let mut pass = Pass::train(&train);
             if composed {
                 pass = pass.composed();
             }
             let leaf = tape.leaf(matrix("x"));
-            let x = ops::gather_or(&pass, &leaf, Arc::new(ids), encoder.mask()).unwrap();
+            let x = ops::gather_or_fill(&pass, &leaf, Arc::new(ids), encoder.mask()).unwrap();
             let y = encoder.encode(&x, &h, &pass).unwrap();
             close(name, &flat(y.value()), &g.read(&format!("{name}/out")).unwrap(), 1e-5);
             let grads = tape.backward_from(&y, matrix("probe")).unwrap();
@@ -130,7 +132,7 @@ fn objectives_are_pytorchs() {
         let objective = morec::objective::build(&config, &split).unwrap();
         for composed in [false, true] {
             let tape = Tape::new();
-            let train = Train::new(&tape, 0, 0);
+            let train = TrainContext::new(&tape, 0, 0);
             let mut pass = Pass::train(&train);
             if composed {
                 pass = pass.composed();

@@ -1,7 +1,7 @@
 //! Finite differences, and the comparison of the fused with the composed path.
 
 use candle_core::{Device, Tensor};
-use morec::nn::{Act, Params, Pass, Tape, Train};
+use morec::nn::{Act, Params, Pass, Tape, TrainContext};
 use morec::rng::Stream;
 use morec::{Error, Result};
 
@@ -42,7 +42,7 @@ fn probe_of(t: &Tensor) -> Tensor {
 
 fn run(inputs: &[Tensor], params: &Params, f: Forward, composed: bool) -> Outcome {
     let tape = Tape::new();
-    let train = Train::new(&tape, 5, 9);
+    let train = TrainContext::new(&tape, 5, 9);
     let mut pass = Pass::train(&train);
     if composed {
         pass = pass.composed();
@@ -61,7 +61,7 @@ fn run(inputs: &[Tensor], params: &Params, f: Forward, composed: bool) -> Outcom
 /// Σ probe · f, in f64, under the same dropout masks as the gradient's pass.
 fn objective(inputs: &[Tensor], f: Forward) -> f64 {
     let tape = Tape::new();
-    let train = Train::new(&tape, 5, 9);
+    let train = TrainContext::new(&tape, 5, 9);
     let acts: Vec<Act> = inputs.iter().map(|t| tape.leaf(t.clone())).collect();
     let y = f(&Pass::train(&train), &acts).unwrap();
     let probe = flat(&probe_of(y.value()));

@@ -1,15 +1,15 @@
 //! Items with pictures, from raw files to recommendations: import, the store of pixels, every fusion, frozen depth, transfer.
 
 use crate::cli::{morec, ok};
-use crate::data_support::Place;
+use crate::data_support::Sublayer;
 use crate::support::{domain, small_config, tiny_bert};
-use morec::config::{AdapterMethod, Config, Fusion, ItemKind};
-use morec::data::images::{Give, ImageSource};
-use morec::data::{Dataset, Parts};
-use morec::eval::encode::{self, silent};
-use morec::experiment::{self, Mode, Prepared, RunResult};
+use morec::config::{AdapterMethod, Config, Fusion, ItemKind, Modality};
+use morec::data::images::{ImageSource, OnImage};
+use morec::data::{Dataset, DatasetParts};
+use morec::eval::encode::{self, no_progress};
+use morec::experiment::{self, ExistingRun, Prepared, RunResult};
 use morec::item::image::{ImageFolder, Store};
-use morec::item::{Depth, ItemTable, Modality};
+use morec::item::{FrozenDepth, ItemTable};
 use morec::model::ModelFolder;
 use morec::nn::Pass;
 use morec::nn::host::to_vec;
@@ -45,10 +45,10 @@ fn drawn(i: usize) -> Vec<u8> {
 }
 
 /// Pictures of all items but every fifth.
-struct Drawn;
+struct DrawnPictures;
 
-impl ImageSource for Drawn {
-    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> morec::Result<()> {
+impl ImageSource for DrawnPictures {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> morec::Result<()> {
         for i in (0..60).filter(|i| i % 5 != 0) {
             for name in ["source", "target"] {
                 if let Some(item) = find(&format!("{name}-{i}")) {
@@ -65,7 +65,7 @@ fn pictured(dir: &Path, name: &str) -> PathBuf {
     let mut d = domain(name, 120, 60);
     d.items.text.iter_mut().step_by(7).for_each(|t| t.clear());
     let out = dir.join(name);
-    d.save(&out, Parts { images: Some((&Drawn, 0.0)), ..Default::default() }).unwrap();
+    d.save(&out, DatasetParts { images: Some((&DrawnPictures, 0.0)), ..Default::default() }).unwrap();
     out
 }
 
@@ -77,14 +77,20 @@ fn settings(kind: ItemKind, tmp: &Path) -> Config {
     c
 }
 
-fn train(c: &Config, data: &Path, dir: &Path, source: Option<&ModelFolder>, mode: Mode) -> morec::Result<RunResult> {
+fn train(
+    c: &Config,
+    data: &Path,
+    dir: &Path,
+    source: Option<&ModelFolder>,
+    mode: ExistingRun,
+) -> morec::Result<RunResult> {
     let p = Prepared::new(Dataset::open(data).unwrap(), c)?;
-    experiment::execute(c, &p, source, dir, mode, vec![], &silent)
+    experiment::execute(c, &p, source, dir, mode, vec![], &no_progress)
 }
 
 #[test]
 fn import_takes_folders_and_tables_and_counts_what_is_wrong() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("log.csv", "user_id,item_id\nu1,a\nu1,b\nu2,c\nu2,d\nu2,a\n")
         .file("items.csv", "item_id,title\na,A\nb,B\nc,C\nd,D\n");
     p.file("img/a.png", drawn(1))
@@ -117,7 +123,7 @@ fn import_takes_folders_and_tables_and_counts_what_is_wrong() {
 
 #[test]
 fn import_finds_ninerecs_covers_and_reads_parquet() {
-    let p = Place::new();
+    let p = Sublayer::new();
     p.file("raw/x_pair.csv", "u1,v1,5\nu1,v2,6\n").file("raw/x_item.csv", "v1,,\"One\"\nv2,,\"Two\"\n");
     p.file("raw/x_cover/v1.jpg", drawn(1)).file("raw/x_cover/v2.jpg", drawn(2));
     let base = "--format ninerec @/raw --pair-columns user,item,timestamp";
@@ -144,7 +150,7 @@ fn import_finds_ninerecs_covers_and_reads_parquet() {
 #[test]
 fn import_reads_databases_of_the_morec_family() {
     for (folder, count) in [("lmdb", 3), ("lmdb/deep", 60)] {
-        let p = Place::new();
+        let p = Sublayer::new();
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let json: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(golden.join("lmdb_images.json")).unwrap()).unwrap();
@@ -216,14 +222,14 @@ fn every_fusion_trains_and_moves() {
         c.item.fusion = fusion;
         let at = |n: &str| tmp.path().join(format!("{kind:?}-{fusion:?}-{n}"));
         let name = format!("{kind:?} {fusion:?}");
-        let r = train(&c, &source, &at("run"), None, Mode::New).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let r = train(&c, &source, &at("run"), None, ExistingRun::New).unwrap_or_else(|e| panic!("{name}: {e}"));
         // The saved model, asked again, says the same.
         let folder = ModelFolder::open(&at("run")).unwrap();
         let model = folder.build(&candle_core::Device::Cpu).unwrap();
         let p = Prepared::new(Dataset::open(&source).unwrap(), &c).unwrap();
         let features = model.features_of(&p.content()).unwrap();
-        let asked = morec::eval::Asked { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
-        let (again, _) = morec::eval::evaluate(&model, &features, &asked, "test of split morec", &silent).unwrap();
+        let task = morec::eval::EvalTask { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
+        let (again, _) = morec::eval::evaluate(&model, &features, &task, "test of split morec", &no_progress).unwrap();
         assert_eq!(again, r.test, "{name}");
         // Each item by itself is what it is among the others.
         let ids = Arc::new((0..features.count as u32).collect::<Vec<_>>());
@@ -244,7 +250,7 @@ fn every_fusion_trains_and_moves() {
             c.transfer.preset = preset.into();
             c.adapter.method = AdapterMethod::named(preset).unwrap_or(AdapterMethod::None);
             c.train.epochs = 1;
-            let r = train(&c, &target, &at(preset), Some(&folder), Mode::New)
+            let r = train(&c, &target, &at(preset), Some(&folder), ExistingRun::New)
                 .unwrap_or_else(|e| panic!("{name} {preset}: {e}"));
             assert_eq!(r.steps == 0, preset == "zero-shot");
         }
@@ -258,18 +264,18 @@ fn a_mixture_is_text_or_picture() {
     let mut c = settings(ItemKind::Both, tmp.path());
     c.item.fusion = Fusion::Mixture;
     let dir = tmp.path().join("run");
-    train(&c, &tmp.path().join("source"), &dir, None, Mode::New).unwrap();
+    train(&c, &tmp.path().join("source"), &dir, None, ExistingRun::New).unwrap();
     let model = ModelFolder::open(&dir).unwrap().build(&candle_core::Device::Cpu).unwrap();
     let p = Prepared::new(data, &c).unwrap();
     let f = model.features_of(&p.content()).unwrap();
-    let has = f.has.clone().unwrap();
-    assert!(has.iter().all(|h| !(h.text && h.image)), "both at once");
-    assert!(has.iter().any(|h| h.text) && has.iter().any(|h| h.image));
+    let has = f.used.clone().unwrap();
+    assert!(has.iter().all(|h| !(h.contains(Modality::Text) && h.contains(Modality::Image))), "both at once");
+    assert!(has.iter().any(|h| h.contains(Modality::Text)) && has.iter().any(|h| h.contains(Modality::Image)));
     // The draw is by raw id: another split, the same choice.
     let whole = Dataset::open(&tmp.path().join("source")).unwrap();
-    let all = model.features_of(&morec::model::Content::whole(&whole)).unwrap();
+    let all = model.features_of(&morec::model::ItemContent::whole(&whole)).unwrap();
     for (i, h) in has.iter().enumerate() {
-        assert_eq!(all.has.as_ref().unwrap()[p.split.items[i] as usize], *h);
+        assert_eq!(all.used.as_ref().unwrap()[p.split.items[i] as usize], *h);
     }
 }
 
@@ -278,7 +284,7 @@ fn what_is_kept_of_frozen_layers_changes_nothing() {
     let tmp = tempfile::tempdir().unwrap();
     let data = pictured(tmp.path(), "source");
     for (model, layers, depth) in
-        [("vit", 0, Depth::Pooled), ("vit", 1, Depth::Blocks(1)), ("resnet", 1, Depth::Blocks(2))]
+        [("vit", 0, FrozenDepth::Pooled), ("vit", 1, FrozenDepth::Blocks(1)), ("resnet", 1, FrozenDepth::Blocks(2))]
     {
         let mut c = settings(ItemKind::Image, tmp.path());
         if model == "resnet" {
@@ -287,25 +293,24 @@ fn what_is_kept_of_frozen_layers_changes_nothing() {
         c.item.image.train_layers = layers;
         let (kept, plain) =
             (tmp.path().join(format!("{model}{layers}k")), tmp.path().join(format!("{model}{layers}p")));
-        let a = train(&c, &data, &kept, None, Mode::New).unwrap();
+        let a = train(&c, &data, &kept, None, ExistingRun::New).unwrap();
         let p = Prepared::new(Dataset::open(&data).unwrap(), &c).unwrap();
         let blueprint = morec::model::Blueprint {
             config: c.clone(),
             counts: p.counts(),
-            folder: None,
-            image: experiment::image_folder(&c).unwrap(),
-            base: None,
+            encoders: experiment::encoder_folder(&c, Modality::Image).unwrap().into_iter().collect(),
+            ..Default::default()
         };
         let plan = experiment::plan_of(&c, None, p.counts()).unwrap();
         let built = blueprint.build(&candle_core::Device::Cpu, &plan.actions(), None).unwrap();
-        assert_eq!(built.item.frozen(), [(Modality::Image, depth)]);
+        assert_eq!(built.item.frozen_depths(), [(Modality::Image, depth)]);
         let mut f = built.features_of(&p.content()).unwrap();
-        let before = encode::catalogue(&built, &f, &silent).unwrap();
-        assert!(morec::eval::keep_prefix(&built, &mut f, Some(&data), &silent).unwrap());
-        let after = encode::catalogue(&built, &f, &silent).unwrap();
+        let before = encode::catalogue(&built, &f, &no_progress).unwrap();
+        assert!(morec::eval::build_frozen_caches(&built, &mut f, Some(&data), &no_progress).unwrap());
+        let after = encode::catalogue(&built, &f, &no_progress).unwrap();
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-5));
         c.item.image.cache = morec::config::Cache::Off;
-        let b = train(&c, &data, &plain, None, Mode::New).unwrap();
+        let b = train(&c, &data, &plain, None, ExistingRun::New).unwrap();
         assert!((a.test.get("ndcg@10") - b.test.get("ndcg@10")).abs() < 1e-6, "{model} {layers}");
         assert_eq!(a.parameters, b.parameters);
     }
@@ -319,14 +324,14 @@ fn a_stopped_run_with_changing_pictures_ends_as_one_that_was_not() {
     c.item.image.augment = Augment::Crop;
     c.train.encode_items = 9;
     let (whole, parts) = (tmp.path().join("whole"), tmp.path().join("parts"));
-    train(&c, &data, &whole, None, Mode::New).unwrap();
+    train(&c, &data, &whole, None, ExistingRun::New).unwrap();
     let mut first = c.clone();
     first.train.epochs = 1;
-    train(&first, &data, &parts, None, Mode::New).unwrap();
-    train(&c, &data, &parts, None, Mode::Resume).unwrap();
+    train(&first, &data, &parts, None, ExistingRun::New).unwrap();
+    train(&c, &data, &parts, None, ExistingRun::Resume).unwrap();
     let weights = |d: &Path| std::fs::read(d.join("last/model/model.safetensors")).unwrap();
     let again = tmp.path().join("again");
-    train(&c, &data, &again, None, Mode::New).unwrap();
+    train(&c, &data, &again, None, ExistingRun::New).unwrap();
     assert!(weights(&whole) == weights(&again), "the same seed, other weights");
     assert!(weights(&whole) == weights(&parts), "gone on, other weights");
 }
@@ -343,7 +348,7 @@ fn parts_of_a_batch_that_lack_a_modality_lose_no_gradient() {
             let mut c = c.clone();
             c.train.encode_items = parts;
             let dir = tmp.path().join(format!("{fusion:?}-{parts}"));
-            train(&c, &data, &dir, None, Mode::New).unwrap();
+            train(&c, &data, &dir, None, ExistingRun::New).unwrap();
             morec::nn::weights::Weights::open(&dir.join("last/model/model.safetensors")).unwrap()
         };
         let (whole, parts) = (weights(0), weights(2));
@@ -363,16 +368,16 @@ fn a_modality_that_does_not_occur_is_named() {
     c.item.fusion = Fusion::Mixture;
     c.item.image_share = 0.0;
     // Items without a text are pictures all the same.
-    train(&c, &data, &tmp.path().join("few"), None, Mode::New).unwrap();
+    train(&c, &data, &tmp.path().join("few"), None, ExistingRun::New).unwrap();
     c.item.kind = ItemKind::Image;
     c.item.train_layers = 0;
-    train(&c, &data, &tmp.path().join("image"), None, Mode::New).unwrap();
+    train(&c, &data, &tmp.path().join("image"), None, ExistingRun::New).unwrap();
     let mut d = domain("source", 120, 60);
     d.items.text.iter_mut().for_each(|t| t.clear());
     let bare = tmp.path().join("bare");
-    d.save(&bare, Parts { images: Some((&Drawn, 0.0)), ..Default::default() }).unwrap();
+    d.save(&bare, DatasetParts { images: Some((&DrawnPictures, 0.0)), ..Default::default() }).unwrap();
     c.item.kind = ItemKind::Both;
-    let e = train(&c, &bare, &tmp.path().join("no"), None, Mode::New).unwrap_err().to_string();
+    let e = train(&c, &bare, &tmp.path().join("no"), None, ExistingRun::New).unwrap_err().to_string();
     assert!(e.contains("text"), "{e}");
 }
 
@@ -383,7 +388,7 @@ fn mistakes_are_named() {
     let refused = |change: &dyn Fn(&mut Config), parts: &[&str]| {
         let mut c = settings(ItemKind::Image, tmp.path());
         change(&mut c);
-        let e = train(&c, &data, &tmp.path().join("no"), None, Mode::New).unwrap_err().to_string();
+        let e = train(&c, &data, &tmp.path().join("no"), None, ExistingRun::New).unwrap_err().to_string();
         assert!(parts.iter().all(|p| e.contains(p)), "{e}");
     };
     refused(&|c| c.item.image.model.clear(), &["item.image.model"]);
@@ -403,7 +408,7 @@ fn recommend_and_encode_with_pictures() {
     let run = tmp.path().join("run");
     let mut named = c.clone();
     named.data.path = data.display().to_string();
-    train(&named, &data, &run, None, Mode::New).unwrap();
+    train(&named, &data, &run, None, ExistingRun::New).unwrap();
     let text = |p: &Path| p.display().to_string();
     let out = ok(morec().args([
         "recommend",
@@ -456,13 +461,13 @@ fn adapters_of_pictures_and_of_both() {
         c.train.epochs = 1;
         (c.adapter.width, c.adapter.user_width, c.adapter.every) = (8, 4, 1);
         let at = |n: &str| tmp.path().join(format!("{name}-{n}"));
-        train(&c, &source, &at("run"), None, Mode::New).unwrap();
+        train(&c, &source, &at("run"), None, ExistingRun::New).unwrap();
         let folder = ModelFolder::open(&at("run")).unwrap();
         c.transfer.source = at("run").display().to_string();
         let p = Prepared::new(Dataset::open(&target).unwrap(), &c).unwrap();
         let device = candle_core::Device::Cpu;
         let vectors =
-            |m: &morec::model::Recommender, f: &morec::item::Features| encode::catalogue(m, f, &silent).unwrap();
+            |m: &morec::model::Recommender, f: &morec::item::Features| encode::catalogue(m, f, &no_progress).unwrap();
         let base = folder.build(&device).unwrap();
         let before = vectors(&base, &base.features_of(&p.content()).unwrap());
         for preset in presets {
@@ -484,10 +489,10 @@ fn adapters_of_pictures_and_of_both() {
                 }
                 let (mut kept, moved) = (live.clone(), vectors(&model, &live));
                 assert!(moved.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "{what}: adds nothing");
-                morec::eval::keep_prefix(&model, &mut kept, Some(&target), &silent).unwrap();
+                morec::eval::build_frozen_caches(&model, &mut kept, Some(&target), &no_progress).unwrap();
                 let again = vectors(&model, &kept);
                 assert!(moved.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-4), "{what}: kept rows say otherwise");
-                let r = train(&c, &target, &at(&format!("{preset}{layers}")), Some(&folder), Mode::New)
+                let r = train(&c, &target, &at(&format!("{preset}{layers}")), Some(&folder), ExistingRun::New)
                     .unwrap_or_else(|e| panic!("{what}: {e}"));
                 assert_eq!(r.parameters, plan.counts());
             }

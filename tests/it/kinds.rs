@@ -5,13 +5,13 @@ use crate::support::{USER_KINDS, domain, prepared, small_config, tiny_bert};
 use morec::batch::{Batch, Epoch};
 use morec::config::{Config, ItemKind, ObjectiveKind, Positions, Sampler, Similarity, SplitKind, UserKind, Windows};
 use morec::eval::encode;
-use morec::experiment::{self, Mode, RunResult};
+use morec::experiment::{self, ExistingRun, RunResult};
 use morec::model::ModelFolder;
-use morec::nn::ops::HIDDEN;
+use morec::nn::ops::MASKED;
 use std::path::Path;
 
 fn train(c: &Config, domain: &str, dir: &Path, source: Option<&ModelFolder>) -> morec::Result<RunResult> {
-    experiment::execute(c, &prepared(domain, c), source, dir, Mode::New, vec![], &encode::silent)
+    experiment::execute(c, &prepared(domain, c), source, dir, ExistingRun::New, vec![], &encode::no_progress)
 }
 
 fn losses(dir: &Path) -> Vec<f64> {
@@ -40,9 +40,10 @@ fn every_user_encoder_trains_on_ids_and_texts_and_moves() {
             let model = folder.build(&candle_core::Device::Cpu).unwrap();
             let p = prepared("source", &c);
             let features = model.features(&p.texts).unwrap();
-            let asked = morec::eval::Asked { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
+            let task =
+                morec::eval::EvalTask { split: &p.split, cases: &p.split.test, config: &c.eval, candidates: &[] };
             let (again, _) =
-                morec::eval::evaluate(&model, &features, &asked, "test of split morec", &encode::silent).unwrap();
+                morec::eval::evaluate(&model, &features, &task, "test of split morec", &encode::no_progress).unwrap();
             assert_eq!(again, result.test, "{kind:?} {item:?}");
             let lists = again.lists.unwrap();
             assert!(lists.coverage > 0.0 && lists.coverage <= 1.0 && lists.diversity.is_some());
@@ -140,7 +141,7 @@ fn hidden_items_are_hidden() {
             assert_eq!(b.inputs.len(), flat.len());
             for (at, &input) in b.inputs.iter().enumerate() {
                 match rows.iter().position(|&r| r as usize == at) {
-                    Some(p) => assert!(input == HIDDEN && b.items[b.targets[p] as usize] == flat[at]),
+                    Some(p) => assert!(input == MASKED && b.items[b.targets[p] as usize] == flat[at]),
                     None => assert_eq!(b.items[input as usize], flat[at]),
                 }
             }
@@ -287,21 +288,21 @@ fn a_hidden_last_item_is_what_ranking_asks_for() {
     train(&c, "source", &tmp.path().join("run"), None).unwrap();
     let model = ModelFolder::open(&tmp.path().join("run")).unwrap().build(&candle_core::Device::Cpu).unwrap();
     let p = prepared("source", &c);
-    let items = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &encode::silent).unwrap();
+    let items = encode::catalogue(&model, &model.features(&p.texts).unwrap(), &encode::no_progress).unwrap();
     let epoch = Epoch::new(&p.split, &c, 0);
     let batch = epoch.batch(0);
     let histories: Vec<&[u32]> = epoch.windows(0).map(|(_, w)| &w[..w.len() - 1]).collect();
-    let asked = encode::states(&model, &items, &histories, None).unwrap();
+    let task = encode::states(&model, &items, &histories, None).unwrap();
     let d = c.user.dim;
     let table: Vec<f32> =
         batch.items.iter().flat_map(|&i| items[i as usize * d..(i as usize + 1) * d].to_vec()).collect();
     let table =
         Act::constant(candle_core::Tensor::from_vec(table, (batch.items.len(), d), &candle_core::Device::Cpu).unwrap());
     let pass = Pass::eval();
-    let x = morec::nn::ops::gather_or(&pass, &table, batch.inputs.clone(), model.user.mask()).unwrap();
+    let x = morec::nn::ops::gather_or_fill(&pass, &table, batch.inputs.clone(), model.user.mask()).unwrap();
     let states = model.user.encode(&x, &batch.histories, &pass).unwrap();
     let states = morec::nn::ops::gather(&pass, &states, batch.rows.clone().unwrap()).unwrap();
-    crate::golden::close("states", &crate::golden::flat(states.value()), &asked, 1e-5);
+    crate::golden::close("states", &crate::golden::flat(states.value()), &task, 1e-5);
 }
 
 /// Hidden items, drawn negatives and whole catalogues under resume, parts, accumulation and any number of threads.
@@ -331,8 +332,16 @@ fn the_new_batches_keep_the_old_promises() {
         let mut half = c.clone();
         half.train.epochs = 1;
         train(&half, "source", &at("half"), None).unwrap();
-        experiment::execute(&c, &prepared("source", &c), None, &at("half"), Mode::Resume, vec![], &encode::silent)
-            .unwrap();
+        experiment::execute(
+            &c,
+            &prepared("source", &c),
+            None,
+            &at("half"),
+            ExistingRun::Resume,
+            vec![],
+            &encode::no_progress,
+        )
+        .unwrap();
         assert_eq!(weights(&at("one")), weights(&at("half")), "{name}: resumed");
         // Encoded in parts: the same but for rounding (and dropout, of which there is none here).
         let mut whole = c.clone();

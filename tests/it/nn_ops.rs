@@ -3,8 +3,8 @@
 use crate::grad::{build, check, matrix};
 use morec::nn::init::Init;
 use morec::nn::kernels::Activation;
-use morec::nn::ops::{self, AttentionSpec, InBatch, Pooling};
-use morec::nn::{Linear, Norm, Segments};
+use morec::nn::ops::{self, AttentionSpec, InBatchTargets, Pooling};
+use morec::nn::{LayerNorm, Linear, Segments};
 use std::sync::Arc;
 
 #[test]
@@ -44,7 +44,7 @@ fn feed_forward() {
 /// More rows than one block holds, and ReLU: the same values and gradients as through single operations.
 #[test]
 fn feed_forward_in_blocks() {
-    use morec::nn::{Pass, Tape, Train};
+    use morec::nn::{Pass, Tape, TrainContext};
     let (params, (a, b)) = build(|s| {
         let init = Init::XavierNormal;
         Ok((Linear::new(&s.pp("a"), 3, 8, true, init)?, Linear::new(&s.pp("b"), 8, 2, true, init)?))
@@ -53,7 +53,7 @@ fn feed_forward_in_blocks() {
     let run = |fused: bool| {
         params.clear_grads();
         let tape = Tape::new();
-        let train = Train::new(&tape, 1, 0);
+        let train = TrainContext::new(&tape, 1, 0);
         let pass = Pass::train(&train);
         let leaf = tape.leaf(x.clone());
         let y = if fused {
@@ -81,7 +81,7 @@ fn feed_forward_in_blocks() {
 
 #[test]
 fn norm_with_residual_and_dropout() {
-    let (params, norm) = build(|s| Norm::new(s, 6, 1e-6));
+    let (params, norm) = build(|s| LayerNorm::new(s, 6, 1e-6));
     let (x, r) = (matrix("x", 70, 6), matrix("r", 70, 6));
     check(std::slice::from_ref(&x), &params, |p, a| ops::add_norm(p, &a[0], None, &norm, 0.0));
     check(&[x.clone(), r.clone()], &params, |p, a| ops::add_norm(p, &a[0], Some(&a[1]), &norm, 0.0));
@@ -123,14 +123,14 @@ fn embedding_gather_pool() {
 #[test]
 fn in_batch_loss() {
     let (none, ()) = build(|_| Ok(()));
-    let spec = Arc::new(InBatch {
+    let spec = Arc::new(InBatchTargets {
         target: vec![1, 2, 0, 4, 4],
         owner: vec![0, 0, 1, 1, 2],
         own: vec![vec![0, 1, 2], vec![3, 0, 4], vec![4]],
         negative_bias: vec![0.3, -0.2, 0.9, 1.1, 0.0, 0.4],
         label_bias: vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     });
-    check(&[matrix("h", 5, 4), matrix("e", 6, 4)], &none, |p, a| ops::in_batch(p, &a[0], &a[1], &spec));
+    check(&[matrix("h", 5, 4), matrix("e", 6, 4)], &none, |p, a| ops::in_batch_softmax(p, &a[0], &a[1], &spec));
 }
 
 #[test]
@@ -148,8 +148,8 @@ fn embedding_gradients_of_two_backwards_add_up_and_clear() {
 #[test]
 fn gather_with_hidden_rows() {
     let (params, mask) = build(|s| s.weight("mask", &[4], Init::Normal(1.0)));
-    let ids = Arc::new(vec![2, ops::HIDDEN, 0, 2, ops::HIDDEN]);
-    check(&[matrix("x", 3, 4)], &params, |p, x| ops::gather_or(p, &x[0], ids.clone(), Some(&mask)));
+    let ids = Arc::new(vec![2, ops::MASKED, 0, 2, ops::MASKED]);
+    check(&[matrix("x", 3, 4)], &params, |p, x| ops::gather_or_fill(p, &x[0], ids.clone(), Some(&mask)));
     let x = morec::nn::Act::constant(matrix("x", 3, 4));
     assert!(ops::gather(&morec::nn::Pass::eval(), &x, ids).unwrap_err().to_string().contains("gather"));
 }
@@ -161,9 +161,9 @@ fn joins() {
     for p in [0.0, 0.4] {
         check(&[a.clone(), b.clone()], &none, |pass, x| ops::add(pass, &x[0], &x[1], p));
     }
-    check(&[a.clone(), matrix("c", 40, 3)], &none, |p, x| ops::columns(p, &[&x[0], &x[1]]));
+    check(&[a.clone(), matrix("c", 40, 3)], &none, |p, x| ops::concat_columns(p, &[&x[0], &x[1]]));
     check(std::slice::from_ref(&a), &none, |p, x| ops::scale(p, &x[0], 0.3));
-    check(&[a], &none, |p, x| ops::unit(p, &x[0], 2.5));
+    check(&[a], &none, |p, x| ops::normalize_rows(p, &x[0], 2.5));
     let segments = Segments::from_lengths([3, 0, 1, 5]);
     check(&[matrix("x", 9, 4)], &none, |p, x| ops::running_mean(p, &x[0], &segments));
 }
@@ -184,49 +184,52 @@ fn convolutions_that_look_back() {
         check(&[x()], &params, |p, x| ops::causal_conv(p, &x[0], &segments, &l, kernel, dilation));
     }
     let (params, l) = build(|s| Linear::new(s, 3, 2, true, Init::XavierNormal));
-    check(&[x()], &params, |p, x| ops::window_sums(p, &x[0], &segments, &l));
+    check(&[x()], &params, |p, x| ops::vertical_conv(p, &x[0], &segments, &l));
     let (params, b) = build(|s| s.weight("bias", &[4], Init::Normal(1.0)));
     // Far enough apart that no difference changes which is largest.
     let apart = (x() * 20.0).unwrap().round().unwrap().affine(0.25, 0.1).unwrap();
     let apart = (apart + (matrix("nudge", 12, 4) * 0.02).unwrap()).unwrap();
     for k in [1, 3, 7] {
-        check(std::slice::from_ref(&apart), &params, |p, x| ops::window_max(p, &x[0], &segments, k, &b));
+        check(std::slice::from_ref(&apart), &params, |p, x| ops::causal_max_pool(p, &x[0], &segments, k, &b));
     }
 }
 
 #[test]
 fn losses_with_drawn_negatives() {
-    use morec::nn::ops::{Contrast, Sampled};
+    use morec::nn::ops::{SampledLoss, SampledTargets};
     let (none, ()) = build(|_| Ok(()));
-    for contrast in
-        [Contrast::Softmax, Contrast::Binary { beta: 1.0 }, Contrast::Binary { beta: 0.3 }, Contrast::Pairwise]
-    {
-        let spec = Arc::new(Sampled {
+    for contrast in [
+        SampledLoss::Softmax,
+        SampledLoss::Binary { beta: 1.0 },
+        SampledLoss::Binary { beta: 0.3 },
+        SampledLoss::Pairwise,
+    ] {
+        let spec = Arc::new(SampledTargets {
             target: vec![1, 2, 0, 4, 4],
             negatives: Arc::new(vec![0, 3, 5, 3, 3, 4, 1, 2, 5, 0]),
             k: 2,
             bias: vec![0.3, -0.2, 0.9, 1.1, 0.0, 0.4],
             contrast,
         });
-        check(&[matrix("h", 5, 4), matrix("e", 6, 4)], &none, |p, a| ops::sampled(p, &a[0], &a[1], &spec));
+        check(&[matrix("h", 5, 4), matrix("e", 6, 4)], &none, |p, a| ops::sampled_loss(p, &a[0], &a[1], &spec));
     }
-    let bad = Arc::new(Sampled {
+    let bad = Arc::new(SampledTargets {
         target: vec![7],
         negatives: Arc::new(vec![0]),
         k: 1,
         bias: vec![0.0; 6],
-        contrast: Contrast::Pairwise,
+        contrast: SampledLoss::Pairwise,
     });
     let (h, e) = (matrix("h", 1, 4), matrix("e", 6, 4));
     let act = morec::nn::Act::constant;
-    assert!(ops::sampled(&morec::nn::Pass::eval(), &act(h), &act(e), &bad).is_err());
+    assert!(ops::sampled_loss(&morec::nn::Pass::eval(), &act(h), &act(e), &bad).is_err());
 }
 
 #[test]
 fn stacking_and_gating() {
     let (params, ()) = build(|_| Ok(()));
-    check(&[matrix("a", 3, 4), matrix("b", 5, 4)], &params, |p, x| ops::stack(p, &x[0], &x[1]));
-    check(&[matrix("a", 6, 5), matrix("b", 6, 5)], &params, |p, x| ops::gate(p, &x[0], &x[1]));
+    check(&[matrix("a", 3, 4), matrix("b", 5, 4)], &params, |p, x| ops::concat_rows(p, &x[0], &x[1]));
+    check(&[matrix("a", 6, 5), matrix("b", 6, 5)], &params, |p, x| ops::sigmoid_gate(p, &x[0], &x[1]));
     check(&[matrix("x", 6, 8)], &params, |p, x| ops::swiglu(p, &x[0]));
 }
 
@@ -237,7 +240,7 @@ fn scaled_sums_and_mixed_rows() {
     check(&[matrix("a", 6, 4), matrix("b", 6, 4)], &params, |p, x| {
         let y = ops::add_scaled(p, &x[0], &x[1], &scale)?;
         let m = Arc::new((0..30).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>());
-        ops::columns(p, &[&y, &ops::mix_rows(p, &table, &m)?])
+        ops::concat_columns(p, &[&y, &ops::interpolate_rows(p, &table, &m)?])
     });
 }
 
@@ -268,7 +271,7 @@ fn convolutions_and_pools() {
     }
     let (params, ()) = build(|_| Ok(()));
     check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::max_pool(p, &x[0], grid, 3, 2, 1)?.0));
-    check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::every(p, &x[0], grid, 2)?.0));
+    check(&[matrix("x", grid.rows(), 3)], &params, |p, x| Ok(ops::subsample(p, &x[0], grid, 2)?.0));
 }
 
 #[test]
@@ -284,12 +287,12 @@ fn adapters_operations() {
     // Columns before, between and behind the vectors.
     check(&[matrix("x", 70, 9)], &params, |pass, x| {
         let y = ops::scale_columns(pass, &x[0], &[(1, &a), (6, &b)])?;
-        let other = ops::part(pass, &x[0], 2, 5)?;
-        let y = ops::blend(pass, &ops::part(pass, &y, 0, 5)?, &other, &p, 0.5)?;
-        let y = ops::add_at(pass, &y, &ops::part(pass, &x[0], 7, 2)?, 2)?;
+        let other = ops::slice_columns(pass, &x[0], 2, 5)?;
+        let y = ops::gated_sum(pass, &ops::slice_columns(pass, &y, 0, 5)?, &other, &p, 0.5)?;
+        let y = ops::add_to_columns(pass, &y, &ops::slice_columns(pass, &x[0], 7, 2)?, 2)?;
         // At either end.
-        let y = ops::add_at(pass, &y, &ops::part(pass, &x[0], 0, 3)?, 0)?;
-        ops::with_nothing(pass, &ops::add_at(pass, &y, &ops::part(pass, &x[0], 4, 5)?, 0)?)
+        let y = ops::add_to_columns(pass, &y, &ops::slice_columns(pass, &x[0], 0, 3)?, 0)?;
+        ops::append_zero_row(pass, &ops::add_to_columns(pass, &y, &ops::slice_columns(pass, &x[0], 4, 5)?, 0)?)
     });
     let (params, map) = build(|s| {
         let init = Init::Normal(0.7);

@@ -2,7 +2,7 @@
 
 use crate::grad::random;
 use morec::config::{EvalConfig, Ties};
-use morec::eval::{Question, Rank, Report, rank_dense, rank_scores};
+use morec::eval::{Rank, RankQuery, Report, rank_dense, rank_scores};
 use morec::rng::Stream;
 
 struct Case {
@@ -23,8 +23,8 @@ fn made(seed: u64, users: usize, items: usize, dim: usize) -> Case {
     Case { states, items: items_v, dim, targets, masks }
 }
 
-fn questions(c: &Case) -> Vec<Question<'_>> {
-    c.targets.iter().zip(&c.masks).map(|(&target, masked)| Question { target, masked }).collect()
+fn queries(c: &Case) -> Vec<RankQuery<'_>> {
+    c.targets.iter().zip(&c.masks).map(|(&target, masked)| RankQuery { target, masked }).collect()
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn equal_to_a_plain_computation() {
     for (seed, users, items, dim) in [(1, 1, 1, 1), (2, 3, 700, 4), (3, 150, 40, 8), (4, 65, 513, 3), (5, 64, 512, 16)]
     {
         let c = made(seed, users, items, dim);
-        let got = rank_dense(&c.states, &c.items, dim, &questions(&c)).unwrap();
-        for (u, q) in questions(&c).iter().enumerate() {
+        let got = rank_dense(&c.states, &c.items, dim, &queries(&c)).unwrap();
+        for (u, q) in queries(&c).iter().enumerate() {
             let scores: Vec<f64> = (0..items)
                 .map(|i| (0..dim).map(|k| f64::from(c.states[u * dim + k] * c.items[i * dim + k])).sum())
                 .collect();
@@ -48,7 +48,7 @@ fn independent_of_batch_size_and_threads() {
         let mut c = made(seed, 200, 1100, 24);
         c.states = random(&format!("states{seed}"), c.states.len());
         c.items = random(&format!("items{seed}"), c.items.len());
-        let q = questions(&c);
+        let q = queries(&c);
         let whole = rank_dense(&c.states, &c.items, c.dim, &q).unwrap();
         for batch in [1, 7, 64, 130] {
             let parts: Vec<Rank> = q
@@ -69,13 +69,13 @@ fn independent_of_batch_size_and_threads() {
 fn nan_is_refused() {
     let mut c = made(1, 4, 9, 2);
     c.items[5] = f32::NAN;
-    let e = rank_dense(&c.states, &c.items, 2, &questions(&c)).unwrap_err();
+    let e = rank_dense(&c.states, &c.items, 2, &queries(&c)).unwrap_err();
     assert!(e.to_string().contains("item vector 2"), "{e}");
     let mut c = made(1, 4, 9, 2);
     c.states[7] = f32::INFINITY;
-    assert!(rank_dense(&c.states, &c.items, 2, &questions(&c)).is_err());
+    assert!(rank_dense(&c.states, &c.items, 2, &queries(&c)).is_err());
     // Finite vectors whose products overflow against each other.
-    let q = [Question { target: 0, masked: &[] }];
+    let q = [RankQuery { target: 0, masked: &[] }];
     assert!(rank_dense(&[f32::MAX, f32::MAX], &[f32::MAX, f32::MIN, 1.0, 1.0], 2, &q).is_err());
     assert!(rank_scores(&[1.0, f64::NAN], &q[0]).is_err());
 }
@@ -84,7 +84,7 @@ fn nan_is_refused() {
 fn constant_scores_are_at_chance() {
     let (users, items) = (37, 400);
     let c = Case { states: vec![1.0; users], items: vec![0.5; items], dim: 1, ..made(9, users, items, 1) };
-    let q: Vec<Question> = c.targets.iter().map(|&target| Question { target, masked: &[] }).collect();
+    let q: Vec<RankQuery> = c.targets.iter().map(|&target| RankQuery { target, masked: &[] }).collect();
     let ranks = rank_dense(&c.states, &c.items, 1, &q).unwrap();
     let config = EvalConfig::default();
     let report = Report::new(&ranks, &vec![vec!["warm"]; users], items, &config, "test");
@@ -102,10 +102,10 @@ fn lists_are_the_sorted_scores_beginning() {
     let (items, states) = (coarse(random("list items", n * d)), coarse(random("list states", users * d)));
     let masked: Vec<Vec<u32>> =
         (0..users as u32).map(|u| (0..u % 9).map(|i| (u * 31 + i * 7) % n as u32).collect()).collect();
-    let questions: Vec<Question> = masked.iter().map(|m| Question { target: 3, masked: m }).collect();
+    let queries: Vec<RankQuery> = masked.iter().map(|m| RankQuery { target: 3, masked: m }).collect();
     let catalogue = Catalogue::new(&items, d).unwrap();
-    let (ranks, lists) = catalogue.rank_and_list(&states, &questions, k).unwrap();
-    assert_eq!(ranks, catalogue.rank(&states, &questions).unwrap());
+    let (ranks, lists) = catalogue.rank_and_list(&states, &queries, k).unwrap();
+    assert_eq!(ranks, catalogue.rank(&states, &queries).unwrap());
     for (u, list) in lists.iter().enumerate() {
         let score = |i: usize| (0..d).map(|j| f64::from(states[u * d + j] * items[i * d + j])).sum::<f64>() + 0.0;
         let scores: Vec<f64> = (0..n).map(score).collect();

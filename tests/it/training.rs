@@ -3,10 +3,10 @@
 use crate::golden::{close, golden};
 use crate::support::{domain, prepared, small_config, tiny_bert};
 use candle_core::{Device, Tensor};
-use morec::config::{Config, ItemKind, Schedule};
-use morec::eval::encode::silent;
-use morec::experiment::{self, Mode, RunResult};
-use morec::model::{Counts, ModelFolder};
+use morec::config::{Config, ItemKind, Modality, Schedule};
+use morec::eval::encode::no_progress;
+use morec::experiment::{self, ExistingRun, RunResult};
+use morec::model::{ModelFolder, TableSizes};
 use morec::nn::Params;
 use morec::nn::init::Init;
 use morec::nn::weights::Weights;
@@ -67,21 +67,21 @@ fn text_config(bert: &Path) -> Config {
     c
 }
 
-fn train(c: &Config, dir: &Path, mode: Mode, stop: Option<u64>) -> Result<RunResult> {
+fn train(c: &Config, dir: &Path, mode: ExistingRun, stop: Option<u64>) -> Result<RunResult> {
     let more: Vec<Box<dyn Observer>> = stop.into_iter().map(|s| Box::new(StopAt(s)) as Box<dyn Observer>).collect();
-    experiment::execute(c, &prepared("source", c), None, dir, mode, more, &silent)
+    experiment::execute(c, &prepared("source", c), None, dir, mode, more, &no_progress)
 }
 
 #[test]
 fn a_stopped_run_resumes_bit_for_bit() {
     let tmp = tempfile::tempdir().unwrap();
     let c = text_config(&tiny_bert(&tmp.path().join("bert"), 0.1));
-    let straight = train(&c, &tmp.path().join("straight"), Mode::New, None).unwrap();
+    let straight = train(&c, &tmp.path().join("straight"), ExistingRun::New, None).unwrap();
     for stop in [2, 5, 7] {
         // before the first checkpoint, inside the first epoch, in the second
         let dir = tmp.path().join(format!("stopped-{stop}"));
-        train(&c, &dir, Mode::New, Some(stop)).unwrap_err();
-        let resumed = train(&c, &dir, Mode::Resume, None).unwrap();
+        train(&c, &dir, ExistingRun::New, Some(stop)).unwrap_err();
+        let resumed = train(&c, &dir, ExistingRun::Resume, None).unwrap();
         assert_eq!(resumed.test, straight.test);
         for part in ["best", "last/model"] {
             assert_eq!(weights(&dir.join(part)), weights(&tmp.path().join("straight").join(part)), "stopped at {stop}");
@@ -105,15 +105,15 @@ fn stepping_inside_the_backward_changes_no_bit() {
         let mut c = small_config(kind, &bert);
         c.train.encode_items = parts;
         c.train.clip = 0.0;
-        let inside = train(&c, &name("inside"), Mode::New, None).unwrap();
+        let inside = train(&c, &name("inside"), ExistingRun::New, None).unwrap();
         c.train.clip = 1e9;
-        let after = train(&c, &name("after"), Mode::New, None).unwrap();
+        let after = train(&c, &name("after"), ExistingRun::New, None).unwrap();
         assert_eq!(weights(&name("inside").join("last/model")), weights(&name("after").join("last/model")));
         assert_eq!(inside.test, after.test);
         // Rows of a table that never had a gradient are told from the saved moments.
         c.train.clip = 0.0;
-        train(&c, &name("stopped"), Mode::New, Some(5)).unwrap_err();
-        train(&c, &name("stopped"), Mode::Resume, None).unwrap();
+        train(&c, &name("stopped"), ExistingRun::New, Some(5)).unwrap_err();
+        train(&c, &name("stopped"), ExistingRun::Resume, None).unwrap();
         assert_eq!(weights(&name("inside").join("last/model")), weights(&name("stopped").join("last/model")));
     }
 }
@@ -122,7 +122,7 @@ fn stepping_inside_the_backward_changes_no_bit() {
 #[test]
 fn two_passes_give_the_gradient_of_one() {
     use morec::batch::Epoch;
-    use morec::nn::{Pass, Tape, Train};
+    use morec::nn::{Pass, Tape, TrainContext};
     use morec::train::two_pass::{self, Step};
     let tmp = tempfile::tempdir().unwrap();
     for dropout in [0.0, 0.2] {
@@ -131,8 +131,12 @@ fn two_passes_give_the_gradient_of_one() {
         c.user.dropout = dropout;
         let p = prepared("source", &c);
         let folder = Some(morec::item::text::TextFolder::open(&bert, false).unwrap());
-        let blueprint =
-            morec::model::Blueprint { config: c.clone(), counts: p.counts(), folder, image: None, base: None };
+        let blueprint = morec::model::Blueprint {
+            config: c.clone(),
+            counts: p.counts(),
+            encoders: folder.map(morec::item::EncoderFolder::Text).into_iter().collect(),
+            ..Default::default()
+        };
         let all = experiment::plan_of(&c, None, p.counts()).unwrap();
         let model = blueprint.build(&Device::Cpu, &all.actions(), None).unwrap();
         let features = model.features(&p.texts).unwrap();
@@ -151,7 +155,7 @@ fn two_passes_give_the_gradient_of_one() {
         if dropout == 0.0 {
             model.params.clear_grads();
             let tape = Tape::new();
-            let train = Train::new(&tape, 3, 5);
+            let train = TrainContext::new(&tape, 3, 5);
             let whole =
                 morec::train::forward(&model, &features, objective.as_ref(), &batch, &Pass::train(&train)).unwrap();
             tape.backward(&whole, 1.0).unwrap();
@@ -185,24 +189,24 @@ fn a_run_that_exists_is_not_overwritten_and_other_settings_do_not_resume() {
     let tmp = tempfile::tempdir().unwrap();
     let mut c = small_config(ItemKind::Id, Path::new(""));
     let dir = tmp.path().join("run");
-    train(&c, &dir, Mode::New, None).unwrap();
+    train(&c, &dir, ExistingRun::New, None).unwrap();
     let before = weights(&dir.join("best"));
-    assert!(train(&c, &dir, Mode::New, None).unwrap_err().to_string().contains("--resume"));
+    assert!(train(&c, &dir, ExistingRun::New, None).unwrap_err().to_string().contains("--resume"));
     // Resuming a finished run changes nothing.
-    train(&c, &dir, Mode::Resume, None).unwrap();
+    train(&c, &dir, ExistingRun::Resume, None).unwrap();
     assert_eq!(weights(&dir.join("best")), before);
     c.train.lr = 0.5;
-    assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("train.lr"));
+    assert!(train(&c, &dir, ExistingRun::Resume, None).unwrap_err().to_string().contains("train.lr"));
     // More epochs are no other settings: the run goes on and ends where a longer one would have.
     (c.train.lr, c.train.epochs) = (Config::default().train.lr, 4);
-    assert_eq!(train(&c, &dir, Mode::Resume, None).unwrap().epochs, 4);
+    assert_eq!(train(&c, &dir, ExistingRun::Resume, None).unwrap().epochs, 4);
     let long = tmp.path().join("long");
-    train(&c, &long, Mode::New, None).unwrap();
+    train(&c, &long, ExistingRun::New, None).unwrap();
     assert_eq!(weights(&dir.join("last/model")), weights(&long.join("last/model")));
     let elsewhere = tmp.path().join("photos");
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::write(elsewhere.join("cat.jpg"), "x").unwrap();
-    assert!(train(&c, &elsewhere, Mode::Force, None).unwrap_err().to_string().contains("not a run"));
+    assert!(train(&c, &elsewhere, ExistingRun::Force, None).unwrap_err().to_string().contains("not a run"));
     assert!(elsewhere.join("cat.jpg").exists());
 }
 
@@ -216,7 +220,7 @@ fn the_same_seed_gives_the_same_model_whatever_the_threads() {
             .num_threads(threads)
             .build()
             .unwrap()
-            .install(|| train(&c, &dir, Mode::New, None).unwrap());
+            .install(|| train(&c, &dir, ExistingRun::New, None).unwrap());
         weights(&dir.join("best"))
     };
     let one = on(1, "one");
@@ -224,7 +228,7 @@ fn the_same_seed_gives_the_same_model_whatever_the_threads() {
     assert_eq!(one, on(3, "three"));
     let mut other = c.clone();
     other.seed += 1;
-    train(&other, &tmp.path().join("other"), Mode::New, None).unwrap();
+    train(&other, &tmp.path().join("other"), ExistingRun::New, None).unwrap();
     assert_ne!(one, weights(&tmp.path().join("other/best")));
 }
 
@@ -233,7 +237,7 @@ fn a_damaged_checkpoint_is_noticed() {
     let tmp = tempfile::tempdir().unwrap();
     let c = small_config(ItemKind::Id, Path::new(""));
     let dir = tmp.path().join("run");
-    train(&c, &dir, Mode::New, Some(7)).unwrap_err();
+    train(&c, &dir, ExistingRun::New, Some(7)).unwrap_err();
     for name in ["optimizer.safetensors", "model/model.safetensors", "cursor.json"] {
         let file = dir.join("last").join(name);
         let sound = std::fs::read(&file).unwrap();
@@ -241,23 +245,31 @@ fn a_damaged_checkpoint_is_noticed() {
         let at = bytes.len() - 5;
         bytes[at] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        assert!(train(&c, &dir, Mode::Resume, None).unwrap_err().to_string().contains("damaged"), "{name}");
+        assert!(train(&c, &dir, ExistingRun::Resume, None).unwrap_err().to_string().contains("damaged"), "{name}");
         std::fs::write(&file, sound).unwrap();
     }
-    train(&c, &dir, Mode::Resume, None).unwrap();
+    train(&c, &dir, ExistingRun::Resume, None).unwrap();
 }
 
 fn transfer(preset: &str, source: &ModelFolder, c: &Config, dir: &Path) -> Result<RunResult> {
     let mut c = c.clone();
     c.transfer.preset = preset.into();
-    experiment::execute(&c, &prepared("target", &c), Some(source), &dir.join(preset), Mode::New, vec![], &silent)
+    experiment::execute(
+        &c,
+        &prepared("target", &c),
+        Some(source),
+        &dir.join(preset),
+        ExistingRun::New,
+        vec![],
+        &no_progress,
+    )
 }
 
 #[test]
 fn transfer_presets_move_what_they_say_and_nothing_else() {
     let tmp = tempfile::tempdir().unwrap();
     let c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
-    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    train(&c, &tmp.path().join("source"), ExistingRun::New, None).unwrap();
     let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
     let before = weights(&source.dir);
     let moved = |preset: &str| -> Vec<String> {
@@ -288,30 +300,29 @@ fn transfer_presets_move_what_they_say_and_nothing_else() {
 #[test]
 fn the_kept_prefix_changes_nothing() {
     use morec::config::Cache;
-    use morec::item::{Depth, ItemTable};
+    use morec::item::{FrozenDepth, ItemTable};
     use morec::nn::Pass;
     let tmp = tempfile::tempdir().unwrap();
     let mut c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
-    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    train(&c, &tmp.path().join("source"), ExistingRun::New, None).unwrap();
     let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
     let data = domain("target", 20, 30);
     let ids = std::sync::Arc::new((0..30).rev().collect::<Vec<u32>>());
     let rows = |e: &std::fs::DirEntry| e.path().extension().is_some_and(|e| e == "safetensors");
     let files = || std::fs::read_dir(tmp.path().join(".cache")).map_or(0, |d| d.flatten().filter(rows).count());
-    for (preset, depth) in [("head", Depth::Pooled), ("top-layers=1", Depth::Blocks(1))] {
+    for (preset, depth) in [("head", FrozenDepth::Pooled), ("top-layers=1", FrozenDepth::Blocks(1))] {
         c.transfer.preset = preset.into();
         for cache in [Cache::F32, Cache::F16] {
             c.item.cache = cache;
-            let plan = experiment::plan_of(&c, Some(&source), Counts { items: 30, users: 0 }).unwrap();
+            let plan = experiment::plan_of(&c, Some(&source), TableSizes { items: 30, users: 0 }).unwrap();
             let blueprint = morec::model::Blueprint {
                 config: c.clone(),
-                counts: Counts { items: 30, users: 0 },
-                folder: source.text.clone(),
-                image: None,
-                base: None,
+                counts: TableSizes { items: 30, users: 0 },
+                encoders: source.encoders.clone(),
+                ..Default::default()
             };
             let model = blueprint.build(&Device::Cpu, &plan.actions(), Some(&source.weights)).unwrap();
-            assert_eq!(model.item.frozen(), [(morec::item::Modality::Text, depth)]);
+            assert_eq!(model.item.frozen_depths(), [(Modality::Text, depth)]);
             let plain = model.features(&data.items.text).unwrap();
             let run = |f: &morec::item::Features| {
                 let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
@@ -322,7 +333,7 @@ fn the_kept_prefix_changes_nothing() {
             let before = files();
             for round in 0..3 {
                 let mut kept = plain.clone();
-                assert!(morec::eval::keep_prefix(&model, &mut kept, Some(tmp.path()), &silent).unwrap());
+                assert!(morec::eval::build_frozen_caches(&model, &mut kept, Some(tmp.path()), &no_progress).unwrap());
                 close(&format!("{preset} {cache:?} {round}"), &run(&kept), &want, tol);
                 assert_eq!(files(), before + 1, "found again");
                 // The next round meets a file cut short.
@@ -333,19 +344,22 @@ fn the_kept_prefix_changes_nothing() {
             }
             // Other texts have another file.
             let mut other = model.features(&data.items.text[1..]).unwrap();
-            morec::eval::keep_prefix(&model, &mut other, Some(tmp.path()), &silent).unwrap();
+            morec::eval::build_frozen_caches(&model, &mut other, Some(tmp.path()), &no_progress).unwrap();
             assert_eq!(files(), before + 2);
             // A folder that cannot be written: one row an item stays in memory.
             let mut kept = plain.clone();
             let nowhere = tmp.path().join("bert/config.json");
-            let some = morec::eval::keep_prefix(&model, &mut kept, Some(&nowhere), &silent).unwrap();
-            assert_eq!(some, depth == Depth::Pooled);
+            let some = morec::eval::build_frozen_caches(&model, &mut kept, Some(&nowhere), &no_progress).unwrap();
+            assert_eq!(some, depth == FrozenDepth::Pooled);
         }
     }
     let model = source.build(&Device::Cpu).unwrap();
     let off = model.features(&data.items.text).unwrap();
     let mut whole = off.clone();
-    assert!(morec::eval::keep_prefix(&model, &mut whole, None, &silent).unwrap() && whole.prefix.is_some());
+    assert!(
+        morec::eval::build_frozen_caches(&model, &mut whole, None, &no_progress).unwrap()
+            && whole.frozen.contains_key(&Modality::Text)
+    );
     let run = |f: &morec::item::Features| {
         let y = model.item.encode(&ItemTable { ids: &ids, features: f }, &Pass::eval()).unwrap();
         y.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -357,7 +371,7 @@ fn the_kept_prefix_changes_nothing() {
 fn an_id_model_transfers_its_user_encoder_only() {
     let tmp = tempfile::tempdir().unwrap();
     let c = small_config(ItemKind::Id, Path::new(""));
-    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    train(&c, &tmp.path().join("source"), ExistingRun::New, None).unwrap();
     let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
     assert!(transfer("zero-shot", &source, &c, tmp.path()).unwrap_err().to_string().contains("does not transfer"));
     transfer("full", &source, &c, tmp.path()).unwrap();
@@ -369,12 +383,12 @@ fn training_learns_and_a_wrong_learning_rate_is_reported() {
     let mut c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.0));
     c.train.epochs = 15;
     c.train.encoder_lr = 1e-3;
-    let result = train(&c, &tmp.path().join("good"), Mode::New, None).unwrap();
+    let result = train(&c, &tmp.path().join("good"), ExistingRun::New, None).unwrap();
     // 60 items: chance is 10/60; half of a user's next items share a word with the last one.
     assert!(result.test.get("hr@10") > 0.25, "{}", result.test.get("hr@10"));
     c.train.lr = 1e30;
     c.train.encoder_lr = 1e30;
-    let e = train(&c, &tmp.path().join("bad"), Mode::New, None).unwrap_err();
+    let e = train(&c, &tmp.path().join("bad"), ExistingRun::New, None).unwrap_err();
     assert_eq!(e.exit_code(), 5, "{e}");
     assert!(e.to_string().contains("train.lr") || e.to_string().contains("vector"), "{e}");
 }
@@ -410,7 +424,7 @@ fn unfinished_writes_are_cleared_or_put_back() {
 fn transfer_loads_the_sources_values() {
     let tmp = tempfile::tempdir().unwrap();
     let mut c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
-    train(&c, &tmp.path().join("source"), Mode::New, None).unwrap();
+    train(&c, &tmp.path().join("source"), ExistingRun::New, None).unwrap();
     let source = ModelFolder::open(&tmp.path().join("source")).unwrap();
     (c.train.lr, c.train.encoder_lr, c.train.weight_decay, c.train.epochs) = (0.0, 0.0, 0.0, 1);
     for preset in ["full", "frozen", "head", "user-only", "item-only", "top-layers=1"] {
@@ -438,15 +452,15 @@ fn early_stop_counts_validations_and_survives_resume() {
     let mut c = small_config(ItemKind::Id, Path::new(""));
     (c.train.lr, c.train.weight_decay, c.train.epochs, c.train.patience, c.train.eval_every) = (0.0, 0.0, 50, 3, 2);
     c.train.metric = "hr@20".into();
-    let straight = train(&c, &tmp.path().join("straight"), Mode::New, None).unwrap();
+    let straight = train(&c, &tmp.path().join("straight"), ExistingRun::New, None).unwrap();
     // best at epoch 2, then three validations without a better one
     assert_eq!((straight.epochs, straight.ended.contains("no better hr@20 in 3")), (8, true), "{}", straight.ended);
     let dir = tmp.path().join("stopped");
-    train(&c, &dir, Mode::New, Some(straight.steps * 5 / 8)).unwrap_err();
-    let resumed = train(&c, &dir, Mode::Resume, None).unwrap();
+    train(&c, &dir, ExistingRun::New, Some(straight.steps * 5 / 8)).unwrap_err();
+    let resumed = train(&c, &dir, ExistingRun::Resume, None).unwrap();
     assert_eq!((resumed.steps, resumed.best_valid.clone()), (straight.steps, straight.best_valid));
     // Asked again, a finished run keeps what it cost.
-    let again = train(&c, &dir, Mode::Resume, None).unwrap();
+    let again = train(&c, &dir, ExistingRun::Resume, None).unwrap();
     assert_eq!((again.seconds, again.epoch_seconds), (resumed.seconds, resumed.epoch_seconds));
 }
 
@@ -458,19 +472,20 @@ fn force_removes_runs_only_and_never_its_own_source() {
     std::fs::write(project.join("config.toml"), "x = 1").unwrap();
     std::fs::write(project.join("thesis.txt"), "years").unwrap();
     let c = small_config(ItemKind::Text, &tiny_bert(&tmp.path().join("bert"), 0.1));
-    assert!(train(&c, &project, Mode::Force, None).unwrap_err().to_string().contains("not a run"));
+    assert!(train(&c, &project, ExistingRun::Force, None).unwrap_err().to_string().contains("not a run"));
     assert!(project.join("thesis.txt").exists() && project.join("config.toml").exists());
     let run = tmp.path().join("run");
-    train(&c, &run, Mode::New, None).unwrap();
+    train(&c, &run, ExistingRun::New, None).unwrap();
     std::fs::write(run.join("notes.txt"), "mine").unwrap();
     let before = weights(&run.join("best"));
     let source = ModelFolder::open(&run).unwrap();
     let mut t = c.clone();
     (t.transfer.source, t.transfer.preset) = (run.display().to_string(), "full".into());
-    let onto = experiment::execute(&t, &prepared("target", &t), Some(&source), &run, Mode::Force, vec![], &silent);
+    let onto =
+        experiment::execute(&t, &prepared("target", &t), Some(&source), &run, ExistingRun::Force, vec![], &no_progress);
     assert!(onto.unwrap_err().to_string().contains("needs"));
     assert_eq!(weights(&run.join("best")), before);
-    train(&c, &run, Mode::Force, None).unwrap();
+    train(&c, &run, ExistingRun::Force, None).unwrap();
     assert!(run.join("notes.txt").exists());
 }
 
@@ -480,6 +495,6 @@ fn a_run_without_a_validation_still_has_a_model() {
     let mut c = small_config(ItemKind::Id, Path::new(""));
     (c.train.epochs, c.train.eval_every) = (3, 2);
     let dir = tmp.path().join("run");
-    assert!(train(&c, &dir, Mode::New, None).unwrap().best_valid.is_some());
+    assert!(train(&c, &dir, ExistingRun::New, None).unwrap().best_valid.is_some());
     assert!(ModelFolder::open(&dir).is_ok());
 }

@@ -4,7 +4,7 @@ use crate::golden::{close, flat};
 use crate::grad::{build, check, matrix};
 use crate::support::USER_KINDS;
 use candle_core::Tensor;
-use morec::config::{NormPlace, UserConfig, UserKind};
+use morec::config::{NormPosition, UserConfig, UserKind};
 use morec::nn::{Act, Pass, ops};
 use morec::user::{self, Histories, UserEncoder};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ fn config(kind: UserKind) -> UserConfig {
 /// Every encoder in each of its forms, with a name.
 fn all() -> Vec<(String, UserConfig)> {
     let mut all: Vec<UserConfig> = USER_KINDS.into_iter().map(config).collect();
-    all.push(UserConfig { norm: NormPlace::Pre, ..config(UserKind::Sasrec) });
-    all.push(UserConfig { norm: NormPlace::Original, ..config(UserKind::Sasrec) });
-    all.push(UserConfig { norm: NormPlace::Pre, ..config(UserKind::Bert4rec) });
+    all.push(UserConfig { norm: NormPosition::Pre, ..config(UserKind::Sasrec) });
+    all.push(UserConfig { norm: NormPosition::Original, ..config(UserKind::Sasrec) });
+    all.push(UserConfig { norm: NormPosition::Pre, ..config(UserKind::Bert4rec) });
     all.push(UserConfig { user_id: true, ..config(UserKind::Caser) });
     all.push(UserConfig { user_id: true, ..config(UserKind::Dssm) });
     all.into_iter().map(|c| (format!("{:?} {:?} user_id={}", c.kind, c.norm, c.user_id), c)).collect()
@@ -50,9 +50,9 @@ fn gradients() {
             check(&[], &params, |p, _| user.encode(&Act::constant(x.clone()), &h, p));
             continue;
         }
-        let hidden = |i: u32| if user.mask().is_some() && i % 4 == 1 { ops::HIDDEN } else { i };
+        let hidden = |i: u32| if user.mask().is_some() && i % 4 == 1 { ops::MASKED } else { i };
         let ids = Arc::new((0..9).map(hidden).collect::<Vec<u32>>());
-        check(&[x], &params, |p, a| user.encode(&ops::gather_or(p, &a[0], ids.clone(), user.mask())?, &h, p));
+        check(&[x], &params, |p, a| user.encode(&ops::gather_or_fill(p, &a[0], ids.clone(), user.mask())?, &h, p));
     }
 }
 

@@ -5,12 +5,12 @@ use crate::support::shared;
 use candle_core::{Device, Tensor};
 use morec::config::{BatchNormMode, ImageConfig};
 use morec::item::image::{
-    Backbone, ImageFolder, Images, PictureEncoder, Pixels, ResNet, Store, Swin, VisionConfig, Vit,
+    Backbone, FrozenImageEncoder, ImageFolder, Images, Pixels, ResNet, Store, Swin, VisionConfig, Vit,
 };
 use morec::nn::host::to_vec;
 use morec::nn::ops::{self, Pooling};
 use morec::nn::weights::Weights;
-use morec::nn::{Act, Params, Pass, Scope, Tape, Train};
+use morec::nn::{Act, Params, Pass, Scope, Tape, TrainContext};
 use morec::picture::{Preprocess, decode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn values_and_gradients_are_hugging_faces() {
             let small = Small::open(name);
             let (params, net) = small.build(BatchNormMode::Frozen);
             let tape = Tape::new();
-            let train = Train::new(&tape, 1, 0);
+            let train = TrainContext::new(&tape, 1, 0);
             let pass = if composed { Pass::train(&train).composed() } else { Pass::train(&train) };
             let images = small.images();
             let n = images.count();
@@ -97,7 +97,7 @@ fn values_and_gradients_are_hugging_faces() {
             if net.has_class() {
                 let cls = net.head(&x, n, Pooling::Cls, &pass).unwrap();
                 close(&format!("{name} cls"), &to_vec(cls.value()).unwrap(), &small.file.read("cls").unwrap(), 1e-5);
-                out = ops::columns(&pass, &[&cls, &out]).unwrap();
+                out = ops::concat_columns(&pass, &[&cls, &out]).unwrap();
                 let first = small.file.tensor("probe_cls", &Device::Cpu).unwrap();
                 probe = Tensor::cat(&[&first, &probe], 1).unwrap();
             }
@@ -130,7 +130,7 @@ fn batch_norm_in_training_is_pytorchs() {
             let small = Small::open(name);
             let (params, net) = small.build(BatchNormMode::Train);
             let tape = Tape::new();
-            let train = Train::new(&tape, 1, 0);
+            let train = TrainContext::new(&tape, 1, 0);
             let pass = if composed { Pass::train(&train).composed() } else { Pass::train(&train) };
             let images = small.images();
             let x = body(net.as_ref(), &images, &pass, false);
@@ -160,7 +160,7 @@ fn threads_change_nothing() {
                 let small = Small::open(name);
                 let (params, net) = small.build(BatchNormMode::Train);
                 let tape = Tape::new();
-                let train = Train::new(&tape, 1, 0);
+                let train = TrainContext::new(&tape, 1, 0);
                 let pass = Pass::train(&train);
                 let x = body(net.as_ref(), &small.images(), &pass, false);
                 let mean = net.head(&x, 3, Pooling::Mean, &pass).unwrap();
@@ -191,11 +191,11 @@ fn retrieval(model: &str, count: usize) -> f64 {
         cut.flip();
         other.extend(pre.apply(&cut).data);
     }
-    let encoder = PictureEncoder::new(&folder, &ImageConfig::default()).unwrap();
+    let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default()).unwrap();
     let vectors = |pixels: Vec<u8>| {
         let pixels = Pixels::new(Store::in_memory(pixels, side, pre), (0..count as u32).map(Some).collect());
         let mut all = encoder.encode(&pixels, count, &|_, _| {}).unwrap();
-        ops::unit_rows(&mut all, encoder.width(), 1.0);
+        ops::normalize_rows_in_place(&mut all, encoder.width(), 1.0);
         all
     };
     let (a, b, d) = (vectors(plain), vectors(other), encoder.width());
@@ -220,7 +220,7 @@ fn our_own_cover_mini_is_what_transformers_reads() {
     let folder = ImageFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/cover-mini"), true).unwrap();
     let want = Weights::open(&golden("cover_mini.safetensors")).unwrap().read("cls").unwrap();
     let pre = &folder.preprocess;
-    let encoder = PictureEncoder::new(&folder, &ImageConfig::default()).unwrap();
+    let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default()).unwrap();
     // JPEG and WebP decoders differ by a level here and there; PNG is exact.
     for (i, (name, tolerance)) in
         [("rgb.png", 1e-5), ("base420.jpg", 0.05), ("lossy.webp", 0.05)].into_iter().enumerate()

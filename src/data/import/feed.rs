@@ -1,7 +1,7 @@
 //! From tables to the builder: what all formats share once they know which column is which.
 
 use super::table::Table;
-use crate::data::build::{Builder, Place};
+use crate::data::build::{Builder, SourceLocation};
 use crate::data::time;
 use crate::error::{Error, Result};
 
@@ -31,7 +31,7 @@ pub enum Attributes {
 
 macro_rules! place {
     ($path:expr, $table:expr) => {
-        Place { file: &$path, line: $table.line() }
+        SourceLocation { file: &$path, line: $table.line() }
     };
 }
 

@@ -1,7 +1,7 @@
 //! Any CSV, TSV, JSON lines or Parquet, with a column map.
 
 use super::feed::{self, Attributes, EventColumns};
-use super::scan::Given;
+use super::scan::InputFiles;
 use super::table::{Layout, Table};
 use super::{Input, Source};
 use crate::data::build::Builder;
@@ -43,7 +43,7 @@ impl Generic {
     ///
     /// # Errors
     /// No or several candidates; an items file without text columns.
-    pub fn new(given: &Given, layout: Layout, map: ColumnMap) -> Result<Self> {
+    pub fn new(given: &InputFiles, layout: Layout, map: ColumnMap) -> Result<Self> {
         let fits = |stem: &'static str| {
             move |n: &str| n.split_once('.').is_some_and(|(s, e)| s == stem && extension_fits(layout, e))
         };

@@ -19,9 +19,9 @@ pub mod rows;
 pub mod scan;
 pub mod table;
 
-use super::build::{Builder, Watch};
+use super::build::{Builder, ProgressFn};
 use super::dataset::Dataset;
-use super::folder::{self, Parts};
+use super::folder::{self, DatasetParts};
 use super::notes::Notes;
 use super::policy::Policy;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use scan::Given;
+pub use scan::InputFiles;
 
 /// Raised whenever the same files and settings would give another data set than before.
 const REVISION: u32 = 1;
@@ -119,8 +119,8 @@ pub struct Imported {
 ///
 /// # Errors
 /// Malformed input, by the policy.
-pub fn read(source: &dyn Source, policy: &Policy, watch: Box<Watch<'_>>) -> Result<(Dataset, Notes)> {
-    let mut builder = Builder::new(policy.clone(), watch);
+pub fn read(source: &dyn Source, policy: &Policy, on_progress: Box<ProgressFn<'_>>) -> Result<(Dataset, Notes)> {
+    let mut builder = Builder::new(policy.clone(), on_progress);
     source.items(&mut builder)?;
     source.interactions(&mut builder)?;
     source.users(&mut builder)?;
@@ -139,7 +139,7 @@ pub fn import(
     policy: &Policy,
     out: &Path,
     force: bool,
-    watch: Box<Watch<'_>>,
+    on_progress: Box<ProgressFn<'_>>,
 ) -> Result<Imported> {
     let standing = folder::standing(out)?;
     let mut inputs = BTreeMap::new();
@@ -161,11 +161,11 @@ pub fn import(
         let notes = serde_json::from_value(old.facts["warnings"].clone()).unwrap_or_default();
         return Ok(Imported { outcome: Outcome::UpToDate, manifest: old.clone(), notes });
     }
-    let (dataset, notes) = read(source, policy, watch)?;
+    let (dataset, notes) = read(source, policy, on_progress)?;
     let facts = Map::from_iter([("warnings".to_string(), json!(notes))]);
     let opened = pictures.map(|p| pictures::open(&p.path, &p.id_column, &p.column)).transpose()?;
     let images = opened.as_deref().zip(pictures.map(|p| p.tolerance));
-    let manifest = dataset.save(out, Parts { images, inputs, config, facts })?;
+    let manifest = dataset.save(out, DatasetParts { images, inputs, config, facts })?;
     let notes = serde_json::from_value(manifest.facts["warnings"].clone()).unwrap_or(notes);
     let outcome = if standing.is_some() { Outcome::Rebuilt } else { Outcome::Built };
     Ok(Imported { outcome, manifest, notes })

@@ -1,7 +1,7 @@
 //! MoRec, Adapter4Rec and IISAN: TSV without headers, `user⇥item item …` (oldest first) and `id⇥title[⇥abstract]`.
 
 use super::feed::{self, Attributes};
-use super::scan::Given;
+use super::scan::InputFiles;
 use super::table::{Layout, Table};
 use super::{Input, Source};
 use crate::data::build::Builder;
@@ -29,7 +29,7 @@ impl MoRec {
     ///
     /// # Errors
     /// No file of behaviours, or several.
-    pub fn new(given: &Given, text: &[String]) -> Result<Self> {
+    pub fn new(given: &InputFiles, text: &[String]) -> Result<Self> {
         let text = if text.is_empty() { vec!["title".into()] } else { text.to_vec() };
         let is_items = |n: &str| (n.ends_with(".tsv") || n.ends_with(".txt")) && n.contains("items");
         let what = "file of behaviours (`…users.tsv`, `…behaviour.tsv`)";

@@ -5,7 +5,7 @@
 
 use super::feed::{self, Attributes, EventColumns};
 use super::morec::{behaviours, is_behaviours};
-use super::scan::Given;
+use super::scan::InputFiles;
 use super::table::{Layout, Table};
 use super::{Input, Source};
 use crate::data::build::Builder;
@@ -42,7 +42,7 @@ impl NineRec {
     ///
     /// # Errors
     /// Pairs without their order; an order without user or item; no or several candidates.
-    pub fn new(given: &Given, pair: &[String], language: Language) -> Result<Self> {
+    pub fn new(given: &InputFiles, pair: &[String], language: Language) -> Result<Self> {
         let explicit = given.interactions.as_ref();
         let is_pair = |n: &str| n.ends_with("_pair.csv") || n == "pair.csv";
         let interactions = match given.find("--interactions", explicit, is_pair)? {

@@ -1,7 +1,7 @@
 //! Where pictures come from: a folder of files named by item id, a Parquet file with a binary column, an LMDB of the MoRec
 //! family.
 
-use crate::data::images::{Give, ImageSource};
+use crate::data::images::{ImageSource, OnImage};
 use crate::error::{DataError, Error, Result};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
@@ -41,7 +41,7 @@ fn list(dir: &Path, below: usize, out: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 impl ImageSource for Folder {
-    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()> {
         for path in &self.files {
             let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             let Some(item) = find(&stem) else { continue };
@@ -71,7 +71,7 @@ impl Table {
 }
 
 impl ImageSource for Table {
-    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()> {
         let bad = |m: String| Error::from(DataError::new(&self.path, m));
         let file = File::open(&self.path).map_err(Error::io(&self.path))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file)
@@ -120,7 +120,7 @@ pub struct Lmdb(pub PathBuf);
 
 #[cfg(feature = "lmdb")]
 impl ImageSource for Lmdb {
-    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
+    fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()> {
         use heed::types::Bytes;
         let bad = |e: heed::Error| Error::from(DataError::new(&self.0, format!("not a readable LMDB: {e}")));
         let mut options = heed::EnvOpenOptions::new();

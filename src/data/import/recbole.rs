@@ -4,7 +4,7 @@
 //! one history: the list and its last item. Source: RecBole's documentation, "Atomic Files".
 
 use super::feed::{self, Attributes, EventColumns};
-use super::scan::Given;
+use super::scan::InputFiles;
 use super::table::{Layout, Table};
 use super::{Input, Source};
 use crate::data::build::Builder;
@@ -60,7 +60,7 @@ impl RecBole {
     ///
     /// # Errors
     /// No `.inter` file, or several.
-    pub fn new(given: &Given, options: Options) -> Result<Self> {
+    pub fn new(given: &InputFiles, options: Options) -> Result<Self> {
         Ok(Self {
             inter: given
                 .require("--interactions", given.interactions.as_ref(), "`.inter` file", |n| n.ends_with(".inter"))?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What the command line gave.
 #[derive(Debug, Clone, Default)]
-pub struct Given {
+pub struct InputFiles {
     /// Folders to scan and files to choose from.
     pub inputs: Vec<PathBuf>,
     /// The interactions (or behaviours, or pairs).
@@ -17,7 +17,7 @@ pub struct Given {
     pub users: Option<PathBuf>,
 }
 
-impl Given {
+impl InputFiles {
     /// All files to choose from.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Given {
         Ok(fitting.pop())
     }
 
-    /// [`Given::find`] for a role that must be filled; `wanted` says what was looked for.
+    /// [`InputFiles::find`] for a role that must be filled; `wanted` says what was looked for.
     ///
     /// # Errors
     /// Nothing found: says what there is instead.

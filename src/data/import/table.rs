@@ -4,7 +4,7 @@ use super::delimited::Delimited;
 use super::jsonl::Jsonl;
 use super::parquet::ParquetRows;
 use super::rows::{Fault, Fields, Rows};
-use crate::data::build::Intake;
+use crate::data::build::ImportSink;
 use crate::data::policy::Encoding;
 use crate::error::{DataError, Result};
 use std::path::{Path, PathBuf};
@@ -78,19 +78,19 @@ impl Table {
     }
 
     /// Goes to the next sound row; malformed ones are reported to `intake`, which may stop the import.
-    pub fn advance(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
+    pub fn advance(&mut self, intake: &mut ImportSink<'_>) -> Result<bool> {
         loop {
             self.seen += 1;
             if self.seen.is_multiple_of(1024) {
                 let (done, total) = self.rows.progress();
-                intake.watch(&self.path, done, total);
+                intake.on_progress(&self.path, done, total);
             }
             self.row.clear();
             match self.rows.advance(&mut self.row) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {
                     let (_, total) = self.rows.progress();
-                    intake.watch(&self.path, total, total);
+                    intake.on_progress(&self.path, total, total);
                     return Ok(false);
                 }
                 Err(Fault::Row(e)) => intake.malformed(e)?,

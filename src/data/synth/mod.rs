@@ -22,8 +22,8 @@ mod process;
 pub mod words;
 
 use super::columns::Column;
-use super::folder::{Parts, Tables, write_folder};
-use super::images::{Give, ImageSource};
+use super::folder::{DatasetParts, Tables, write_folder};
+use super::images::{ImageSource, OnImage};
 use crate::error::{Error, Result};
 use crate::fsio::Manifest;
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
@@ -84,8 +84,8 @@ impl SynthConfig {
     }
 }
 
-/// Writes an invented platform as a data set folder. `watch(done, all)` counts users.
-pub fn write(config: &SynthConfig, dir: &Path, watch: &dyn Fn(usize, usize)) -> Result<Manifest> {
+/// Writes an invented platform as a data set folder. `on_progress(done, all)` counts users.
+pub fn write(config: &SynthConfig, dir: &Path, on_progress: &dyn Fn(usize, usize)) -> Result<Manifest> {
     config.check()?;
     let world = World::new(config);
     // Lengths first: the offsets of the interactions.
@@ -125,7 +125,7 @@ pub fn write(config: &SynthConfig, dir: &Path, watch: &dyn Fn(usize, usize)) -> 
                         all.push((u as u32, item, time));
                     }
                 }
-                watch(u + 1, config.users);
+                on_progress(u + 1, config.users);
             }
             *held = (r.clone(), all);
         }
@@ -148,7 +148,7 @@ pub fn write(config: &SynthConfig, dir: &Path, watch: &dyn Fn(usize, usize)) -> 
     };
     let drawn = Covers(w);
     let images = config.covers.then_some((&drawn as &dyn ImageSource, 0.0));
-    let parts = Parts { images, config: serde_json::json!({ "synth": config }), ..Default::default() };
+    let parts = DatasetParts { images, config: serde_json::json!({ "synth": config }), ..Default::default() };
     let tables = Tables {
         items: (config.items, &items),
         users: (config.users, &users),
@@ -163,7 +163,7 @@ pub fn write(config: &SynthConfig, dir: &Path, watch: &dyn Fn(usize, usize)) -> 
 struct Covers<'a>(&'a World);
 
 impl ImageSource for Covers<'_> {
-    fn each(&self, _: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
+    fn each(&self, _: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()> {
         use rayon::prelude::*;
         let all: Vec<u32> = (0..self.0.items.len() as u32).collect();
         for part in all.chunks(256) {

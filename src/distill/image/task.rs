@@ -11,8 +11,8 @@ use crate::distill::task::{Distillation, HeldOut, Student, TaskInfo, parameters}
 use crate::error::Result;
 use crate::fsio;
 use crate::hub::Preprocessing;
-use crate::item::features;
-use crate::item::image::{Backbone, COST, ImageFolder, Images, PictureEncoder, Pixels, Store, Vit};
+use crate::item::compute_rows;
+use crate::item::image::{Backbone, COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store, Vit};
 use crate::nn::ops::Pooling;
 use crate::nn::{Act, Params, Pass};
 use crate::picture::{Augment, Preprocess, Rgb, resize};
@@ -28,7 +28,7 @@ use std::path::Path;
 pub struct ImageDistillation<'a> {
     info: TaskInfo,
     folder: ImageFolder,
-    encoder: PictureEncoder,
+    encoder: FrozenImageEncoder,
     corpus: &'a ImageCorpus,
     /// Views of each picture.
     views: usize,
@@ -40,7 +40,7 @@ impl<'a> ImageDistillation<'a> {
         config.check()?;
         let folder = ImageFolder::open(teacher_dir, true)?;
         let digest = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
-        let encoder = PictureEncoder::new(&folder, &ImageConfig::default())?;
+        let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default())?;
         let views = 1 + config.crops;
         let pictures: String = corpus.train.iter().map(|p| fsio::sha256_bytes(p)).collect();
         let shape = fsio::sha256_bytes(format!("{} {:?}", folder.config_json, folder.preprocess).as_bytes());
@@ -84,7 +84,7 @@ impl<'a> ImageDistillation<'a> {
     /// Vectors of the pictures that `make` gives for each held-out one.
     fn encode_held_out(
         &self,
-        encoder: &PictureEncoder,
+        encoder: &FrozenImageEncoder,
         pre: &Preprocess,
         make: &(dyn Fn(usize) -> Rgb + Sync),
     ) -> Result<Vec<f32>> {
@@ -98,8 +98,8 @@ impl Distillation for ImageDistillation<'_> {
         &self.info
     }
 
-    fn teacher_vectors(&self, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
-        vectors(&self.encoder, &self.folder.preprocess, self.info.samples, &|s| self.view(s), watch)
+    fn teacher_vectors(&self, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+        vectors(&self.encoder, &self.folder.preprocess, self.info.samples, &|s| self.view(s), on_progress)
     }
 
     fn student<'a>(&'a self, _reduction: &'a Reduction) -> Result<Student<'a>> {
@@ -148,14 +148,14 @@ impl Distillation for ImageDistillation<'_> {
 
     fn held_out_by_student(&self, dir: &Path) -> Result<Vec<f32>> {
         let folder = ImageFolder::open(dir, true)?;
-        let encoder = PictureEncoder::new(&folder, &ImageConfig::default())?;
+        let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default())?;
         self.encode_held_out(&encoder, &folder.preprocess, &|i| self.held_out(i))
     }
 
     /// For student and teacher, the share of held-out pictures that are the nearest of all to their own mirrored part.
     fn quality(&self, student: &Path, vectors: &HeldOut, reduction: &Reduction) -> Result<BTreeMap<String, String>> {
         let folder = ImageFolder::open(student, true)?;
-        let encoder = PictureEncoder::new(&folder, &ImageConfig::default())?;
+        let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default())?;
         let part = |i: usize| self.held_out_part(i);
         let ours = self.encode_held_out(&encoder, &folder.preprocess, &part)?;
         let mut theirs = self.encode_held_out(&self.encoder, &self.folder.preprocess, &part)?;
@@ -171,11 +171,11 @@ impl Distillation for ImageDistillation<'_> {
 
 /// Vectors of `count` pictures, which `make` gives at the size of `pre`.
 fn vectors(
-    encoder: &PictureEncoder,
+    encoder: &FrozenImageEncoder,
     pre: &Preprocess,
     count: usize,
     make: &(dyn Fn(usize) -> Rgb + Sync),
-    watch: &dyn Fn(usize, usize),
+    on_progress: &dyn Fn(usize, usize),
 ) -> Result<Vec<f32>> {
     let side = pre.output().0;
     let compute = |which: &[u32]| {
@@ -183,9 +183,9 @@ fn vectors(
         let ids: Vec<u32> = (0..which.len() as u32).collect();
         let store = Store::in_memory(bytes, side, pre);
         let pixels = Pixels::new(store, ids.iter().copied().map(Some).collect());
-        encoder.some(&Images::of(&pixels, &ids, Augment::None, &Pass::eval())?)
+        encoder.encode_batch(&Images::of(&pixels, &ids, Augment::None, &Pass::eval())?)
     };
-    features::rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, watch)
+    compute_rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, on_progress)
 }
 
 /// A view for one step: half of the time a random part of it (where it is cut says little of what it shows), else mirrored

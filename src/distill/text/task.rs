@@ -109,8 +109,8 @@ impl Distillation for TextDistillation<'_> {
         &self.info
     }
 
-    fn teacher_vectors(&self, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
-        self.teacher.encoder.encode(&self.tokens, watch)
+    fn teacher_vectors(&self, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+        self.teacher.encoder.encode(&self.tokens, on_progress)
     }
 
     fn student<'a>(&'a self, reduction: &'a Reduction) -> Result<Student<'a>> {

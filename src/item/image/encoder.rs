@@ -1,10 +1,11 @@
 //! Pictures → (n, d): backbone, pooling, Linear, activation (MoRec's and NineRec's image encoder).
 
 use super::{Backbone, ImageFolder, Images, Pixels};
-use crate::config::{ImageConfig, ImagePooling, Squash};
+use crate::config::{ImageConfig, ImagePooling, Modality, ProjectionActivation};
 use crate::error::{Error, Result};
-use crate::item::aside::{self, Aside};
-use crate::item::{Depth, Features, ItemEncoder, ItemTable, Modality, features, nothing, spread, spread_rows};
+use crate::item::hidden_adapter::{self, HiddenStateAdapter};
+use crate::item::table::{scatter_rows, scatter_segments, zero_row};
+use crate::item::{Features, FrozenDepth, ItemEncoder, ItemTable, compute_rows};
 use crate::nn::host::to_vec;
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
@@ -37,35 +38,35 @@ impl Tower {
         Ok(Self { backbone, pooling })
     }
     /// Blocks that are frozen, with all below them; `None` where nothing is.
-    fn frozen(&self) -> Option<Depth> {
+    fn frozen(&self) -> Option<FrozenDepth> {
         let b = &self.backbone;
         let below = if b.trains(None) { 0 } else { (0..b.blocks()).take_while(|&i| !b.trains(Some(i))).count() };
         match below {
-            n if n == b.blocks() && !b.head_trains() => Some(Depth::Pooled),
+            n if n == b.blocks() && !b.head_trains() => Some(FrozenDepth::Pooled),
             0 => None,
-            n => Some(Depth::Blocks(n)),
+            n => Some(FrozenDepth::Blocks(n)),
         }
     }
     /// What comes out of the first blocks, up to `to`, → (n, width) if `to` is none.
     fn run(&self, x: Act, n: usize, from: usize, to: Option<usize>, pass: &Pass) -> Result<Act> {
-        self.run_seen(x, n, from, to, pass, &mut |_, _| Ok(()))
+        self.run_with_hook(x, n, from, to, pass, &mut |_, _| Ok(()))
     }
     /// The same; `see` is shown what goes into each block.
-    fn run_seen(
+    fn run_with_hook(
         &self,
         x: Act,
         n: usize,
         from: usize,
         to: Option<usize>,
         pass: &Pass,
-        see: &mut dyn FnMut(usize, &Act) -> Result<()>,
+        hook: &mut dyn FnMut(usize, &Act) -> Result<()>,
     ) -> Result<Act> {
         let b = &self.backbone;
         let eval = Pass::eval();
         let mut x = x;
         let mut live = b.trains(None) || (0..from).any(|i| b.trains(Some(i)));
         for i in from..to.unwrap_or(b.blocks()) {
-            see(i, &x)?;
+            hook(i, &x)?;
             live |= b.trains(Some(i));
             let last = to.is_none() && i + 1 == b.blocks() && self.pooling == Pooling::Cls;
             x = b.block(i, &x, n, if live { pass } else { &eval }, last)?;
@@ -90,35 +91,41 @@ pub struct ImageEncoder {
     projection: Linear,
     /// Stands for items without a picture.
     missing: Weight,
-    squash: Option<Activation>,
+    activation: Option<Activation>,
     augment: Augment,
-    aside: Aside,
+    hidden_adapter: HiddenStateAdapter,
 }
 
 impl ImageEncoder {
     /// Parameters `model.*` (the backbone, under its Hugging Face names), `projection.{weight,bias}` and `missing`.
-    pub fn new(scope: &Scope, folder: &ImageFolder, c: &ImageConfig, squash: Squash, dim: usize) -> Result<Self> {
+    pub fn new(
+        scope: &Scope,
+        folder: &ImageFolder,
+        c: &ImageConfig,
+        activation: ProjectionActivation,
+        dim: usize,
+    ) -> Result<Self> {
         let tower = Tower::new(&scope.pp("model").encoder(), folder, c)?;
         let (b, width) = (&tower.backbone, tower.backbone.width());
-        aside::within(scope, b.blocks())?;
-        let aside = Aside::new(scope, b.blocks(), width, dim)?;
-        if let Some(at) = aside.taps().iter().find(|&&i| b.shape_after(i).1 != width) {
+        hidden_adapter::check_adapter_layers(scope, b.blocks())?;
+        let hidden_adapter = HiddenStateAdapter::new(scope, b.blocks(), width, dim)?;
+        if let Some(at) = hidden_adapter.taps().iter().find(|&&i| b.shape_after(i).1 != width) {
             let m = format!(
                 "after {at} blocks this image encoder is not {width} wide; its hidden states have no one width"
             );
             return Err(Error::config("adapter.method", m));
         }
         Ok(Self {
-            aside,
+            hidden_adapter,
             projection: Linear::new(&scope.pp("projection"), tower.backbone.width(), dim, true, Init::XavierNormal)?,
             missing: scope.weight("missing", &[dim], Init::Zeros)?,
             tower,
-            squash: squash.kernel(),
+            activation: activation.kernel(),
             augment: c.augment,
         })
     }
     fn pixels<'a>(&self, features: &'a Features) -> Result<&'a Pixels> {
-        features.pixels.as_ref().ok_or_else(|| {
+        features.pixels().ok_or_else(|| {
             Error::config("item.kind", "an image model needs the items' pictures, which were not prepared")
         })
     }
@@ -126,27 +133,27 @@ impl ImageEncoder {
         self.projection.weight.value().device().clone()
     }
     /// What goes into a block, and which: what is kept of frozen layers, or the embedded pictures.
-    fn start(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<(Act, Depth)> {
-        if let Some(prefix) = &features.image_prefix {
-            return Ok((prefix.rows(present, &self.device())?.0, prefix.depth()));
+    fn start(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<(Act, FrozenDepth)> {
+        if let Some(cache) = features.frozen.get(&Modality::Image) {
+            return Ok((cache.rows(present, &self.device())?.0, cache.depth()));
         }
         let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
-        Ok((self.tower.embed(&images, pass)?, Depth::Blocks(0)))
+        Ok((self.tower.embed(&images, pass)?, FrozenDepth::Blocks(0)))
     }
     /// (rows, d), the projection of what the last block says of each piece of a picture, and how they are packed; an item
     /// without a picture has one row, the learned one.
-    pub(in crate::item) fn projected(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
+    pub(in crate::item) fn project_rows(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (b, f) = (&self.tower.backbone, items.features);
-        let (present, place) = items.pick(|i| f.has_image(i));
+        let (present, position) = items.partition(|i| f.has(Modality::Image, i));
         let n = present.len();
         let rows = if n == 0 {
-            nothing(self.dim(), &self.device())?
+            zero_row(self.dim(), &self.device())?
         } else {
-            let x = if let Aside::Knowledge(_) = &self.aside {
-                self.known(&present, f, pass)?
+            let x = if let HiddenStateAdapter::KAdapter(_) = &self.hidden_adapter {
+                self.k_adapted(&present, f, pass)?
             } else {
                 let (x, depth) = self.start(&present, f, pass)?;
-                let Depth::Blocks(from) = depth else {
+                let FrozenDepth::Blocks(from) = depth else {
                     return Err(Error::Numeric("co-attention over pooled pictures".into()));
                 };
                 self.tower.run(x, n, from, Some(b.blocks()), pass)?
@@ -154,45 +161,45 @@ impl ImageEncoder {
             ops::linear(pass, &b.rows(&x, n, pass)?, &self.projection)?
         };
         let per = rows.dims2()?.0.checked_div(n).unwrap_or(1);
-        let (place, segments) = spread(&place, &Segments::from_lengths(std::iter::repeat_n(per, n)));
-        Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, segments))
+        let (position, segments) = scatter_segments(&position, &Segments::from_lengths(std::iter::repeat_n(per, n)));
+        Ok((ops::gather_or_fill(pass, &rows, Arc::new(position), Some(&self.missing))?, segments))
     }
     /// Blocks of the backbone.
     pub(in crate::item) fn blocks(&self) -> usize {
         self.tower.backbone.blocks()
     }
     fn pooled(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
-        if let Aside::Knowledge(_) = &self.aside {
-            let x = self.known(present, features, pass)?;
+        if let HiddenStateAdapter::KAdapter(_) = &self.hidden_adapter {
+            let x = self.k_adapted(present, features, pass)?;
             return self.tower.backbone.head(&x, present.len(), self.tower.pooling, pass);
         }
         match self.start(present, features, pass)? {
-            (rows, Depth::Pooled) => Ok(rows),
-            (x, Depth::Blocks(from)) => self.tower.run(x, present.len(), from, None, pass),
+            (rows, FrozenDepth::Pooled) => Ok(rows),
+            (x, FrozenDepth::Blocks(from)) => self.tower.run(x, present.len(), from, None, pass),
             (_, depth) => Err(Error::Numeric(format!("{depth:?} is kept of the pictures, which nothing asks for"))),
         }
     }
     /// What comes out of the last block with what an external adapter adds to it.
-    fn known(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
-        let Aside::Knowledge(k) = &self.aside else {
+    fn k_adapted(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
+        let HiddenStateAdapter::KAdapter(k) = &self.hidden_adapter else {
             return Err(Error::Numeric("no external adapter".into()));
         };
-        let h = self.heights(present, features, pass)?;
+        let h = self.hidden_states(present, features, pass)?;
         let per = h[0].dims2()?.0 / present.len().max(1);
-        k.run(pass, &h, &Segments::from_lengths(std::iter::repeat_n(per, present.len())))
+        k.forward(pass, &h, &Segments::from_lengths(std::iter::repeat_n(per, present.len())))
     }
     /// What the encoder says on its way, the end included: of every row, or of every picture where pooled.
-    fn heights(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Vec<Act>> {
-        let taps = self.aside.taps();
-        if let Some(prefix) = &features.image_prefix {
-            return aside::split(pass, &prefix.rows(present, &self.device())?.0, taps.len() + 1);
+    fn hidden_states(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Vec<Act>> {
+        let taps = self.hidden_adapter.taps();
+        if let Some(cache) = features.frozen.get(&Modality::Image) {
+            return hidden_adapter::split_columns(pass, &cache.rows(present, &self.device())?.0, taps.len() + 1);
         }
         let (n, t) = (present.len(), &self.tower);
         let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
-        let side = matches!(self.aside, Aside::Side(_));
+        let side = matches!(self.hidden_adapter, HiddenStateAdapter::SideTower(_));
         let mut h = vec![];
         let to = if side { None } else { Some(t.backbone.blocks()) };
-        let last = t.run_seen(t.embed(&images, pass)?, n, 0, to, pass, &mut |i, x| {
+        let last = t.run_with_hook(t.embed(&images, pass)?, n, 0, to, pass, &mut |i, x| {
             if taps.contains(&i) {
                 h.push(if side {
                     let per = x.dims2()?.0 / n.max(1);
@@ -207,23 +214,23 @@ impl ImageEncoder {
         Ok(h)
     }
     /// The items' vectors; and what the encoder says on its way, where a side tower listens: zeros for items without a picture.
-    pub(in crate::item) fn encode_high(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
+    pub(in crate::item) fn encode_with_taps(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
         let f = items.features;
-        let (present, place) = items.pick(|i| f.has_image(i));
+        let (present, position) = items.partition(|i| f.has(Modality::Image, i));
         let (rows, h) = if present.is_empty() {
-            let none = |d: usize| nothing(d, &self.device());
-            let (n, width) = self.listened();
-            let h = if let Aside::Side(_) = self.aside {
+            let none = |d: usize| zero_row(d, &self.device());
+            let (n, width) = self.tap_shape();
+            let h = if let HiddenStateAdapter::SideTower(_) = self.hidden_adapter {
                 (0..n).map(|_| none(width)).collect::<Result<_>>()?
             } else {
                 vec![]
             };
             (none(self.dim())?, h)
         } else {
-            let (pooled, side, h) = match &self.aside {
-                Aside::Side(side) => {
-                    let h = self.heights(&present, f, pass)?;
-                    (h[h.len() - 1].clone(), Some(side.run(pass, &h)?), h)
+            let (pooled, side, h) = match &self.hidden_adapter {
+                HiddenStateAdapter::SideTower(side) => {
+                    let h = self.hidden_states(&present, f, pass)?;
+                    (h[h.len() - 1].clone(), Some(side.forward(pass, &h)?), h)
                 }
                 _ => (self.pooled(&present, f, pass)?, None, vec![]),
             };
@@ -231,18 +238,18 @@ impl ImageEncoder {
             if let Some(side) = side {
                 y = ops::add(pass, &y, &side, 0.0)?;
             }
-            let y = match self.squash {
+            let y = match self.activation {
                 Some(f) => ops::activation(pass, &y, f)?,
                 None => y,
             };
             (y, h)
         };
-        let h = h.iter().map(|h| spread_rows(pass, h, &place)).collect::<Result<_>>()?;
-        Ok((ops::gather_or(pass, &rows, Arc::new(place), Some(&self.missing))?, h))
+        let h = h.iter().map(|h| scatter_rows(pass, h, &position)).collect::<Result<_>>()?;
+        Ok((ops::gather_or_fill(pass, &rows, Arc::new(position), Some(&self.missing))?, h))
     }
-    /// How many heights a side tower reads, and the width of each.
-    pub(in crate::item) fn listened(&self) -> (usize, usize) {
-        (self.aside.taps().len() + 1, self.tower.backbone.width())
+    /// How many hidden states a side tower reads, and the width of each.
+    pub(in crate::item) fn tap_shape(&self) -> (usize, usize) {
+        (self.hidden_adapter.taps().len() + 1, self.tower.backbone.width())
     }
 }
 
@@ -251,57 +258,61 @@ impl ItemEncoder for ImageEncoder {
         self.projection.outputs()
     }
     fn encode(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
-        Ok(self.encode_high(items, pass)?.0)
+        Ok(self.encode_with_taps(items, pass)?.0)
     }
-    fn frozen(&self) -> Vec<(Modality, Depth)> {
+    fn frozen_depths(&self) -> Vec<(Modality, FrozenDepth)> {
         // Pictures that change each time cannot be kept.
         let depth = if self.augment == Augment::None { self.tower.frozen() } else { None };
-        let depth = match (&self.aside, depth) {
-            (Aside::None, depth) => depth,
-            (Aside::Side(_), Some(Depth::Pooled)) => Some(Depth::Side(self.aside.heights())),
-            (Aside::Knowledge(_), Some(Depth::Pooled)) => Some(Depth::Knowledge(self.aside.heights())),
+        let depth = match (&self.hidden_adapter, depth) {
+            (HiddenStateAdapter::None, depth) => depth,
+            (HiddenStateAdapter::SideTower(_), Some(FrozenDepth::Pooled)) => {
+                Some(FrozenDepth::SideTower(self.hidden_adapter.schedule()))
+            }
+            (HiddenStateAdapter::KAdapter(_), Some(FrozenDepth::Pooled)) => {
+                Some(FrozenDepth::KAdapter(self.hidden_adapter.schedule()))
+            }
             _ => None,
         };
         depth.into_iter().map(|d| (Modality::Image, d)).collect()
     }
-    fn prefix(&self, items: &ItemTable, _: Modality, depth: Depth) -> Result<Vec<f32>> {
-        let (present, _) = items.pick(|i| items.features.has_image(i));
+    fn frozen_output(&self, items: &ItemTable, _: Modality, depth: FrozenDepth) -> Result<Vec<f32>> {
+        let (present, _) = items.partition(|i| items.features.has(Modality::Image, i));
         if present.is_empty() {
             return Ok(vec![]);
         }
         let (pass, n) = (Pass::eval(), present.len());
-        if let Depth::Side(_) | Depth::Knowledge(_) = depth {
-            let h = self.heights(&present, items.features, &pass)?;
-            return to_vec(ops::columns(&pass, &h.iter().collect::<Vec<_>>())?.value());
+        if let FrozenDepth::SideTower(_) | FrozenDepth::KAdapter(_) = depth {
+            let h = self.hidden_states(&present, items.features, &pass)?;
+            return to_vec(ops::concat_columns(&pass, &h.iter().collect::<Vec<_>>())?.value());
         }
         let images = Images::of(self.pixels(items.features)?, &present, Augment::None, &pass)?;
-        let to = if let Depth::Blocks(k) = depth { Some(k) } else { None };
+        let to = if let FrozenDepth::Blocks(k) = depth { Some(k) } else { None };
         to_vec(self.tower.run(self.tower.embed(&images, &pass)?, n, 0, to, &pass)?.value())
     }
-    fn prefix_width(&self, _: Modality, depth: Depth) -> usize {
-        let (heights, width) = self.listened();
+    fn frozen_width(&self, _: Modality, depth: FrozenDepth) -> usize {
+        let (hidden_states, width) = self.tap_shape();
         match depth {
-            Depth::Pooled => width,
-            Depth::Blocks(k) => self.tower.backbone.shape_after(k).1,
-            Depth::Side(_) | Depth::Knowledge(_) => heights * width,
+            FrozenDepth::Pooled => width,
+            FrozenDepth::Blocks(k) => self.tower.backbone.shape_after(k).1,
+            FrozenDepth::SideTower(_) | FrozenDepth::KAdapter(_) => hidden_states * width,
         }
     }
-    fn prefix_rows(&self, _: Modality, features: &Features, depth: Depth, item: usize) -> usize {
-        match (features.has_image(item), depth) {
+    fn frozen_rows(&self, _: Modality, features: &Features, depth: FrozenDepth, item: usize) -> usize {
+        match (features.has(Modality::Image, item), depth) {
             (false, _) => 0,
-            (true, Depth::Pooled | Depth::Side(_)) => 1,
-            (true, Depth::Blocks(k)) => self.tower.backbone.shape_after(k).0,
-            (true, Depth::Knowledge(_)) => self.tower.backbone.shape_after(self.tower.backbone.blocks()).0,
+            (true, FrozenDepth::Pooled | FrozenDepth::SideTower(_)) => 1,
+            (true, FrozenDepth::Blocks(k)) => self.tower.backbone.shape_after(k).0,
+            (true, FrozenDepth::KAdapter(_)) => self.tower.backbone.shape_after(self.tower.backbone.blocks()).0,
         }
     }
 }
 
 /// A frozen vision encoder on its own: pictures → pooled vectors.
-pub struct PictureEncoder {
+pub struct FrozenImageEncoder {
     tower: Tower,
 }
 
-impl PictureEncoder {
+impl FrozenImageEncoder {
     /// Loads a folder that was opened with its weights.
     pub fn new(folder: &ImageFolder, c: &ImageConfig) -> Result<Self> {
         let action = Action { origin: Origin::Pretrained, train: false, lr: None };
@@ -315,17 +326,17 @@ impl PictureEncoder {
         self.tower.backbone.width()
     }
     /// Vectors of some pictures, as one batch.
-    pub fn some(&self, images: &Images) -> Result<Vec<f32>> {
+    pub fn encode_batch(&self, images: &Images) -> Result<Vec<f32>> {
         to_vec(self.tower.pooled(images, &Pass::eval())?.value())
     }
-    /// (items, width), row by row, zeros where an item has no picture; `watch(done, all)` is told after each batch.
-    pub fn encode(&self, pixels: &Pixels, count: usize, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+    /// (items, width), row by row, zeros where an item has no picture; `on_progress(done, all)` is told after each batch.
+    pub fn encode(&self, pixels: &Pixels, count: usize, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let width = self.width();
         let one = |batch: &[u32]| {
             let present: Vec<u32> = batch.iter().copied().filter(|&i| pixels.has(i as usize)).collect();
             let mut out = vec![0f32; batch.len() * width];
             if !present.is_empty() {
-                let rows = self.some(&Images::of(pixels, &present, Augment::None, &Pass::eval())?)?;
+                let rows = self.encode_batch(&Images::of(pixels, &present, Augment::None, &Pass::eval())?)?;
                 let mut rows = rows.chunks_exact(width);
                 for (out, &i) in out.chunks_exact_mut(width).zip(batch) {
                     if let Some(row) = pixels.has(i as usize).then(|| rows.next()).flatten() {
@@ -335,6 +346,6 @@ impl PictureEncoder {
             }
             Ok(out)
         };
-        features::rows(count, width, |_| COST, &Device::Cpu, one, watch)
+        compute_rows(count, width, |_| COST, &Device::Cpu, one, on_progress)
     }
 }

@@ -10,7 +10,7 @@ pub mod swin;
 pub mod vit;
 
 pub use batch::Images;
-pub use encoder::{COST, ImageEncoder, PictureEncoder};
+pub use encoder::{COST, FrozenImageEncoder, ImageEncoder};
 pub use folder::{ImageFolder, VisionConfig};
 pub use pixels::{Pixels, Store};
 pub use resnet::{ResNet, ResNetConfig};

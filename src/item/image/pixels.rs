@@ -51,8 +51,13 @@ fn square(pre: &Preprocess) -> Result<usize> {
 
 impl Store {
     /// Opens the store of a data set's pictures, or makes it first, in `data`'s `.cache`; where that cannot be written, in
-    /// memory. `watch` hears (done, all).
-    pub fn open(file: &ImageFile, data: Option<&Path>, pre: &Preprocess, watch: &dyn Fn(usize, usize)) -> Result<Self> {
+    /// memory. `on_progress` is given (done, all).
+    pub fn open(
+        file: &ImageFile,
+        data: Option<&Path>,
+        pre: &Preprocess,
+        on_progress: &dyn Fn(usize, usize),
+    ) -> Result<Self> {
         let (side, count, name) = (square(pre)?, file.count(), digest(file, pre));
         let made =
             |bytes| Self { bytes: Arc::new(bytes), side, count, table: Arc::new(pre.table()), digest: name.clone() };
@@ -70,7 +75,7 @@ impl Store {
                 let m = format!("{} MB of decoded pictures need more than half of the free disk", whole >> 20);
                 return Err(Error::Io { path: data.into(), source: std::io::Error::other(m + "; make room") });
             }
-            match grow(file, &path, pre, watch) {
+            match grow(file, &path, pre, on_progress) {
                 Ok(()) => return Ok(made(Bytes::File(map(&path)?))),
                 // A read-only or full disk is no reason not to train; but what was begun must not keep it full.
                 Err(Error::Io { path: at, source }) if at.starts_with(data.join(".cache")) => {
@@ -84,7 +89,7 @@ impl Store {
         let mut all = Vec::with_capacity(count * 3 * side * side);
         file.each(0, BATCH, |from, batch| {
             prepare(file, pre, from, &batch)?.iter().for_each(|p| all.extend_from_slice(p));
-            watch(from + batch.len(), count);
+            on_progress(from + batch.len(), count);
             Ok(())
         })?;
         Ok(made(Bytes::Memory(all)))
@@ -126,7 +131,7 @@ fn prepare(file: &ImageFile, pre: &Preprocess, from: usize, batch: &[Vec<u8>]) -
         .collect()
 }
 
-fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, watch: &dyn Fn(usize, usize)) -> Result<()> {
+fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, on_progress: &dyn Fn(usize, usize)) -> Result<()> {
     let (side, count) = (square(pre)?, file.count());
     let per = (3 * side * side) as u64;
     let partial = path.with_extension("partial");
@@ -152,7 +157,7 @@ fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, watch: &dyn Fn(usize, u
         for p in prepare(file, pre, from, &batch)? {
             out.write_all(&p).map_err(io)?;
         }
-        watch(from + batch.len(), count);
+        on_progress(from + batch.len(), count);
         Ok(())
     })?;
     let out = out.into_inner().map_err(|e| io(e.into_error()))?;

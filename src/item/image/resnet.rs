@@ -100,7 +100,7 @@ impl Conv {
         }
         let (x, grid, stride) = if pad == 0 && self.stride > 1 {
             // A 1×1 filter at every second pixel: those pixels, then a plain product.
-            let (x, grid) = ops::every(pass, x, grid, self.stride)?;
+            let (x, grid) = ops::subsample(pass, x, grid, self.stride)?;
             (x, grid, 1)
         } else {
             (x.clone(), grid, self.stride)
@@ -170,14 +170,14 @@ impl ResNet {
             ));
         }
         let stem = Conv::new(&scope.pp("embedder.embedder"), 3, c.stem, 7, 2)?;
-        let mut grid = Grid { n: 1, h, w }.filtered(7, 2, 3).filtered(3, 2, 1);
+        let mut grid = Grid { n: 1, h, w }.conv_output(7, 2, 3).conv_output(3, 2, 1);
         let (mut blocks, mut shapes, mut from) = (vec![], vec![], c.stem);
         for (s, (&to, &depth)) in c.widths.iter().zip(&c.depths).enumerate() {
             for i in 0..depth {
                 shapes.push((grid, from));
                 let stride = if i == 0 && (s > 0 || c.first_halves) { 2 } else { 1 };
                 blocks.push(Block::new(&scope.pp(format!("encoder.stages.{s}.layers.{i}")), c, from, to, stride)?);
-                grid = grid.filtered(3, stride, 1);
+                grid = grid.conv_output(3, stride, 1);
                 from = to;
             }
         }

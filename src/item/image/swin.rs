@@ -4,11 +4,11 @@
 
 use super::{Backbone, Images};
 use crate::error::{Error, Result};
-use crate::nn::adapt::{Place, Role, Site};
+use crate::nn::adapter::{LinearRole, Sublayer, SublayerAdapter};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, Pooling, WindowBias};
-use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -77,12 +77,12 @@ impl SwinConfig {
 }
 
 struct Block {
-    norm1: Norm,
+    norm1: LayerNorm,
     query: Linear,
     key: Linear,
     value: Linear,
     out: Linear,
-    norm2: Norm,
+    norm2: LayerNorm,
     inner: Linear,
     outer: Linear,
     bias: WindowBias,
@@ -94,13 +94,13 @@ struct Block {
     /// And back.
     back: Vec<u32>,
     merge: Option<Merge>,
-    after_attention: Site,
-    after_output: Site,
+    after_attention: SublayerAdapter,
+    after_output: SublayerAdapter,
 }
 
 /// Four neighbours side by side, normed, and mapped to twice the width.
 struct Merge {
-    norm: Norm,
+    norm: LayerNorm,
     reduction: Linear,
 }
 
@@ -174,21 +174,21 @@ impl Block {
         }
         let own = scope.pp("attention.self");
         let dense = |s: Scope, i: usize, o: usize| Linear::new(&s, i, o, true, init);
-        let updated = |name: &str, role: Role| Linear::adapted(&own.pp(name), role, (d, d), c.qkv_bias, init);
+        let updated = |name: &str, role: LinearRole| Linear::adapted(&own.pp(name), role, (d, d), c.qkv_bias, init);
         let wide = (d as f64 * c.ratio) as usize;
         let into = windows(side, window, shift);
         let mut back = vec![0; into.len()];
         into.iter().enumerate().for_each(|(at, &from)| back[from as usize] = at as u32);
         let entries = (2 * window - 1).pow(2);
         Ok(Self {
-            norm1: Norm::new(&scope.pp("layernorm_before"), d, c.eps)?,
-            query: updated("query", Role::Query)?,
-            key: updated("key", Role::Key)?,
-            value: updated("value", Role::Value)?,
+            norm1: LayerNorm::new(&scope.pp("layernorm_before"), d, c.eps)?,
+            query: updated("query", LinearRole::Query)?,
+            key: updated("key", LinearRole::Key)?,
+            value: updated("value", LinearRole::Value)?,
             out: dense(scope.pp("attention.output.dense"), d, d)?,
-            norm2: Norm::new(&scope.pp("layernorm_after"), d, c.eps)?,
+            norm2: LayerNorm::new(&scope.pp("layernorm_after"), d, c.eps)?,
             inner: dense(scope.pp("intermediate.dense"), d, wide)?,
-            outer: Linear::adapted(&scope.pp("output.dense"), Role::Outer, (wide, d), true, init)?,
+            outer: Linear::adapted(&scope.pp("output.dense"), LinearRole::Outer, (wide, d), true, init)?,
             bias: WindowBias {
                 table: own.weight("relative_position_bias_table", &[entries, heads], Init::Zeros)?,
                 index: Arc::new(relative(window)),
@@ -199,8 +199,8 @@ impl Block {
             into,
             back,
             merge: None,
-            after_attention: Site::new(scope, Place::Attention, d)?,
-            after_output: Site::new(scope, Place::FeedForward, d)?,
+            after_attention: SublayerAdapter::new(scope, Sublayer::Attention, d)?,
+            after_output: SublayerAdapter::new(scope, Sublayer::FeedForward, d)?,
         })
     }
     fn trains(&self) -> bool {
@@ -226,11 +226,11 @@ pub struct Swin {
     config: SwinConfig,
     patches: Weight,
     patch_bias: Weight,
-    first: Norm,
+    first: LayerNorm,
     blocks: Vec<Block>,
     /// Side of the grid and width before each block, and after the last.
     shapes: Vec<(usize, usize)>,
-    last: Norm,
+    last: LayerNorm,
 }
 
 impl Swin {
@@ -257,7 +257,7 @@ impl Swin {
                 }
                 let (at, w) = (stage.pp("downsample"), d << s);
                 let merge = Merge {
-                    norm: Norm::new(&at.pp("norm"), 4 * w, PLAIN)?,
+                    norm: LayerNorm::new(&at.pp("norm"), 4 * w, PLAIN)?,
                     reduction: Linear::new(&at.pp("reduction"), 4 * w, 2 * w, false, init)?,
                 };
                 if let Some(b) = blocks.last_mut() {
@@ -271,10 +271,10 @@ impl Swin {
         Ok(Self {
             patches: patch.weight("weight", &[d, 3, p, p], init)?,
             patch_bias: patch.weight("bias", &[d], Init::Zeros)?,
-            first: Norm::new(&scope.pp("embeddings.norm"), d, PLAIN)?,
+            first: LayerNorm::new(&scope.pp("embeddings.norm"), d, PLAIN)?,
             blocks,
             shapes,
-            last: Norm::new(&scope.pp("layernorm"), width, c.eps)?,
+            last: LayerNorm::new(&scope.pp("layernorm"), width, c.eps)?,
             config: c.clone(),
         })
     }
@@ -292,7 +292,7 @@ impl Swin {
             })
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
-        let wide = ops::columns(pass, &parts.iter().collect::<Vec<_>>())?;
+        let wide = ops::concat_columns(pass, &parts.iter().collect::<Vec<_>>())?;
         let wide = ops::add_norm(pass, &wide, None, &m.norm, 0.0)?;
         ops::linear(pass, &wide, &m.reduction)
     }

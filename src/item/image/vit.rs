@@ -8,11 +8,11 @@ use super::positions;
 use super::{Backbone, Images};
 use crate::error::Result;
 use crate::item::prompt::Prompt;
-use crate::nn::adapt::{Place, Role, Site};
+use crate::nn::adapter::{LinearRole, Sublayer, SublayerAdapter};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
-use crate::nn::ops::{self, AttentionSpec, HIDDEN, Pooling};
-use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use crate::nn::ops::{self, AttentionSpec, MASKED, Pooling};
+use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -121,18 +121,18 @@ impl VitConfig {
 }
 
 struct Block {
-    norm1: Norm,
+    norm1: LayerNorm,
     query: Linear,
     key: Linear,
     value: Linear,
     out: Linear,
     scale1: Option<Weight>,
-    norm2: Norm,
+    norm2: LayerNorm,
     inner: Linear,
     outer: Linear,
     scale2: Option<Weight>,
-    after_attention: Site,
-    after_output: Site,
+    after_attention: SublayerAdapter,
+    after_output: SublayerAdapter,
 }
 
 /// What the parts of a block are called: attention, its output, norms, feed-forward.
@@ -163,8 +163,8 @@ impl Block {
         let (d, init) = (c.width, Init::Normal(c.sigma));
         let [attention, q, k, v, out, norm1, norm2, inner] = names(c);
         let dense = |name: &str, i: usize, o: usize, bias: bool| Linear::new(&scope.pp(name), i, o, bias, init);
-        let norm = |name: &str| Norm::new(&scope.pp(name), d, c.eps);
-        let updated = |name: String, role: Role| Linear::adapted(&scope.pp(name), role, (d, d), c.qkv_bias, init);
+        let norm = |name: &str| LayerNorm::new(&scope.pp(name), d, c.eps);
+        let updated = |name: String, role: LinearRole| Linear::adapted(&scope.pp(name), role, (d, d), c.qkv_bias, init);
         let (inner, outer, wide) = match (c.family, c.activation) {
             (Family::Dinov2, None) => ("mlp.weights_in", "mlp.weights_out", 2 * c.inner),
             (Family::Vit, _) => (inner, "output.dense", c.inner),
@@ -176,17 +176,17 @@ impl Block {
         };
         Ok(Self {
             norm1: norm(norm1)?,
-            query: updated(format!("{attention}{q}"), Role::Query)?,
-            key: updated(format!("{attention}{k}"), Role::Key)?,
-            value: updated(format!("{attention}{v}"), Role::Value)?,
+            query: updated(format!("{attention}{q}"), LinearRole::Query)?,
+            key: updated(format!("{attention}{k}"), LinearRole::Key)?,
+            value: updated(format!("{attention}{v}"), LinearRole::Value)?,
             out: dense(out, d, d, true)?,
             scale1: scale("layer_scale1")?,
             norm2: norm(norm2)?,
             inner: dense(inner, d, wide, true)?,
-            outer: Linear::adapted(&scope.pp(outer), Role::Outer, (c.inner, d), true, init)?,
+            outer: Linear::adapted(&scope.pp(outer), LinearRole::Outer, (c.inner, d), true, init)?,
             scale2: scale("layer_scale2")?,
-            after_attention: Site::new(scope, Place::Attention, d)?,
-            after_output: Site::new(scope, Place::FeedForward, d)?,
+            after_attention: SublayerAdapter::new(scope, Sublayer::Attention, d)?,
+            after_output: SublayerAdapter::new(scope, Sublayer::FeedForward, d)?,
         })
     }
     fn trains(&self) -> bool {
@@ -198,7 +198,15 @@ impl Block {
             || self.after_output.trains()
     }
     /// x + part, or x + scale ⊙ part; `h` went into the sub-layer that made `part`.
-    fn join(pass: &Pass, x: &Act, part: Act, h: &Act, site: &Site, scale: &Option<Weight>, p: f32) -> Result<Act> {
+    fn join(
+        pass: &Pass,
+        x: &Act,
+        part: Act,
+        h: &Act,
+        site: &SublayerAdapter,
+        scale: &Option<Weight>,
+        p: f32,
+    ) -> Result<Act> {
         match scale {
             None => site.sum(pass, x, part, h, p),
             Some(s) => ops::add_scaled(pass, x, &site.apply(pass, h, ops::dropout(pass, &part, p)?)?, s),
@@ -217,9 +225,9 @@ pub struct Vit {
     /// To another grid than the table's.
     mix: Option<Arc<Vec<f32>>>,
     /// CLIP's norm before the first block.
-    first: Option<Norm>,
+    first: Option<LayerNorm>,
     blocks: Vec<Block>,
-    last: Norm,
+    last: LayerNorm,
     prompt: Option<Prompt>,
 }
 
@@ -256,11 +264,11 @@ impl Vit {
             patch_bias: if clip { None } else { Some(patch.weight("bias", &[d], Init::Zeros)?) },
             positions,
             mix,
-            first: if clip { Some(Norm::new(&scope.pp("pre_layrnorm"), d, c.eps)?) } else { None },
+            first: if clip { Some(LayerNorm::new(&scope.pp("pre_layrnorm"), d, c.eps)?) } else { None },
             blocks: (0..c.layers)
                 .map(|i| Block::new(&scope.pp(format!("{layer}.{i}")).within(i, c.layers), c))
                 .collect::<Result<_>>()?,
-            last: Norm::new(&scope.pp(if clip { "post_layernorm" } else { "layernorm" }), d, c.eps)?,
+            last: LayerNorm::new(&scope.pp(if clip { "post_layernorm" } else { "layernorm" }), d, c.eps)?,
             prompt: Prompt::new(&scope, c.layers, d, 1)?,
             config: c.clone(),
         })
@@ -284,7 +292,7 @@ impl Vit {
     }
     fn embeddings_train(&self) -> bool {
         let some = [Some(&self.class), Some(&self.patches), self.patch_bias.as_ref(), Some(&self.positions)];
-        some.into_iter().flatten().any(|w| w.trains()) || self.first.as_ref().is_some_and(Norm::trains)
+        some.into_iter().flatten().any(|w| w.trains()) || self.first.as_ref().is_some_and(LayerNorm::trains)
     }
 }
 
@@ -314,15 +322,15 @@ impl Backbone for Vit {
         let x = ops::linear(pass, &pixels, &Linear::of(self.patches.clone(), self.patch_bias.clone()))?;
         // The class token before each picture's patches.
         let ids = (0..n * t).map(|r| match r % t {
-            0 => HIDDEN,
+            0 => MASKED,
             at => (r / t * (t - 1) + at - 1) as u32,
         });
-        let x = ops::gather_or(pass, &x, Arc::new(ids.collect()), Some(&self.class))?;
+        let x = ops::gather_or_fill(pass, &x, Arc::new(ids.collect()), Some(&self.class))?;
         let places = Arc::new((0..n).flat_map(|_| 0..t as u32).collect::<Vec<u32>>());
         let mut x = match &self.mix {
             None => ops::embed(pass, Some(&x), &[(&self.positions, places)])?,
             Some(m) => {
-                let table = ops::mix_rows(pass, &self.positions, m)?;
+                let table = ops::interpolate_rows(pass, &self.positions, m)?;
                 ops::add(pass, &x, &ops::gather(pass, &table, places)?, 0.0)?
             }
         };

@@ -5,11 +5,11 @@
 
 use crate::error::Result;
 use crate::item::prompt::Prompt;
-use crate::nn::adapt::{Place, Role, Site};
+use crate::nn::adapter::{LinearRole, Sublayer, SublayerAdapter};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
-use crate::nn::{Act, Linear, Norm, Pass, Scope, Segments, Weight};
+use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -134,12 +134,12 @@ struct Layer {
     key: Linear,
     value: Linear,
     attention_output: Linear,
-    attention_norm: Norm,
+    attention_norm: LayerNorm,
     intermediate: Linear,
     output: Linear,
-    output_norm: Norm,
-    after_attention: Site,
-    after_output: Site,
+    output_norm: LayerNorm,
+    after_attention: SublayerAdapter,
+    after_output: SublayerAdapter,
 }
 
 impl Layer {
@@ -147,19 +147,19 @@ impl Layer {
         let (d, init) = (c.hidden_size, Init::Normal(c.initializer_range));
         let (attention, at_self) = (scope.pp("attention"), scope.pp("attention.self"));
         let dense = |s: Scope, i: usize, o: usize| Linear::new(&s, i, o, true, init);
-        let updated = |s: Scope, role: Role, i: usize| Linear::adapted(&s, role, (i, d), true, init);
-        let norm = |s: Scope| Norm::new(&s.pp("LayerNorm"), d, c.layer_norm_eps);
+        let updated = |s: Scope, role: LinearRole, i: usize| Linear::adapted(&s, role, (i, d), true, init);
+        let norm = |s: Scope| LayerNorm::new(&s.pp("LayerNorm"), d, c.layer_norm_eps);
         Ok(Self {
-            query: updated(at_self.pp("query"), Role::Query, d)?,
-            key: updated(at_self.pp("key"), Role::Key, d)?,
-            value: updated(at_self.pp("value"), Role::Value, d)?,
+            query: updated(at_self.pp("query"), LinearRole::Query, d)?,
+            key: updated(at_self.pp("key"), LinearRole::Key, d)?,
+            value: updated(at_self.pp("value"), LinearRole::Value, d)?,
             attention_output: dense(attention.pp("output.dense"), d, d)?,
             attention_norm: norm(attention.pp("output"))?,
             intermediate: dense(scope.pp("intermediate.dense"), d, c.intermediate_size)?,
-            output: updated(scope.pp("output.dense"), Role::Outer, c.intermediate_size)?,
+            output: updated(scope.pp("output.dense"), LinearRole::Outer, c.intermediate_size)?,
             output_norm: norm(scope.pp("output"))?,
-            after_attention: Site::new(scope, Place::Attention, d)?,
-            after_output: Site::new(scope, Place::FeedForward, d)?,
+            after_attention: SublayerAdapter::new(scope, Sublayer::Attention, d)?,
+            after_output: SublayerAdapter::new(scope, Sublayer::FeedForward, d)?,
         })
     }
     fn trains(&self) -> bool {
@@ -180,7 +180,7 @@ pub struct Bert {
     words: Weight,
     positions: Weight,
     types: Weight,
-    norm: Norm,
+    norm: LayerNorm,
     layers: Vec<Layer>,
     prompt: Option<Prompt>,
 }
@@ -195,7 +195,7 @@ impl Bert {
             words: table("word_embeddings", c.vocab_size)?,
             positions: table("position_embeddings", c.max_position_embeddings)?,
             types: table("token_type_embeddings", c.type_vocab_size)?,
-            norm: Norm::new(&emb.pp("LayerNorm"), c.hidden_size, c.layer_norm_eps)?,
+            norm: LayerNorm::new(&emb.pp("LayerNorm"), c.hidden_size, c.layer_norm_eps)?,
             layers: (0..c.num_hidden_layers)
                 .map(|i| Layer::new(&scope.pp(format!("encoder.layer.{i}")).within(i, c.num_hidden_layers), c))
                 .collect::<Result<_>>()?,
@@ -232,7 +232,13 @@ impl Bert {
         self.blocks(x, 0..self.layers.len(), segments, pass, &mut |_, _| Ok(()))
     }
     /// Packed token ids → hidden states after each of `taps` blocks and after the last.
-    pub fn tapped(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass, taps: &[usize]) -> Result<Vec<Act>> {
+    pub fn forward_with_taps(
+        &self,
+        ids: Vec<u32>,
+        segments: &Segments,
+        pass: &Pass,
+        taps: &[usize],
+    ) -> Result<Vec<Act>> {
         let x = self.embed(ids, segments, pass)?;
         let mut seen = vec![];
         let last = self.blocks(x, 0..self.layers.len(), segments, pass, &mut |i, x| {
@@ -245,12 +251,12 @@ impl Bert {
         Ok(seen)
     }
     /// Packed token ids → hidden state after the first `blocks` blocks, without gradient.
-    pub fn lower(&self, ids: Vec<u32>, segments: &Segments, blocks: usize) -> Result<Act> {
+    pub fn forward_lower(&self, ids: Vec<u32>, segments: &Segments, blocks: usize) -> Result<Act> {
         let x = self.embed(ids, segments, &Pass::eval())?;
         self.blocks(x, 0..blocks, segments, &Pass::eval(), &mut |_, _| Ok(()))
     }
     /// Hidden state after the first `from` blocks → last hidden state.
-    pub fn upper(&self, x: Act, from: usize, segments: &Segments, pass: &Pass) -> Result<Act> {
+    pub fn forward_upper(&self, x: Act, from: usize, segments: &Segments, pass: &Pass) -> Result<Act> {
         self.blocks(x, from..self.layers.len(), segments, pass, &mut |_, _| Ok(()))
     }
     fn embed(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
@@ -273,7 +279,7 @@ impl Bert {
         which: std::ops::Range<usize>,
         segments: &Segments,
         pass: &Pass,
-        see: &mut dyn FnMut(usize, &Act) -> Result<()>,
+        hook: &mut dyn FnMut(usize, &Act) -> Result<()>,
     ) -> Result<Act> {
         let c = &self.config;
         let eval = Pass::eval();
@@ -288,7 +294,7 @@ impl Bert {
         let mut prompted = false;
         for i in which {
             let l = &self.layers[i];
-            see(i, &x)?;
+            hook(i, &x)?;
             if let Some(prompt) = self.prompt.as_ref().filter(|p| p.first == i) {
                 live |= prompt.trains();
                 (x, segments) = prompt.insert(if live { pass } else { &eval }, &x, &segments)?;
@@ -299,9 +305,9 @@ impl Bert {
             let qkv = ops::linears(p, &x, &[&l.query, &l.key, &l.value])?;
             let a = ops::attention(p, &qkv, &segments, spec)?;
             let a = ops::linear(p, &a, &l.attention_output)?;
-            x = l.after_attention.join(p, a, &x, &l.attention_norm, hidden_p)?;
+            x = l.after_attention.add_norm(p, a, &x, &l.attention_norm, hidden_p)?;
             let f = ops::feed_forward(p, &x, &l.intermediate, self.activation, &l.output)?;
-            x = l.after_output.join(p, f, &x, &l.output_norm, hidden_p)?;
+            x = l.after_output.add_norm(p, f, &x, &l.output_norm, hidden_p)?;
         }
         match &self.prompt {
             Some(prompt) if prompted => prompt.remove(if live { pass } else { &eval }, &x, own),

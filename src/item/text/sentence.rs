@@ -2,7 +2,7 @@
 
 use super::{Bert, TextFolder, bert};
 use crate::error::Result;
-use crate::item::{Tokens, features};
+use crate::item::{Tokens, compute_rows};
 use crate::nn::host::to_vec;
 use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Action, Origin, Params, Pass, Scope, Segments};
@@ -42,14 +42,14 @@ impl SentenceEncoder {
         self.backbone.forward(ids, segments, &Pass::eval())
     }
     /// Vectors of some texts, as one batch, row by row.
-    pub fn some(&self, tokens: &Tokens, which: &[u32]) -> Result<Vec<f32>> {
+    pub fn encode_batch(&self, tokens: &Tokens, which: &[u32]) -> Result<Vec<f32>> {
         let (ids, segments) = tokens.pack(which);
         let hidden = self.hidden(ids, &segments)?;
         to_vec(ops::pool(&Pass::eval(), &hidden, &segments, self.pooling)?.value())
     }
-    /// (texts, width), row by row; `watch(done, all)` is told after each batch.
-    pub fn encode(&self, tokens: &Tokens, watch: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
+    /// (texts, width), row by row; `on_progress(done, all)` is told after each batch.
+    pub fn encode(&self, tokens: &Tokens, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let len = |i: usize| tokens.row(i).len();
-        features::rows(tokens.len(), self.width, len, &Device::Cpu, |batch| self.some(tokens, batch), watch)
+        compute_rows(tokens.len(), self.width, len, &Device::Cpu, |batch| self.encode_batch(tokens, batch), on_progress)
     }
 }

@@ -1,12 +1,12 @@
 //! Multi-head attention over packed sequences (Vaswani et al. 2017): every sequence attends to itself only,
-//! so no padding is computed. One parallel task a (sequence, head).
+//! so no padding is computed. One parallel asked a (sequence, head).
 
 use super::composed::composed;
 use super::dropout::Mask;
 use crate::error::Result;
 use crate::nn::Segments;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{softmax_back, softmax_square};
 use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Device, Tensor};
@@ -41,7 +41,7 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
     let scale = 1.0 / (hd as f32).sqrt();
     {
         let x = host(qkv.value())?;
-        let (x, o): (&[f32], Shared) = (&x, Shared::new(&mut out));
+        let (x, o): (&[f32], SharedMut) = (&x, SharedMut::new(&mut out));
         each_sequence(&mut p, segments, if keeps { h } else { 0 }).for_each(|(i, kept)| {
             let (at, l) = segments.get(i);
             let mut dropped = vec![0f32; if mask.is_some() { l * l } else { 0 }];
@@ -56,7 +56,7 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
                     m.apply(&mut dropped, squares[i] + head * l * l);
                     used = &dropped;
                 }
-                // SAFETY: rows at..at+l, columns of this head: written by this task alone, inside `out`.
+                // SAFETY: rows at..at+l, columns of this head: written by this asked alone, inside `out`.
                 unsafe {
                     sgemm_at(
                         l,
@@ -125,7 +125,7 @@ fn backward(
     let mut dx = scratch(t * d3);
     {
         let (x, gh) = (host(qkv)?, host(g)?);
-        let (x, gs, o): (&[f32], &[f32], Shared) = (&x, &gh, Shared::new(&mut dx));
+        let (x, gs, o): (&[f32], &[f32], SharedMut) = (&x, &gh, SharedMut::new(&mut dx));
         let kept = !p.is_empty();
         each_sequence(&mut p, segments, if kept { h } else { 0 }).for_each(|(i, all)| {
             let (at, l) = segments.get(i);
@@ -146,7 +146,7 @@ fn backward(
                     m.apply(&mut dropped, place);
                     used = &dropped;
                 }
-                // SAFETY (all three): rows at..at+l and this head's columns of dq, dk, dv; this task alone.
+                // SAFETY (all three): rows at..at+l and this head's columns of dq, dk, dv; this asked alone.
                 unsafe { sgemm_at(l, hd, l, 1.0, Mat::t(used, l), Mat::new(g, d), 0.0, o.at(from + 2 * d), d3, false) };
                 sgemm(l, l, hd, 1.0, Mat::new(g, d), Mat::t(&q[2 * d..], d3), 0.0, &mut ds, l, false);
                 if let Some(m) = mask {

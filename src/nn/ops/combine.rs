@@ -56,7 +56,7 @@ pub fn add(pass: &Pass, a: &Act, b: &Act, p: f32) -> Result<Act> {
 }
 
 /// (t, d₁), (t, d₂), … → (t, Σ dᵢ).
-pub fn columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
+pub fn concat_columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
     let Some(device) = parts.first().map(|p| p.value().device().clone()) else {
         return Err(Error::Numeric("columns: nothing to put side by side".into()));
     };
@@ -101,7 +101,7 @@ pub fn columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
 }
 
 /// (t₁, d) over (t₂, d) → (t₁ + t₂, d).
-pub fn stack(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
+pub fn concat_rows(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     let ((ta, d), (tb, other)) = (a.dims2()?, b.dims2()?);
     if d != other {
         return Err(Error::Numeric(format!("stack: rows of {d} and of {other}")));
@@ -122,7 +122,7 @@ pub fn stack(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
 }
 
 /// σ(a) ⊙ b, of one shape.
-pub fn gate(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
+pub fn sigmoid_gate(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     if a.value().shape() != b.value().shape() {
         return Err(Error::Numeric(format!("gate: {:?} and {:?}", a.value().shape(), b.value().shape())));
     }
@@ -172,7 +172,7 @@ pub fn scale(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
 const SHORTEST: f32 = 1e-12;
 
 /// factor · x / ‖x‖ row by row, of (t, d).
-pub fn unit(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
+pub fn normalize_rows(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
     if !pass.fused(x.value().device()) {
         return composed(pass, &[x], &[], |a, _| {
             let norm = (a[0].sqr()?.sum_keepdim(1)? + f64::from(SHORTEST * SHORTEST))?.sqrt()?;
@@ -181,7 +181,7 @@ pub fn unit(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
     }
     let (t, d) = x.dims2()?;
     let mut y = host(x.value())?.to_vec();
-    unit_rows(&mut y, d, factor);
+    normalize_rows_in_place(&mut y, d, factor);
     let value = tensor(y, (t, d))?;
     let back = pass.records(x.tracked()).then(|| {
         let (node, x) = (x.node(), x.value().clone());
@@ -209,7 +209,7 @@ pub fn unit(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
 }
 
 /// Brings each row of (n, d) to length `factor`, in place.
-pub fn unit_rows(x: &mut [f32], d: usize, factor: f32) {
+pub fn normalize_rows_in_place(x: &mut [f32], d: usize, factor: f32) {
     x.par_chunks_mut(d * ROWS).for_each(|block| {
         for row in block.chunks_exact_mut(d) {
             let k = factor / dot(row, row).sqrt().max(SHORTEST);

@@ -25,7 +25,7 @@ fn before(row: usize, start: u32, back: usize, dilation: usize) -> Option<usize>
 }
 
 /// The rows a filter sees, side by side, the oldest first: the rows of `out` are (k · d).
-fn lay_out(x: &[f32], d: usize, start: &[u32], from: usize, k: usize, dilation: usize, out: &mut [f32]) {
+fn im2col(x: &[f32], d: usize, start: &[u32], from: usize, k: usize, dilation: usize, out: &mut [f32]) {
     out.par_chunks_mut(k * d * ROWS).enumerate().for_each(|(block, out)| {
         for (i, out) in out.chunks_exact_mut(k * d).enumerate() {
             let row = from + block * ROWS + i;
@@ -40,7 +40,7 @@ fn lay_out(x: &[f32], d: usize, start: &[u32], from: usize, k: usize, dilation: 
 }
 
 /// Rows of a zero-padded copy in candle's terms: (t, k·d).
-fn lay_out_composed(x: &Tensor, start: &[u32], k: usize, dilation: usize) -> Result<Tensor> {
+fn im2col_composed(x: &Tensor, start: &[u32], k: usize, dilation: usize) -> Result<Tensor> {
     let (t, d) = x.dims2()?;
     let padded = Tensor::cat(&[x, &Tensor::zeros((1, d), x.dtype(), x.device())?], 0)?;
     let ids: Vec<u32> = (0..t)
@@ -68,7 +68,7 @@ pub fn causal_conv(
     if !pass.fused(x.value().device()) {
         let weights: Vec<&Weight> = layer.weights().collect();
         return composed(pass, &[x], &weights, |a, w| {
-            let y = lay_out_composed(&a[0], &start, kernel, dilation)?.matmul(&w[0].t()?)?;
+            let y = im2col_composed(&a[0], &start, kernel, dilation)?.matmul(&w[0].t()?)?;
             Ok(match w.get(1) {
                 Some(b) => y.broadcast_add(b)?,
                 None => y,
@@ -84,7 +84,7 @@ pub fn causal_conv(
         let beta = if layer.bias.is_some() { 1.0 } else { 0.0 };
         for from in (0..t).step_by(BLOCK) {
             let rows = BLOCK.min(t - from);
-            lay_out(&xh, d, &start, from, kernel, dilation, &mut cols[..rows * wide]);
+            im2col(&xh, d, &start, from, kernel, dilation, &mut cols[..rows * wide]);
             let c = Mat::new(&cols, wide);
             sgemm(rows, n, wide, 1.0, c, Mat::t(&w, wide), beta, &mut y[from * n..], n, true);
         }
@@ -101,7 +101,7 @@ pub fn causal_conv(
                 for from in (0..t).step_by(BLOCK) {
                     let rows = BLOCK.min(t - from);
                     let gs = &gh[from * n..(from + rows) * n];
-                    lay_out(&xh, d, &start, from, kernel, dilation, &mut cols[..rows * wide]);
+                    im2col(&xh, d, &start, from, kernel, dilation, &mut cols[..rows * wide]);
                     layer.weight.add_grad(|dw, beta| {
                         sgemm(n, wide, rows, 1.0, Mat::t(gs, n), Mat::new(&cols, wide), beta, dw, wide, true);
                     });
@@ -140,14 +140,14 @@ pub fn causal_conv(
 
 /// Caser's vertical convolution: x (t, d) → (t, v·d), where column block f of row i is
 /// Σ_j weight[f, j] · row (i − k + 1 + j) + bias[f]; `layer` is (v, k), with a bias.
-pub fn window_sums(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) -> Result<Act> {
+pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) -> Result<Act> {
     let (t, d) = x.dims2()?;
     let (v, k) = (layer.outputs(), layer.weight.shape()[1]);
     let Some(bias) = &layer.bias else { return Err(Error::Numeric("window sums need a bias".into())) };
     let start = starts(segments);
     let n = v * d;
     if !pass.fused(x.value().device()) {
-        return window_sums_composed(pass, x, &start, &layer.weight, bias);
+        return vertical_conv_composed(pass, x, &start, &layer.weight, bias);
     }
     let mut y = scratch(t * n);
     {
@@ -232,11 +232,11 @@ pub fn window_sums(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) ->
     Ok(pass.result(tensor(y, (t, n))?, back))
 }
 
-fn window_sums_composed(pass: &Pass, x: &Act, start: &[u32], weight: &Weight, bias: &Weight) -> Result<Act> {
+fn vertical_conv_composed(pass: &Pass, x: &Act, start: &[u32], weight: &Weight, bias: &Weight) -> Result<Act> {
     let (t, d) = x.dims2()?;
     let (v, k) = (weight.shape()[0], weight.shape()[1]);
     composed(pass, &[x], &[weight, bias], |a, w| {
-        let rows = lay_out_composed(&a[0], start, k, 1)?.reshape((t, k, d))?;
+        let rows = im2col_composed(&a[0], start, k, 1)?.reshape((t, k, d))?;
         let each: Vec<Tensor> = (0..v)
             .map(|f| {
                 let weight = w[0].narrow(0, f, 1)?.reshape((1, k, 1))?;
@@ -250,7 +250,7 @@ fn window_sums_composed(pass: &Pass, x: &Act, start: &[u32], weight: &Weight, bi
 
 /// The largest of the rows i − k + 1 … i in each column, where rows before the sequence are 0, plus `bias`: x (t, n) →
 /// (t, n). Of equals the newest takes the gradient.
-pub fn window_max(pass: &Pass, x: &Act, segments: &Segments, k: usize, bias: &Weight) -> Result<Act> {
+pub fn causal_max_pool(pass: &Pass, x: &Act, segments: &Segments, k: usize, bias: &Weight) -> Result<Act> {
     let (t, n) = x.dims2()?;
     let start = starts(segments);
     // Which row each maximum comes from; t: from before the sequence.

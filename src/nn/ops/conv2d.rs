@@ -7,7 +7,7 @@ use super::composed::composed;
 use super::linear;
 use crate::error::{Error, Result};
 use crate::nn::gemm::{Mat, sgemm};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{add_assign, relu};
 use crate::nn::tape::{Act, Grads, Pass};
 use crate::nn::{Linear, Weight};
@@ -36,7 +36,7 @@ impl Grid {
         self.n * self.area()
     }
     /// What a filter of `k` × `k` at every `stride`-th place, with `pad` around, makes of it.
-    pub fn filtered(self, k: usize, stride: usize, pad: usize) -> Self {
+    pub fn conv_output(self, k: usize, stride: usize, pad: usize) -> Self {
         let side = |s: usize| (s + 2 * pad - k) / stride + 1;
         Self { n: self.n, h: side(self.h), w: side(self.w) }
     }
@@ -55,7 +55,7 @@ pub struct Filter {
 
 impl Filter {
     fn of(self, grid: Grid) -> Grid {
-        grid.filtered(self.k, self.stride, self.pad)
+        grid.conv_output(self.k, self.stride, self.pad)
     }
     fn plain(self) -> bool {
         self.k == 1 && self.stride == 1 && self.pad == 0
@@ -66,7 +66,7 @@ impl Filter {
 const PIXELS: usize = 512;
 
 /// Weights (out, in, k, k) → (out, k·k·in), as pixels are laid out.
-fn by_pixel(w: &[f32], out: usize, c: usize, kk: usize) -> Vec<f32> {
+fn to_channels_last(w: &[f32], out: usize, c: usize, kk: usize) -> Vec<f32> {
     let mut y = scratch(w.len());
     y.par_chunks_mut(kk * c).zip(w.par_chunks(kk * c)).take(out).for_each(|(y, w)| {
         for (i, w) in w.chunks_exact(kk).enumerate() {
@@ -79,7 +79,7 @@ fn by_pixel(w: &[f32], out: usize, c: usize, kk: usize) -> Vec<f32> {
 }
 
 /// The other way round, added to or put into `out`.
-fn by_channel(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32) {
+fn add_channels_first(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32) {
     out.par_chunks_mut(kk * c).zip(y.par_chunks(kk * c)).for_each(|(out, y)| {
         for (i, out) in out.chunks_exact_mut(kk).enumerate() {
             for (j, o) in out.iter_mut().enumerate() {
@@ -91,7 +91,7 @@ fn by_channel(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32) {
 
 /// For row `ky` of the filter at output place `at`: the first pixel it sees, how many it sees, and how many lie outside
 /// before them; nothing where it lies above or below the picture.
-fn seen(grid: Grid, f: Filter, at: usize, ky: usize) -> Option<(usize, usize, usize)> {
+fn visible_pixels(grid: Grid, f: Filter, at: usize, ky: usize) -> Option<(usize, usize, usize)> {
     let out = f.of(grid);
     let y = (at / out.w * f.stride + ky).checked_sub(f.pad).filter(|y| *y < grid.h)?;
     let left = at % out.w * f.stride;
@@ -100,10 +100,10 @@ fn seen(grid: Grid, f: Filter, at: usize, ky: usize) -> Option<(usize, usize, us
 }
 
 /// Lays out what the filter sees at each place of one picture: (out.area, k·k·c).
-fn lay_out(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
+fn im2col(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
     for (at, row) in cols.chunks_exact_mut(f.k * f.k * c).take(f.of(grid).area()).enumerate() {
         for (ky, row) in row.chunks_exact_mut(f.k * c).enumerate() {
-            let Some((pixel, len, before)) = seen(grid, f, at, ky) else {
+            let Some((pixel, len, before)) = visible_pixels(grid, f, at, ky) else {
                 row.fill(0.0);
                 continue;
             };
@@ -115,10 +115,10 @@ fn lay_out(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
 }
 
 /// Adds laid-out values back to the pixels they came from.
-fn put_back(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
+fn col2im(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
     for (at, row) in cols.chunks_exact(f.k * f.k * c).take(f.of(grid).area()).enumerate() {
         for (ky, row) in row.chunks_exact(f.k * c).enumerate() {
-            if let Some((pixel, len, before)) = seen(grid, f, at, ky) {
+            if let Some((pixel, len, before)) = visible_pixels(grid, f, at, ky) {
                 add_assign(&mut dx[pixel * c..(pixel + len) * c], &row[before * c..(before + len) * c]);
             }
         }
@@ -126,7 +126,7 @@ fn put_back(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
 }
 
 /// Pictures that are laid out together; by their size alone, so that sums do not depend on anything else.
-fn together(grid: Grid, f: Filter) -> usize {
+fn pictures_per_block(grid: Grid, f: Filter) -> usize {
     PIXELS.div_ceil(f.of(grid).area()).min(grid.n.max(1))
 }
 
@@ -145,7 +145,7 @@ pub(super) fn forward(
     let wide = f.k * f.k * c;
     let n = w.len() / wide;
     let mut y = scratch(out.rows() * n);
-    let some = together(grid, f);
+    let some = pictures_per_block(grid, f);
     let finish = |y: &mut [f32], at: usize| {
         if let Some(r) = residual {
             add_assign(y, &r[at..at + y.len()]);
@@ -166,15 +166,15 @@ pub(super) fn forward(
             let rows = y.len() / n;
             let from = part * some * grid.area() * c;
             let beta = prepare(y);
-            let seen: &[f32] = if f.plain() {
+            let visible_pixels: &[f32] = if f.plain() {
                 &x[from..]
             } else {
                 for (p, cols) in cols.chunks_exact_mut(out.area() * wide).take(rows / out.area()).enumerate() {
-                    lay_out(&x[from + p * grid.area() * c..], c, grid, f, cols);
+                    im2col(&x[from + p * grid.area() * c..], c, grid, f, cols);
                 }
                 cols
             };
-            sgemm(rows, n, wide, 1.0, Mat::new(seen, wide), Mat::t(w, wide), beta, y, n, false);
+            sgemm(rows, n, wide, 1.0, Mat::new(visible_pixels, wide), Mat::t(w, wide), beta, y, n, false);
             finish(y, part * some * out.area() * n);
         },
     );
@@ -211,9 +211,10 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
         let y = composed(pass, &[x], &[weight], |a, w| {
             let zero = Tensor::zeros((1, c), a[0].dtype(), a[0].device())?;
             let ids = Tensor::new(ids.as_slice(), a[0].device())?;
-            let seen = Tensor::cat(&[&a[0], &zero], 0)?.index_select(&ids, 0)?.reshape((out.rows(), k * k * c))?;
+            let visible_pixels =
+                Tensor::cat(&[&a[0], &zero], 0)?.index_select(&ids, 0)?.reshape((out.rows(), k * k * c))?;
             let w = w[0].permute((0, 2, 3, 1))?.contiguous()?.reshape((n, k * k * c))?;
-            Ok(seen.matmul(&w.t()?)?)
+            Ok(visible_pixels.matmul(&w.t()?)?)
         })?;
         return Ok((y, out));
     }
@@ -223,7 +224,7 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
     }
     let value = {
         let (xh, w) = (host(x.value())?, weight.value());
-        let w = by_pixel(&host(&w)?, n, c, k * k);
+        let w = to_channels_last(&host(&w)?, n, c, k * k);
         forward(&xh, c, grid, f, &w, None, None, false)
     };
     let back = pass.records_with(x.tracked(), [weight]).then(|| {
@@ -241,7 +242,7 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
 }
 
 /// Partial sums of the weight's gradient; fixed, so that they do not depend on the threads.
-fn lanes(weights: usize) -> usize {
+fn partial_sums(weights: usize) -> usize {
     if weights > 1 << 20 { 4 } else { 8 }
 }
 
@@ -258,15 +259,15 @@ fn backward(
     let (n, c) = (weight.shape()[0], weight.shape()[1]);
     let out = f.of(grid);
     let wide = f.k * f.k * c;
-    let w = if wants_dx { by_pixel(&host(&wv)?, n, c, f.k * f.k) } else { vec![] };
-    let some = together(grid, f);
+    let w = if wants_dx { to_channels_last(&host(&wv)?, n, c, f.k * f.k) } else { vec![] };
+    let some = pictures_per_block(grid, f);
     let mut dx = vec![0f32; if wants_dx { grid.rows() * c } else { 0 }];
     let parts = grid.n.div_ceil(some);
-    let lanes = lanes(n * wide).min(parts);
-    let each = parts.div_ceil(lanes);
-    let shared = Shared::new(&mut dx);
+    let partial_sums = partial_sums(n * wide).min(parts);
+    let each = parts.div_ceil(partial_sums);
+    let shared = SharedMut::new(&mut dx);
     let trains = weight.trains();
-    let sums: Vec<Vec<f32>> = (0..lanes)
+    let sums: Vec<Vec<f32>> = (0..partial_sums)
         .into_par_iter()
         .map(|lane| {
             let mut dw = if trains { scratch(n * wide) } else { vec![] };
@@ -278,7 +279,7 @@ fn backward(
                 let gs = &gs[pictures.start * out.area() * n..][..rows * n];
                 if trains {
                     for (p, cols) in pictures.clone().zip(cols.chunks_exact_mut(out.area() * wide)) {
-                        lay_out(&xs[p * grid.area() * c..], c, grid, f, cols);
+                        im2col(&xs[p * grid.area() * c..], c, grid, f, cols);
                     }
                     let beta = if first { 0.0 } else { 1.0 };
                     sgemm(n, wide, rows, 1.0, Mat::t(gs, n), Mat::new(&cols, wide), beta, &mut dw, wide, false);
@@ -290,7 +291,7 @@ fn backward(
                         // SAFETY: picture p belongs to this part alone, and lies within dx.
                         let dx =
                             unsafe { std::slice::from_raw_parts_mut(shared.at(p * grid.area() * c), grid.area() * c) };
-                        put_back(cols, c, grid, f, dx);
+                        col2im(cols, c, grid, f, dx);
                     }
                 }
             }
@@ -303,7 +304,7 @@ fn backward(
     if trains && let Some((total, rest)) = sums.split_first() {
         let mut total = total.clone();
         rest.iter().for_each(|s| add_assign(&mut total, s));
-        weight.add_grad(|dw, beta| by_channel(&total, c, f.k * f.k, dw, beta));
+        weight.add_grad(|dw, beta| add_channels_first(&total, c, f.k * f.k, dw, beta));
     }
     Ok(wants_dx.then_some(dx))
 }
@@ -311,7 +312,7 @@ fn backward(
 /// The largest of each channel under a filter of `k` × `k` (padding never wins); ties go to the first, as in PyTorch.
 pub fn max_pool(pass: &Pass, x: &Act, grid: Grid, k: usize, stride: usize, pad: usize) -> Result<(Act, Grid)> {
     let (_, c) = x.dims2()?;
-    let out = grid.filtered(k, stride, pad);
+    let out = grid.conv_output(k, stride, pad);
     let mut y = scratch(out.rows() * c);
     let mut from = vec![0u32; out.rows() * c];
     {
@@ -367,11 +368,11 @@ pub fn max_pool(pass: &Pass, x: &Act, grid: Grid, k: usize, stride: usize, pad: 
 }
 
 /// Every `stride`-th pixel of every `stride`-th row.
-pub fn every(pass: &Pass, x: &Act, grid: Grid, stride: usize) -> Result<(Act, Grid)> {
+pub fn subsample(pass: &Pass, x: &Act, grid: Grid, stride: usize) -> Result<(Act, Grid)> {
     if stride == 1 {
         return Ok((x.clone(), grid));
     }
-    let out = grid.filtered(1, stride, 0);
+    let out = grid.conv_output(1, stride, 0);
     let ids = (0..out.rows()).map(|r| {
         let (p, at) = (r / out.area(), r % out.area());
         (p * grid.area() + at / out.w * stride * grid.w + at % out.w * stride) as u32
@@ -396,7 +397,7 @@ pub fn conv2d_fixed(
     };
     let f = Filter { k, stride, pad };
     let (xh, wv) = (host(x.value())?, weight.value());
-    let mut w = by_pixel(&host(&wv)?, n, c, k * k);
+    let mut w = to_channels_last(&host(&wv)?, n, c, k * k);
     w.par_chunks_mut(k * k * c).zip(scale).for_each(|(w, &s)| w.iter_mut().for_each(|w| *w *= s));
     let rh = residual.map(|r| host(r.value())).transpose()?;
     let y = forward(&xh, c, grid, f, &w, Some(shift), rh.as_deref(), with_relu);

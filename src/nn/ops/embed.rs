@@ -71,18 +71,18 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
 }
 
 /// In place of a row number: the row is hidden, and something else stands there.
-pub const HIDDEN: u32 = u32::MAX;
+pub const MASKED: u32 = u32::MAX;
 
 /// Rows `ids` of x (n, d) → (t, d); the backward adds them up again, in order.
 pub fn gather(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>) -> Result<Act> {
-    gather_or(pass, x, ids, None)
+    gather_or_fill(pass, x, ids, None)
 }
 
-/// The same, with `fill` (d) in the rows whose id is [`HIDDEN`]; nothing of x reaches those.
-pub fn gather_or(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>, fill: Option<&Weight>) -> Result<Act> {
+/// The same, with `fill` (d) in the rows whose id is [`MASKED`]; nothing of x reaches those.
+pub fn gather_or_fill(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>, fill: Option<&Weight>) -> Result<Act> {
     let (n, d) = x.dims2()?;
     let limit = if fill.is_some() { n + 1 } else { n };
-    let place = |&i: &u32| if i == HIDDEN { n } else { i as usize };
+    let place = |&i: &u32| if i == MASKED { n } else { i as usize };
     if let Some(i) = ids.iter().find(|i| place(i) >= limit) {
         return Err(crate::Error::Numeric(format!("gather: row {i} of {n}")));
     }
@@ -107,7 +107,7 @@ pub fn gather_or(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>, fill: Option<&Weight>
         y.par_chunks_mut(d * ROWS).zip(ids.par_chunks(ROWS)).for_each(|(y, ids)| {
             for (y, &i) in y.chunks_exact_mut(d).zip(ids) {
                 match fs {
-                    Some(f) if i == HIDDEN => y.copy_from_slice(f),
+                    Some(f) if i == MASKED => y.copy_from_slice(f),
                     _ => y.copy_from_slice(&xs[i as usize * d..(i as usize + 1) * d]),
                 }
             }
@@ -122,7 +122,7 @@ pub fn gather_or(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>, fill: Option<&Weight>
             {
                 let gh = host(&g)?;
                 for (row, &i) in gh.chunks_exact(d).zip(ids.iter()) {
-                    let to = if i == HIDDEN { &mut hidden } else { &mut dx[i as usize * d..(i as usize + 1) * d] };
+                    let to = if i == MASKED { &mut hidden } else { &mut dx[i as usize * d..(i as usize + 1) * d] };
                     add_assign(to, row);
                 }
             }

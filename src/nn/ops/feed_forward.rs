@@ -7,7 +7,7 @@ use super::linear::fill_bias;
 use super::{activation, linear};
 use crate::error::Result;
 use crate::nn::Linear;
-use crate::nn::adapt::Update;
+use crate::nn::adapter::LinearAdapter;
 use crate::nn::gemm::{Mat, sgemm};
 use crate::nn::host::{host, scratch, tensor};
 use crate::nn::kernels::{
@@ -22,7 +22,7 @@ const BLOCK: usize = 2048;
 
 /// outer(f(inner(x))): x (t, d) → (t, n).
 pub fn feed_forward(pass: &Pass, x: &Act, inner: &Linear, f: Activation, outer: &Linear) -> Result<Act> {
-    let updated = [inner, outer].iter().any(|l| !matches!(l.update, Update::None));
+    let updated = [inner, outer].iter().any(|l| !matches!(l.update, LinearAdapter::None));
     if updated || !pass.fused(x.value().device()) {
         let y = linear(pass, x, inner)?;
         let y = activation(pass, &y, f)?;

@@ -22,7 +22,7 @@ fn block(n: usize) -> usize {
 
 /// What the loss needs beside the vectors. Columns are positions in the batch's table of n distinct items.
 #[derive(Debug, Clone, Default)]
-pub struct InBatch {
+pub struct InBatchTargets {
     /// Label column of each of the t rows.
     pub target: Vec<u32>,
     /// User (row of `own`) of each of the t rows.
@@ -35,7 +35,7 @@ pub struct InBatch {
     pub label_bias: Vec<f32>,
 }
 
-impl InBatch {
+impl InBatchTargets {
     fn check(&self, t: usize, n: usize) -> Result<()> {
         let sound = self.target.len() == t
             && self.owner.len() == t
@@ -53,7 +53,7 @@ impl InBatch {
 }
 
 /// Mean cross-entropy of h (t, d) · e (n, d)ᵀ over the t rows → scalar.
-pub fn in_batch(pass: &Pass, h: &Act, e: &Act, spec: &Arc<InBatch>) -> Result<Act> {
+pub fn in_batch_softmax(pass: &Pass, h: &Act, e: &Act, spec: &Arc<InBatchTargets>) -> Result<Act> {
     let ((t, d), (n, _)) = (h.dims2()?, e.dims2()?);
     spec.check(t, n)?;
     if t == 0 {
@@ -114,7 +114,7 @@ pub fn in_batch(pass: &Pass, h: &Act, e: &Act, spec: &Arc<InBatch>) -> Result<Ac
     Ok(pass.result(value, back))
 }
 
-fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &InBatch) -> Result<Act> {
+fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &InBatchTargets) -> Result<Act> {
     let (t, n) = (h.dims2()?.0, e.dims2()?.0);
     let device = h.value().device().clone();
     let plain =

@@ -2,9 +2,9 @@
 
 use super::composed::composed;
 use crate::error::{Error, Result};
-use crate::nn::adapt::Update;
+use crate::nn::adapter::LinearAdapter;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{ROWS, column_sums};
 use crate::nn::tape::{Act, Grads, Pass};
 use crate::nn::{Linear, Weight};
@@ -19,7 +19,7 @@ pub fn linear(pass: &Pass, x: &Act, layer: &Linear) -> Result<Act> {
 /// x (m, k) → (m, Σ nᵢ): the outputs of several layers in adjacent columns.
 pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     if let [layer] = layers
-        && let Update::In(factors) = &layer.update
+        && let LinearAdapter::In(factors) = &layer.update
     {
         return plain(pass, &super::scale_columns(pass, x, &[(0, factors)])?, layers);
     }
@@ -31,10 +31,10 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     let mut factors = vec![];
     for (at, l) in starts.zip(layers) {
         match &l.update {
-            Update::None => {}
-            Update::Lora(lora) => y = super::add_at(pass, &y, &lora.run(pass, x)?, at)?,
-            Update::Out(w) => factors.push((at, w)),
-            Update::In(_) => {
+            LinearAdapter::None => {}
+            LinearAdapter::Lora(lora) => y = super::add_to_columns(pass, &y, &lora.run(pass, x)?, at)?,
+            LinearAdapter::Out(w) => factors.push((at, w)),
+            LinearAdapter::In(_) => {
                 return Err(Error::Numeric("factors of the inputs of one of several maps".into()));
             }
         }
@@ -117,7 +117,7 @@ fn backward(x: &Tensor, node: Option<usize>, layers: &[Linear], g: &Tensor, grad
             let w = l.weight.value();
             let w = host(&w)?;
             let beta = if at == 0 { 0.0 } else { 1.0 };
-            let c = Shared::new(&mut dx);
+            let c = SharedMut::new(&mut dx);
             // SAFETY: dx is ours alone and holds (m, k).
             unsafe { sgemm_at(m, k, out, 1.0, Mat::new(&gh[at..], n), Mat::new(&w, k), beta, c.at(0), k, true) };
         }

@@ -1,14 +1,14 @@
 //! The operations models are made of. Each has a fused CPU form with its own backward and a composed form.
 
 mod activation;
-mod adapt;
+mod adapter;
 mod attention;
 mod batch_norm;
 mod combine;
 pub mod composed;
 mod conv;
 mod conv2d;
-mod cross;
+mod cross_attention;
 mod dropout;
 mod embed;
 mod feed_forward;
@@ -22,21 +22,23 @@ mod vision;
 mod window;
 
 pub use activation::activation;
-pub use adapt::{Kronecker, add_at, blend, kronecker, part, scale_columns, with_nothing};
+pub use adapter::{Kronecker, add_to_columns, append_zero_row, gated_sum, kronecker, scale_columns, slice_columns};
 pub use attention::{AttentionSpec, attention};
 pub use batch_norm::batch_norm;
-pub use combine::{add, columns, gate, running_mean, scale, stack, unit, unit_rows};
-pub use conv::{causal_conv, window_max, window_sums};
-pub use conv2d::{Filter, Grid, conv2d, conv2d_fixed, every, max_pool};
-pub use cross::cross_attention;
+pub use combine::{
+    add, concat_columns, concat_rows, normalize_rows, normalize_rows_in_place, running_mean, scale, sigmoid_gate,
+};
+pub use conv::{causal_conv, causal_max_pool, vertical_conv};
+pub use conv2d::{Filter, Grid, conv2d, conv2d_fixed, max_pool, subsample};
+pub use cross_attention::cross_attention;
 pub use dropout::dropout;
-pub use embed::{HIDDEN, embed, gather, gather_or};
+pub use embed::{MASKED, embed, gather, gather_or_fill};
 pub use feed_forward::feed_forward;
-pub use in_batch::{InBatch, in_batch};
+pub use in_batch::{InBatchTargets, in_batch_softmax};
 pub use linear::{linear, linears};
 pub use norm::add_norm;
 pub use pool::{Pooling, pool};
 pub use recurrent::gru;
-pub use sampled::{Contrast, Sampled, sampled};
-pub use vision::{add_scaled, mix_rows, swiglu};
+pub use sampled::{SampledLoss, SampledTargets, sampled_loss};
+pub use vision::{add_scaled, interpolate_rows, swiglu};
 pub use window::{WindowBias, window_attention};

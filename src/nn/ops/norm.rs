@@ -3,7 +3,7 @@
 use super::composed::composed;
 use super::dropout::Mask;
 use crate::error::Result;
-use crate::nn::Norm;
+use crate::nn::LayerNorm;
 use crate::nn::host::{host, scratch, tensor};
 use crate::nn::kernels::{ROWS, add_assign, norm_row, norm_row_back};
 use crate::nn::tape::{Act, Grads, Pass};
@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// LN(residual + dropout(x, p)) over rows of (t, d); without a residual just LN(dropout(x, p)).
-pub fn add_norm(pass: &Pass, x: &Act, residual: Option<&Act>, norm: &Norm, p: f32) -> Result<Act> {
+pub fn add_norm(pass: &Pass, x: &Act, residual: Option<&Act>, norm: &LayerNorm, p: f32) -> Result<Act> {
     let mask = Mask::of(pass, p);
     if !pass.fused(x.value().device()) {
         let m = mask.map(|m| m.tensor(x.value().shape(), x.value().device())).transpose()?;

@@ -6,7 +6,7 @@
 use super::composed::composed;
 use crate::error::{Error, Result};
 use crate::nn::gemm::{Mat, sgemm};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{gru_row, gru_row_back};
 use crate::nn::tape::{Act, Grads, Pass};
 use crate::nn::{Segments, Weight};
@@ -67,7 +67,7 @@ fn forward(gi: &[f32], w: &[f32], groups: &[Vec<(usize, usize)>], h: usize, reco
     let h3 = 3 * h;
     let t = gi.len() / h3;
     let (mut y, mut kept) = (scratch(t * h), scratch(if records { t * 4 * h } else { 0 }));
-    let (out, keep) = (Shared::new(&mut y), Shared::new(&mut kept));
+    let (out, keep) = (SharedMut::new(&mut y), SharedMut::new(&mut kept));
     groups.par_iter().for_each(|group| {
         let (mut state, mut gh) = (vec![0f32; group.len() * h], vec![0f32; group.len() * h3]);
         let mut spare = vec![0f32; 4 * h];
@@ -113,7 +113,7 @@ fn backward(
 ) -> (Vec<f32>, Vec<f32>) {
     let h3 = 3 * h;
     let (mut di, mut dg) = (scratch(3 * gs.len()), scratch(3 * gs.len()));
-    let (dio, dgo) = (Shared::new(&mut di), Shared::new(&mut dg));
+    let (dio, dgo) = (SharedMut::new(&mut di), SharedMut::new(&mut dg));
     groups.par_iter().for_each(|group| {
         let (mut dh, mut through) = (vec![0f32; group.len() * h], vec![0f32; group.len() * h]);
         let mut rows = vec![0f32; group.len() * h3];

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// How the label is told from the negatives; s⁺ its score, s₁ … s_k theirs. Means over the t predictions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Contrast {
+pub enum SampledLoss {
     /// −log softmax of s⁺ among all k + 1.
     Softmax,
     /// (β·softplus(−s⁺) + Σ softplus(sⱼ)) / (k + 1); β = 1 is binary cross-entropy (SASRec), else gBCE.
@@ -28,7 +28,7 @@ pub enum Contrast {
 
 /// What the loss needs beside the vectors. Columns are positions in the batch's table of n distinct items.
 #[derive(Debug, Clone)]
-pub struct Sampled {
+pub struct SampledTargets {
     /// Label column of each of the t rows.
     pub target: Vec<u32>,
     /// Columns of the k negatives of each row, row after row.
@@ -38,10 +38,10 @@ pub struct Sampled {
     /// Added to a column's score (−log q); n of them.
     pub bias: Vec<f32>,
     /// The loss.
-    pub contrast: Contrast,
+    pub contrast: SampledLoss,
 }
 
-impl Sampled {
+impl SampledTargets {
     fn check(&self, t: usize, n: usize) -> Result<()> {
         let sound = t > 0
             && self.k > 0
@@ -71,7 +71,7 @@ fn softplus(x: f32) -> (f32, f32) {
     (x.max(0.0) + e.ln_1p(), if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) })
 }
 
-impl Contrast {
+impl SampledLoss {
     /// The loss of one row of scores, label first, which become their gradient.
     fn row(self, s: &mut [f32]) -> f64 {
         let k = s.len() - 1;
@@ -110,7 +110,7 @@ impl Contrast {
 }
 
 /// The mean loss of h (t, d) over items e (n, d) → scalar.
-pub fn sampled(pass: &Pass, h: &Act, e: &Act, spec: &Arc<Sampled>) -> Result<Act> {
+pub fn sampled_loss(pass: &Pass, h: &Act, e: &Act, spec: &Arc<SampledTargets>) -> Result<Act> {
     let ((t, d), (n, _)) = (h.dims2()?, e.dims2()?);
     spec.check(t, n)?;
     if !pass.fused(h.value().device()) {
@@ -185,7 +185,7 @@ struct Uses {
 }
 
 impl Uses {
-    fn new(spec: &Sampled, t: usize, n: usize) -> Self {
+    fn new(spec: &SampledTargets, t: usize, n: usize) -> Self {
         let mut offsets = vec![0u32; n + 1];
         (0..t).flat_map(|i| spec.columns(i)).for_each(|c| offsets[c + 1] += 1);
         (0..n).for_each(|c| offsets[c + 1] += offsets[c]);
@@ -202,7 +202,7 @@ impl Uses {
     }
 }
 
-fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &Sampled) -> Result<Act> {
+fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &SampledTargets) -> Result<Act> {
     let (t, d) = h.dims2()?;
     let (device, wide) = (h.value().device().clone(), spec.k + 1);
     let ids: Vec<u32> = (0..t).flat_map(|i| spec.columns(i)).map(|c| c as u32).collect();
@@ -221,12 +221,12 @@ fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &Sampled) -> Result<Act> 
         let s = (items.matmul(&a[0].reshape((t, d, 1))?)?.reshape((t, wide))? + &bias)?;
         let (label, others) = (s.narrow(1, 0, 1)?, s.narrow(1, 1, spec.k)?);
         let sum = match spec.contrast {
-            Contrast::Softmax => candle_nn::ops::log_softmax(&s, 1)?.narrow(1, 0, 1)?.sum_all()?.neg()?,
-            Contrast::Binary { beta } => {
+            SampledLoss::Softmax => candle_nn::ops::log_softmax(&s, 1)?.narrow(1, 0, 1)?.sum_all()?.neg()?,
+            SampledLoss::Binary { beta } => {
                 let label = (softplus(&label.neg()?)?.sum_all()? * f64::from(beta))?;
                 ((label + softplus(&others)?.sum_all()?)? * (1.0 / wide as f64))?
             }
-            Contrast::Pairwise => (softplus(&others.broadcast_sub(&label)?)?.sum_all()? * (1.0 / spec.k as f64))?,
+            SampledLoss::Pairwise => (softplus(&others.broadcast_sub(&label)?)?.sum_all()? * (1.0 / spec.k as f64))?,
         };
         Ok((sum * (1.0 / t as f64))?)
     })

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Rows of a table (…, p, d), mixed by a fixed matrix (q, p) → (q, d): positions interpolated to another grid.
-pub fn mix_rows(pass: &Pass, table: &Weight, matrix: &Arc<Vec<f32>>) -> Result<Act> {
+pub fn interpolate_rows(pass: &Pass, table: &Weight, matrix: &Arc<Vec<f32>>) -> Result<Act> {
     let &[.., p, d] = table.shape() else {
         return Err(Error::Numeric(format!("a table of shape {:?}", table.shape())));
     };

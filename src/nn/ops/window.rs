@@ -4,7 +4,7 @@ use super::composed::composed;
 use crate::error::{Error, Result};
 use crate::nn::Weight;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{add_assign, softmax, softmax_back};
 use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Tensor};
@@ -24,7 +24,7 @@ pub struct WindowBias {
 
 impl WindowBias {
     /// (heads, l, l) values.
-    fn spread(&self, heads: usize) -> Result<Vec<f32>> {
+    fn expanded(&self, heads: usize) -> Result<Vec<f32>> {
         let t = self.table.value();
         let t = host(&t)?;
         let n = self.index.len();
@@ -89,15 +89,15 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
 fn forward(x: &[f32], bias: &WindowBias, shape: Shape) -> Result<(Vec<f32>, Vec<f32>)> {
     let Shape { windows, heads, l, d, hd, scale } = shape;
     let (d3, square) = (3 * d, l * l);
-    let spread = bias.spread(heads)?;
+    let expanded = bias.expanded(heads)?;
     let mut p = scratch(windows * heads * square);
     let mut out = scratch(windows * l * d);
-    let o = Shared::new(&mut out);
+    let o = SharedMut::new(&mut out);
     p.par_chunks_mut(heads * square).enumerate().for_each(|(window, p)| {
         let at = window * l;
         for (head, p) in p.chunks_exact_mut(square).enumerate() {
             let q = &x[at * d3 + head * hd..];
-            p.copy_from_slice(&spread[head * square..][..square]);
+            p.copy_from_slice(&expanded[head * square..][..square]);
             if let Some(m) = bias.of_window(window, l) {
                 add_assign(p, m);
             }
@@ -118,7 +118,7 @@ fn backward(x: &[f32], gs: &[f32], p: &mut [f32], shape: Shape) -> Vec<f32> {
     let Shape { windows, heads, l, d, hd, scale } = shape;
     let (d3, square) = (3 * d, l * l);
     let mut dx = scratch(windows * l * d3);
-    let o = Shared::new(&mut dx);
+    let o = SharedMut::new(&mut dx);
     p.par_chunks_mut(heads * square).enumerate().for_each(|(window, p)| {
         let at = window * l;
         let mut buffer = vec![0f32; square];

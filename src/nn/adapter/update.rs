@@ -10,7 +10,7 @@ use crate::nn::tape::{Act, Pass};
 
 /// What an affine map does in a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum LinearRole {
     /// Queries.
     Query,
     /// Keys.
@@ -23,7 +23,7 @@ pub enum Role {
 
 /// What is added to a map.
 #[derive(Clone)]
-pub enum Update {
+pub enum LinearAdapter {
     /// Nothing.
     None,
     /// A low-rank update.
@@ -34,15 +34,17 @@ pub enum Update {
     In(Weight),
 }
 
-impl Update {
+impl LinearAdapter {
     /// By the scope's settings.
-    pub(in crate::nn) fn new(scope: &Scope, role: Role, inputs: usize, outputs: usize) -> Result<Self> {
-        let added = scope.added();
+    pub(in crate::nn) fn new(scope: &Scope, role: LinearRole, inputs: usize, outputs: usize) -> Result<Self> {
+        let added = scope.mark_adapter();
         let ones = |shape: &[usize]| added.weight("ia3_l", shape, Init::Ones);
-        Ok(match (scope.adapt().map(|a| a.method), role) {
-            (Some(Method::Lora), Role::Query | Role::Value) => Self::Lora(Lora::new(&added, inputs, outputs)?),
-            (Some(Method::Ia3), Role::Key | Role::Value) => Self::Out(ones(&[outputs, 1])?),
-            (Some(Method::Ia3), Role::Outer) => Self::In(ones(&[1, inputs])?),
+        Ok(match (scope.adapter().map(|a| a.method), role) {
+            (Some(Method::Lora), LinearRole::Query | LinearRole::Value) => {
+                Self::Lora(Lora::new(&added, inputs, outputs)?)
+            }
+            (Some(Method::Ia3), LinearRole::Key | LinearRole::Value) => Self::Out(ones(&[outputs, 1])?),
+            (Some(Method::Ia3), LinearRole::Outer) => Self::In(ones(&[1, inputs])?),
             _ => Self::None,
         })
     }
@@ -70,7 +72,7 @@ pub struct Lora {
 impl Lora {
     /// Parameters `lora_A.weight` and `lora_B.weight` (PEFT's names).
     fn new(scope: &Scope, inputs: usize, outputs: usize) -> Result<Self> {
-        let (rank, alpha) = scope.adapt().map_or((1, 1.0), |a| (a.width, a.alpha));
+        let (rank, alpha) = scope.adapter().map_or((1, 1.0), |a| (a.width, a.alpha));
         Ok(Self {
             a: scope.pp("lora_A").weight("weight", &[rank, inputs], Init::Normal(1.0 / (inputs as f64).sqrt()))?,
             b: scope.pp("lora_B").weight("weight", &[outputs, rank], Init::Zeros)?,

@@ -196,7 +196,7 @@ pub fn kronecker(pass: &Pass, x: &Act, map: &Kronecker) -> Result<Act> {
 }
 
 /// g·a + (1 − g)·b with g = σ(p / `temperature`), p one number (IISAN; Fu et al. 2024).
-pub fn blend(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) -> Result<Act> {
+pub fn gated_sum(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) -> Result<Act> {
     if a.value().shape() != b.value().shape() {
         return Err(Error::Numeric(format!("blend: {:?} and {:?}", a.value().shape(), b.value().shape())));
     }
@@ -235,7 +235,7 @@ pub fn blend(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) -> Res
 }
 
 /// Columns `at`..`at + width` of x (t, n).
-pub fn part(pass: &Pass, x: &Act, at: usize, width: usize) -> Result<Act> {
+pub fn slice_columns(pass: &Pass, x: &Act, at: usize, width: usize) -> Result<Act> {
     let (t, n) = x.dims2()?;
     let y = x.value().narrow(1, at, width)?.contiguous()?;
     let back = pass.records(x.tracked()).then(|| {
@@ -256,14 +256,14 @@ pub fn part(pass: &Pass, x: &Act, at: usize, width: usize) -> Result<Act> {
 }
 
 /// x (t, d) over rows of zeros, so that row t may stand where there is none.
-pub fn with_nothing(pass: &Pass, x: &Act) -> Result<Act> {
+pub fn append_zero_row(pass: &Pass, x: &Act) -> Result<Act> {
     let d = x.dims2()?.1;
     let zero = Tensor::zeros((1, d), candle_core::DType::F32, &x.value().device().clone() as &Device)?;
-    super::stack(pass, x, &Act::constant(zero))
+    super::concat_rows(pass, x, &Act::constant(zero))
 }
 
 /// y (t, n) with x (t, w) added to its columns from `at` on.
-pub fn add_at(pass: &Pass, y: &Act, x: &Act, at: usize) -> Result<Act> {
+pub fn add_to_columns(pass: &Pass, y: &Act, x: &Act, at: usize) -> Result<Act> {
     let ((t, n), (rows, w)) = (y.dims2()?, x.dims2()?);
     if rows != t || at + w > n {
         return Err(Error::Numeric(format!("add_at: ({rows}, {w}) from column {at} of ({t}, {n})")));

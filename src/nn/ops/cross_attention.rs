@@ -4,24 +4,35 @@ use super::composed::composed;
 use crate::error::{Error, Result};
 use crate::nn::Segments;
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
-use crate::nn::host::{Shared, host, scratch, tensor};
+use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{softmax, softmax_back};
 use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
-/// q (t, d) packed as `asks`, kv (s, 2d), key | value side by side, packed as `told` → (t, d).
-pub fn cross_attention(pass: &Pass, q: &Act, kv: &Act, asks: &Segments, told: &Segments, heads: usize) -> Result<Act> {
+/// q (t, d) packed as `query_segments`, kv (s, 2d), key | value side by side, packed as `key_segments` → (t, d).
+pub fn cross_attention(
+    pass: &Pass,
+    q: &Act,
+    kv: &Act,
+    query_segments: &Segments,
+    key_segments: &Segments,
+    heads: usize,
+) -> Result<Act> {
     let ((t, d), (_, wide)) = (q.dims2()?, kv.dims2()?);
     let hd = d / heads;
-    if wide != 2 * d || asks.len() != told.len() {
-        return Err(Error::Numeric(format!("cross attention: {d} and {wide}, {} and {}", asks.len(), told.len())));
+    if wide != 2 * d || query_segments.len() != key_segments.len() {
+        return Err(Error::Numeric(format!(
+            "cross attention: {d} and {wide}, {} and {}",
+            query_segments.len(),
+            key_segments.len()
+        )));
     }
     let scale = 1.0 / (hd as f32).sqrt();
     if !pass.fused(q.value().device()) {
         return composed(pass, &[q, kv], &[], |a, _| {
             let mut out = vec![];
-            for ((qa, ql), (ka, kl)) in asks.iter().zip(told.iter()) {
+            for ((qa, ql), (ka, kl)) in query_segments.iter().zip(key_segments.iter()) {
                 let split = |x: Tensor, l: usize| -> Result<Tensor> {
                     Ok(x.reshape((l, heads, hd))?.transpose(0, 1)?.contiguous()?)
                 };
@@ -38,16 +49,16 @@ pub fn cross_attention(pass: &Pass, q: &Act, kv: &Act, asks: &Segments, told: &S
     }
     // Where each sequence's weights (heads · ql · kl) begin.
     let mut starts = vec![0];
-    for ((_, ql), (_, kl)) in asks.iter().zip(told.iter()) {
+    for ((_, ql), (_, kl)) in query_segments.iter().zip(key_segments.iter()) {
         starts.push(starts[starts.len() - 1] + heads * ql * kl);
     }
-    let mut p = scratch(starts[asks.len()]);
+    let mut p = scratch(starts[query_segments.len()]);
     let mut out = scratch(t * d);
     {
         let (qh, kh) = (host(q.value())?, host(kv.value())?);
-        let (qs, ks, o): (&[f32], &[f32], Shared) = (&qh, &kh, Shared::new(&mut out));
+        let (qs, ks, o): (&[f32], &[f32], SharedMut) = (&qh, &kh, SharedMut::new(&mut out));
         parts(&mut p, &starts).for_each(|(i, p)| {
-            let ((qa, ql), (ka, kl)) = (asks.get(i), told.get(i));
+            let ((qa, ql), (ka, kl)) = (query_segments.get(i), key_segments.get(i));
             for (head, p) in p.chunks_exact_mut(ql * kl).enumerate() {
                 let (q, k) = (&qs[qa * d + head * hd..], &ks[ka * wide + head * hd..]);
                 sgemm(ql, kl, hd, scale, Mat::new(q, d), Mat::t(k, wide), 0.0, p, kl, false);
@@ -55,27 +66,27 @@ pub fn cross_attention(pass: &Pass, q: &Act, kv: &Act, asks: &Segments, told: &S
                     softmax(row);
                 });
                 let to = qa * d + head * hd;
-                // SAFETY: this sequence's rows, this head's columns: written by this task alone, inside `out`.
+                // SAFETY: this sequence's rows, this head's columns: written by this asked alone, inside `out`.
                 unsafe { sgemm_at(ql, hd, kl, 1.0, Mat::new(p, kl), Mat::new(&k[d..], wide), 0.0, o.at(to), d, false) };
             }
         });
     }
     let back = pass.records(q.tracked() || kv.tracked()).then(|| {
         let (qn, kn, qv, kvv) = (q.node(), kv.node(), q.value().clone(), kv.value().clone());
-        let (asks, told) = (asks.clone(), told.clone());
+        let (query_segments, key_segments) = (query_segments.clone(), key_segments.clone());
         move |g: Tensor, grads: &mut Grads| {
-            let (mut dq, mut dkv, mut p) = (scratch(t * d), scratch(told.total() * wide), p);
+            let (mut dq, mut dkv, mut p) = (scratch(t * d), scratch(key_segments.total() * wide), p);
             {
                 let (qh, kh, gh) = (host(&qv)?, host(&kvv)?, host(&g)?);
                 let (qs, ks, gs): (&[f32], &[f32], &[f32]) = (&qh, &kh, &gh);
-                let (oq, ok) = (Shared::new(&mut dq), Shared::new(&mut dkv));
+                let (oq, ok) = (SharedMut::new(&mut dq), SharedMut::new(&mut dkv));
                 parts(&mut p, &starts).for_each(|(i, p)| {
-                    let ((qa, ql), (ka, kl)) = (asks.get(i), told.get(i));
+                    let ((qa, ql), (ka, kl)) = (query_segments.get(i), key_segments.get(i));
                     let mut ds = vec![0f32; ql * kl];
                     for (head, p) in p.chunks_exact_mut(ql * kl).enumerate() {
                         let (at, from) = (qa * d + head * hd, ka * wide + head * hd);
                         let (q, k, g) = (&qs[at..], &ks[from..], &gs[at..]);
-                        // SAFETY (all three): this sequence's rows, this head's columns; this task alone.
+                        // SAFETY (all three): this sequence's rows, this head's columns; this asked alone.
                         unsafe {
                             sgemm_at(kl, hd, ql, 1.0, Mat::t(p, kl), Mat::new(g, d), 0.0, ok.at(from + d), wide, false);
                         }
@@ -94,7 +105,7 @@ pub fn cross_attention(pass: &Pass, q: &Act, kv: &Act, asks: &Segments, told: &S
                 grads.add(qn, tensor(dq, (t, d))?)?;
             }
             if kn.is_some() {
-                grads.add(kn, tensor(dkv, (told.total(), wide))?)?;
+                grads.add(kn, tensor(dkv, (key_segments.total(), wide))?)?;
             }
             Ok(())
         }

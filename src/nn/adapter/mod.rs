@@ -18,8 +18,8 @@
 mod bottleneck;
 mod update;
 
-pub use bottleneck::{Bottleneck, Place, Site};
-pub use update::{Lora, Role, Update};
+pub use bottleneck::{Bottleneck, Sublayer, SublayerAdapter};
+pub use update::{LinearAdapter, LinearRole, Lora};
 
 /// What is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub enum Method {
     /// Learned rows before each sequence.
     Prompt,
     /// Small transformers over some layers' hidden states.
-    Knowledge,
+    KAdapter,
     /// Towers of bottlenecks over pooled hidden states.
     Side,
 }
 
 /// Settings for one part of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Adapt {
+pub struct AdapterSpec {
     /// What is added.
     pub method: Method,
     /// Width of a bottleneck, rank, or length of a prompt.
@@ -63,7 +63,7 @@ pub struct Adapt {
     pub every: usize,
 }
 
-impl Adapt {
+impl AdapterSpec {
     /// The first of so many blocks in which something is added.
     pub fn first(&self, blocks: usize) -> usize {
         if self.last == 0 { 0 } else { blocks.saturating_sub(self.last) }

@@ -7,9 +7,9 @@
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::item::features::BATCH_TOKENS;
+use crate::item::BATCH_TOKENS;
 use crate::nn::weights::{Precision, header};
-use crate::nn::{Act, Segments, lanes};
+use crate::nn::{Act, Segments, parallel};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
@@ -20,25 +20,45 @@ use std::sync::Arc;
 
 /// How far up an encoder is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum FrozenDepth {
     /// All of it: one pooled row an item.
     Pooled,
     /// The embeddings and the first k blocks: one row a token.
     Blocks(usize),
     /// All of it, and what it says on the way: hidden states before block 0, every, 2·every, …, and the end, each pooled, side
     /// by side: one row an item.
-    Side(Heights),
+    SideTower(TapSchedule),
     /// The same with every state of every token: one row a token.
-    Knowledge(Heights),
+    KAdapter(TapSchedule),
 }
 
 /// After `first` blocks, and every so many from there, below the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heights {
-    /// Blocks below the first height.
+pub struct TapSchedule {
+    /// Blocks below the first tap.
     pub first: usize,
     /// Blocks between two.
     pub every: usize,
+}
+
+impl FrozenDepth {
+    /// Its part of a cache file's digest; stable between versions.
+    pub fn cache_key(self) -> String {
+        let taps = |t: TapSchedule| format!("Heights {{ first: {}, every: {} }}", t.first, t.every);
+        match self {
+            Self::Pooled => "Pooled".into(),
+            Self::Blocks(k) => format!("Blocks({k})"),
+            Self::SideTower(t) => format!("Side({})", taps(t)),
+            Self::KAdapter(t) => format!("Knowledge({})", taps(t)),
+        }
+    }
+}
+
+impl TapSchedule {
+    /// The numbers of blocks, of `blocks`, after which a hidden state is read; the last hidden state comes on top.
+    pub fn taps(self, blocks: usize) -> Vec<usize> {
+        (self.first..blocks).step_by(self.every).collect()
+    }
 }
 
 enum Values {
@@ -48,25 +68,25 @@ enum Values {
 
 /// Rows of every item of a catalogue.
 #[derive(Clone)]
-pub struct Prefix {
-    depth: Depth,
+pub struct FrozenCache {
+    depth: FrozenDepth,
     width: usize,
     /// First row of each item, and the number of rows.
     offsets: Arc<Vec<usize>>,
     values: Arc<Values>,
-    rounding: Option<Rounding>,
+    rounding: Option<RoundingError>,
 }
 
-impl std::fmt::Debug for Prefix {
+impl std::fmt::Debug for FrozenCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Prefix({:?}, {} rows of {})", self.depth, self.offsets.last().unwrap_or(&0), self.width)
+        write!(f, "FrozenCache({:?}, {} rows of {})", self.depth, self.offsets.last().unwrap_or(&0), self.width)
     }
 }
 
 /// How to make a prefix: its shape, and the rows of a range of items.
-pub struct Recipe<'a> {
+pub struct FrozenCacheBuilder<'a> {
     /// How deep.
-    pub depth: Depth,
+    pub depth: FrozenDepth,
     /// Width of a row.
     pub width: usize,
     /// Rows of each item.
@@ -78,10 +98,10 @@ pub struct Recipe<'a> {
     /// Where it is computed.
     pub device: &'a Device,
     /// Told (items done, items in all).
-    pub watch: &'a dyn Fn(usize, usize),
+    pub on_progress: &'a dyn Fn(usize, usize),
 }
 
-impl Recipe<'_> {
+impl FrozenCacheBuilder<'_> {
     fn offsets(&self) -> Vec<usize> {
         let mut at = 0;
         std::iter::once(0)
@@ -104,7 +124,7 @@ impl Recipe<'_> {
         }
         batches.push(batch);
         let compute = self.compute;
-        lanes::each(
+        parallel::map_in_order(
             &batches,
             self.device,
             |ids| compute(ids),
@@ -118,13 +138,13 @@ impl Recipe<'_> {
                     )));
                 }
                 each(rows)?;
-                (self.watch)(last, self.count);
+                (self.on_progress)(last, self.count);
                 Ok(())
             },
         )
     }
     /// Computes it into memory. `cost` of an item: its tokens.
-    pub fn in_memory(&self, cost: &dyn Fn(usize) -> usize) -> Result<Prefix> {
+    pub fn in_memory(&self, cost: &dyn Fn(usize) -> usize) -> Result<FrozenCache> {
         let offsets = self.offsets();
         let mut all = Vec::with_capacity(offsets[self.count] * self.width);
         self.each(cost, |rows| {
@@ -134,17 +154,17 @@ impl Recipe<'_> {
         Ok(self.finish(offsets, Values::Memory(all)))
     }
     /// Opens the file, or computes and writes it first.
-    pub fn in_file(&self, path: &Path, precision: Precision, cost: &dyn Fn(usize) -> usize) -> Result<Prefix> {
+    pub fn in_file(&self, path: &Path, precision: Precision, cost: &dyn Fn(usize) -> usize) -> Result<FrozenCache> {
         let offsets = self.offsets();
         let (total, notes) = (offsets[self.count], path.with_extension("json"));
         let header =
             header(&Default::default(), &[("prefix", precision.label(), &[total, self.width], precision.bytes())]);
         if let Some(values) = open(path, &header, total * self.width * precision.bytes(), precision) {
-            (self.watch)(self.count, self.count);
+            (self.on_progress)(self.count, self.count);
             // Used now: the last to be pruned.
             File::options().append(true).open(path).and_then(|f| f.set_modified(std::time::SystemTime::now())).ok();
             let rounding = fsio::read_text(&notes).ok().and_then(|t| serde_json::from_str(&t).ok());
-            return Ok(Prefix { rounding, ..self.finish(offsets, values) });
+            return Ok(FrozenCache { rounding, ..self.finish(offsets, values) });
         }
         let (mut largest, mut off, mut norm) = (0f64, 0f64, 0f64);
         fsio::write_atomic(path, |w| {
@@ -171,15 +191,15 @@ impl Recipe<'_> {
         let values = open(path, &header, total * self.width * precision.bytes(), precision)
             .ok_or_else(|| Error::model(path, "just written, but not readable; is the disk full?"))?;
         let rounding = (precision == Precision::F16)
-            .then(|| Rounding { largest, relative: (off / norm.max(f64::MIN_POSITIVE)).sqrt() });
+            .then(|| RoundingError { largest, relative: (off / norm.max(f64::MIN_POSITIVE)).sqrt() });
         if let Some(r) = &rounding {
             fsio::write_json(&notes, r)?;
         }
-        Ok(Prefix { rounding, ..self.finish(offsets, values) })
+        Ok(FrozenCache { rounding, ..self.finish(offsets, values) })
     }
-    fn finish(&self, offsets: Vec<usize>, values: Values) -> Prefix {
+    fn finish(&self, offsets: Vec<usize>, values: Values) -> FrozenCache {
         let (offsets, values) = (Arc::new(offsets), Arc::new(values));
-        Prefix { depth: self.depth, width: self.width, offsets, values, rounding: None }
+        FrozenCache { depth: self.depth, width: self.width, offsets, values, rounding: None }
     }
 }
 
@@ -195,13 +215,13 @@ fn open(path: &Path, header: &[u8], bytes: usize, precision: Precision) -> Optio
     })
 }
 
-impl Prefix {
+impl FrozenCache {
     /// How deep it goes.
-    pub fn depth(&self) -> Depth {
+    pub fn depth(&self) -> FrozenDepth {
         self.depth
     }
     /// What rounding did to it, where it is kept in F16.
-    pub fn rounding(&self) -> Option<Rounding> {
+    pub fn rounding(&self) -> Option<RoundingError> {
         self.rounding
     }
     /// Width of a row.
@@ -278,7 +298,7 @@ pub fn prune(data: &Path, current: &Path, most: u64) {
 
 /// What rounding to F16 did to the values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rounding {
+pub struct RoundingError {
     /// Largest difference of a value.
     pub largest: f64,
     /// Norm of all differences over the norm of all values.
@@ -286,6 +306,6 @@ pub struct Rounding {
 }
 
 /// Where the prefix of this digest lies below a data set's folder.
-pub fn place(data: &Path, digest: &str) -> PathBuf {
+pub fn cache_path(data: &Path, digest: &str) -> PathBuf {
     data.join(".cache").join(format!("prefix-{}.safetensors", &digest[..24.min(digest.len())]))
 }

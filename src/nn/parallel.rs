@@ -9,7 +9,7 @@ use std::sync::mpsc::sync_channel;
 
 /// Runs `work` on each job, as many at a time as there are threads, and hands the results to `take` in order of the
 /// jobs. The first error ends it.
-pub fn each<J: Sync, R: Send>(
+pub fn map_in_order<J: Sync, R: Send>(
     jobs: &[J],
     device: &Device,
     work: impl Fn(&J) -> Result<R> + Sync,
@@ -69,7 +69,7 @@ mod tests {
                     std::thread::sleep(std::time::Duration::from_micros(500 * (j % 3)));
                     Ok(j * j)
                 };
-                each(&jobs, &Device::Cpu, work, |i, r| {
+                map_in_order(&jobs, &Device::Cpu, work, |i, r| {
                     got.push((i as u64, r));
                     Ok(())
                 })
@@ -77,12 +77,14 @@ mod tests {
                 assert_eq!(got, jobs.iter().map(|j| (*j, j * j)).collect::<Vec<_>>());
                 let failing = |j: &u64| if *j == 7 { Err(Error::Numeric("seven".into())) } else { Ok(*j) };
                 let mut taken = 0;
-                let e = each(&jobs, &Device::Cpu, failing, |_, _| {
+                let e = map_in_order(&jobs, &Device::Cpu, failing, |_, _| {
                     taken += 1;
                     Ok(())
                 });
                 assert!(e.unwrap_err().to_string().contains("seven") && taken <= 7);
-                assert!(each(&jobs, &Device::Cpu, |j| Ok(*j), |_, _| Err(Error::Numeric("no".into()))).is_err());
+                assert!(
+                    map_in_order(&jobs, &Device::Cpu, |j| Ok(*j), |_, _| Err(Error::Numeric("no".into()))).is_err()
+                );
             });
         }
     }

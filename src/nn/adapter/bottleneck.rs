@@ -1,29 +1,29 @@
 //! Bottlenecks behind or beside a sub-layer.
 
-use super::{Adapt, Method};
+use super::{AdapterSpec, Method};
 use crate::error::{Error, Result};
 use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
-use crate::nn::layers::{Linear, Norm};
+use crate::nn::layers::{LayerNorm, Linear};
 use crate::nn::ops::{self, Kronecker};
 use crate::nn::params::Scope;
 use crate::nn::tape::{Act, Pass};
 
-enum Lines {
+enum Projections {
     Plain(Linear, Linear),
     Kronecker(Kronecker, Kronecker),
 }
 
 /// x ↦ Up(f(Down(x))).
 pub struct Bottleneck {
-    lines: Lines,
+    lines: Projections,
     inner: Activation,
 }
 
 impl Bottleneck {
     /// Parameters `{name}.down.*` and `{name}.up.*`, d → width → d.
-    pub fn new(scope: &Scope, name: &str, d: usize, a: Adapt, inner: Activation) -> Result<Self> {
-        let at = scope.pp(name).added();
+    pub fn new(scope: &Scope, name: &str, d: usize, a: AdapterSpec, inner: Activation) -> Result<Self> {
+        let at = scope.pp(name).mark_adapter();
         let (down, up) = if a.sigma > 0.0 {
             (Init::Normal(a.sigma), Init::Normal(a.sigma))
         } else {
@@ -32,9 +32,9 @@ impl Bottleneck {
         let lines = if a.method == Method::Compacter {
             let map = |name: &str, i: usize, o: usize, last: Init| compact(&at.pp(name), (i, o), a.products, last);
             let last = if a.sigma > 0.0 { Init::XavierNormal } else { Init::Zeros };
-            Lines::Kronecker(map("down", d, a.width, Init::XavierNormal)?, map("up", a.width, d, last)?)
+            Projections::Kronecker(map("down", d, a.width, Init::XavierNormal)?, map("up", a.width, d, last)?)
         } else {
-            Lines::Plain(
+            Projections::Plain(
                 Linear::new(&at.pp("down"), d, a.width, true, down)?,
                 Linear::new(&at.pp("up"), a.width, d, true, up)?,
             )
@@ -44,22 +44,22 @@ impl Bottleneck {
     /// Whether any of it trains.
     pub fn trains(&self) -> bool {
         match &self.lines {
-            Lines::Plain(down, up) => down.trains() || up.trains(),
-            Lines::Kronecker(down, up) => down.weights().into_iter().chain(up.weights()).any(|w| w.trains()),
+            Projections::Plain(down, up) => down.trains() || up.trains(),
+            Projections::Kronecker(down, up) => down.weights().into_iter().chain(up.weights()).any(|w| w.trains()),
         }
     }
     /// x (t, d) → (t, d).
     pub fn run(&self, pass: &Pass, x: &Act) -> Result<Act> {
         match &self.lines {
-            Lines::Plain(down, up) => ops::feed_forward(pass, x, down, self.inner, up),
-            Lines::Kronecker(down, up) => {
+            Projections::Plain(down, up) => ops::feed_forward(pass, x, down, self.inner, up),
+            Projections::Kronecker(down, up) => {
                 let z = ops::activation(pass, &ops::kronecker(pass, x, down)?, self.inner)?;
                 ops::kronecker(pass, &z, up)
             }
         }
     }
     /// x + Up(f(Down(x))).
-    pub fn onto(&self, pass: &Pass, x: &Act) -> Result<Act> {
+    pub fn forward_residual(&self, pass: &Pass, x: &Act) -> Result<Act> {
         ops::add(pass, x, &self.run(pass, x)?, 0.0)
     }
 }
@@ -80,7 +80,7 @@ fn compact(scope: &Scope, (i, o): (usize, usize), n: usize, last: Init) -> Resul
 }
 
 /// What stands behind (or beside) one sub-layer of width `d`.
-pub enum Site {
+pub enum SublayerAdapter {
     /// Nothing.
     Bare,
     /// y + bottleneck(y).
@@ -91,7 +91,7 @@ pub enum Site {
 
 /// Which sub-layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Sublayer {
     /// A transformer's attention.
     Attention,
     /// A transformer's feed-forward part.
@@ -102,17 +102,17 @@ pub enum Place {
     SecondConv,
 }
 
-impl Site {
+impl SublayerAdapter {
     /// By the scope's settings; parameters `adapter_{attention,output,conv1,conv2}.*`.
-    pub fn new(scope: &Scope, place: Place, d: usize) -> Result<Self> {
+    pub fn new(scope: &Scope, place: Sublayer, d: usize) -> Result<Self> {
         let (name, second) = match place {
-            Place::Attention => ("adapter_attention", false),
-            Place::FeedForward => ("adapter_output", true),
-            Place::FirstConv => ("adapter_conv1", false),
-            Place::SecondConv => ("adapter_conv2", true),
+            Sublayer::Attention => ("adapter_attention", false),
+            Sublayer::FeedForward => ("adapter_output", true),
+            Sublayer::FirstConv => ("adapter_conv1", false),
+            Sublayer::SecondConv => ("adapter_conv2", true),
         };
-        let Some(a) = scope.adapt() else { return Ok(Self::Bare) };
-        let gelu = matches!(place, Place::FirstConv | Place::SecondConv) || a.method == Method::Compacter;
+        let Some(a) = scope.adapter() else { return Ok(Self::Bare) };
+        let gelu = matches!(place, Sublayer::FirstConv | Sublayer::SecondConv) || a.method == Method::Compacter;
         let inner = if gelu { Activation::Gelu } else { Activation::Relu };
         let part = || Bottleneck::new(scope, name, d, a, inner);
         Ok(match (a.method, second) {
@@ -129,12 +129,12 @@ impl Site {
         }
     }
     /// Whether nothing stands there.
-    pub fn is_bare(&self) -> bool {
+    pub fn is_none_site(&self) -> bool {
         matches!(self, Self::Bare)
     }
     /// norm(x + dropout(y)), y being what the sub-layer made of x (a transformer with its norms behind the sub-layers).
-    pub fn join(&self, pass: &Pass, y: Act, x: &Act, norm: &Norm, dropout: f32) -> Result<Act> {
-        if self.is_bare() {
+    pub fn add_norm(&self, pass: &Pass, y: Act, x: &Act, norm: &LayerNorm, dropout: f32) -> Result<Act> {
+        if self.is_none_site() {
             return ops::add_norm(pass, &y, Some(x), norm, dropout);
         }
         let y = self.apply(pass, x, ops::dropout(pass, &y, dropout)?)?;
@@ -142,7 +142,7 @@ impl Site {
     }
     /// x + dropout(y), y being what the sub-layer made of h (its norms before the sub-layers).
     pub fn sum(&self, pass: &Pass, x: &Act, y: Act, h: &Act, dropout: f32) -> Result<Act> {
-        if self.is_bare() {
+        if self.is_none_site() {
             return ops::add(pass, x, &y, dropout);
         }
         let y = self.apply(pass, h, ops::dropout(pass, &y, dropout)?)?;
@@ -152,7 +152,7 @@ impl Site {
     pub fn apply(&self, pass: &Pass, x: &Act, y: Act) -> Result<Act> {
         match self {
             Self::Bare => Ok(y),
-            Self::Serial(b) => b.onto(pass, &y),
+            Self::Serial(b) => b.forward_residual(pass, &y),
             Self::Parallel(b) => ops::add(pass, &y, &b.run(pass, x)?, 0.0),
         }
     }

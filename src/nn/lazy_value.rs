@@ -4,22 +4,22 @@
 use crate::error::Result;
 use crate::fsio::sha256_bytes;
 use crate::nn::host::to_vec;
-use crate::nn::weights::Stored;
+use crate::nn::weights::StoredTensor;
 use candle_core::{Device, Tensor, Var};
 use std::sync::{PoisonError, RwLock};
 
-pub(super) struct Held {
+pub(super) struct LazyValue {
     var: RwLock<Option<Var>>,
     /// Where it can be read again.
-    file: Option<Stored>,
+    file: Option<StoredTensor>,
 }
 
-impl Held {
-    pub(super) fn loaded(var: Var) -> Self {
+impl LazyValue {
+    pub(super) fn in_memory(var: Var) -> Self {
         Self { var: RwLock::new(Some(var)), file: None }
     }
     /// On the CPU.
-    pub(super) fn filed(file: Stored) -> Self {
+    pub(super) fn in_file(file: StoredTensor) -> Self {
         Self { var: RwLock::new(None), file: Some(file) }
     }
     /// The value, without gradient tracking by candle.

@@ -1,11 +1,10 @@
 //! What frozen encoders make of a catalogue, computed once and kept: which parameters make it, what it is called, when there is room.
 
-use super::encode::Watch;
-use crate::config::{AdapterConfig, Cache};
+use super::encode::ProgressFn;
+use crate::config::{AdapterConfig, Cache, Modality};
 use crate::error::{Error, Result};
-use crate::item::image::Pixels;
-use crate::item::prefix::{self, Recipe};
-use crate::item::{Depth, Features, ItemTable, Modality, Tokens, block_of};
+use crate::item::frozen_cache::{self, FrozenCacheBuilder};
+use crate::item::{Features, FrozenDepth, ItemTable, block_of};
 use crate::model::Recommender;
 use crate::nn::Weight;
 use crate::nn::weights::Precision;
@@ -16,67 +15,78 @@ use std::sync::Arc;
 /// folder it is kept there as a file, which other runs find; where the file cannot be written, or would take more than half
 /// of the free disk or than `item.cache_mb`, one row an item stays in memory, and one row a token is computed each time.
 /// Whether it is kept.
-pub fn keep_prefix(model: &Recommender, features: &mut Features, data: Option<&Path>, watch: Watch) -> Result<bool> {
+pub fn build_frozen_caches(
+    model: &Recommender,
+    features: &mut Features,
+    data: Option<&Path>,
+    on_progress: ProgressFn,
+) -> Result<bool> {
     let mut all = false;
-    for (modality, depth) in model.item.frozen() {
-        if features.kept(modality).is_none() && keep_one(model, features, (modality, depth), data, watch)? {
+    for (modality, depth) in model.item.frozen_depths() {
+        if features.frozen.get(&modality).is_none()
+            && build_frozen_cache(model, features, (modality, depth), data, on_progress)?
+        {
             all = true;
             // What made the rows is not needed while they are there.
-            let makers = Makers::new(model, modality, depth);
-            model.params.iter().filter(|p| makers.has(p)).for_each(|p| p.unload());
+            let contributing = ContributingParams::new(model, modality, depth);
+            model.params.iter().filter(|p| contributing.has(p)).for_each(|p| p.unload());
         }
     }
     Ok(all)
 }
 
-fn keep_one(
+fn build_frozen_cache(
     model: &Recommender,
     features: &mut Features,
-    (modality, depth): (Modality, Depth),
+    (modality, depth): (Modality, FrozenDepth),
     data: Option<&Path>,
-    watch: Watch,
+    on_progress: ProgressFn,
 ) -> Result<bool> {
     let config = &model.config.item;
-    let (cache, content) = match modality {
-        Modality::Text => (config.cache, features.tokens.as_ref().map(Tokens::digest)),
-        Modality::Image => (config.image.cache, features.pixels.as_ref().map(Pixels::digest)),
-    };
-    let Some(mut content) = content else { return Ok(false) };
+    let (cache, content) = (config.encoder(modality).cache, features.content.get(&modality));
+    let Some(content) = content else { return Ok(false) };
+    let mut content_digest = content.digest();
     if modality == Modality::Image {
         // Rows only of pictures that count.
-        let has: Vec<u8> = (0..features.count).map(|i| u8::from(features.has_image(i))).collect();
-        content += &crate::fsio::sha256_bytes(&has);
+        let has: Vec<u8> = (0..features.count).map(|i| u8::from(features.has(Modality::Image, i))).collect();
+        content_digest += &crate::fsio::sha256_bytes(&has);
     }
     let precision = match cache {
         Cache::Off => return Ok(false),
         Cache::F16 => Precision::F16,
         Cache::F32 => Precision::F32,
     };
-    let width = model.item.prefix_width(modality, depth);
-    let cost = |i: usize| match (modality, &features.tokens) {
-        (Modality::Text, Some(t)) => t.row(i).len(),
-        _ => crate::item::image::COST,
-    };
-    let rows = |i: usize| model.item.prefix_rows(modality, features, depth, i);
+    let width = model.item.frozen_width(modality, depth);
+    let cost = |i: usize| content.cost(i);
+    let rows = |i: usize| model.item.frozen_rows(modality, features, depth, i);
     let compute =
-        |ids: &[u32]| model.item.prefix(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth);
-    let recipe =
-        Recipe { depth, width, rows: &rows, count: features.count, compute: &compute, device: &model.device, watch };
+        |ids: &[u32]| model.item.frozen_output(&ItemTable { ids: &Arc::new(ids.to_vec()), features }, modality, depth);
+    let recipe = FrozenCacheBuilder {
+        depth,
+        width,
+        rows: &rows,
+        count: features.count,
+        compute: &compute,
+        device: &model.device,
+        on_progress,
+    };
     let need = ((0..features.count).map(rows).sum::<usize>() * width * precision.bytes()) as u64;
     let most = config.cache_mb << 20;
     let room = |dir: &Path| need <= most && crate::hub::disk_free(dir).is_none_or(|free| need <= free / 2);
     let path = match data {
-        Some(d) => Some((d, prefix::place(d, &prefix_digest(model, modality, &content, depth, precision)?))),
+        Some(d) => {
+            Some((d, frozen_cache::cache_path(d, &cache_digest(model, modality, &content_digest, depth, precision)?)))
+        }
         None => None,
     };
     if let Some((data, path)) = path.filter(|(d, p)| p.exists() || room(d)) {
         if !path.exists() {
-            prefix::prune(data, &path, most - need);
+            frozen_cache::prune(data, &path, most - need);
         }
         match recipe.in_file(&path, precision, &cost) {
             Ok(kept) => {
-                prefix::prune(data, &path, most);
-                features.keep(modality, kept);
+                frozen_cache::prune(data, &path, most);
+                features.frozen.insert(modality, kept);
                 return Ok(true);
             }
             // A read-only or full disk is no reason not to train.
@@ -84,36 +94,33 @@ fn keep_one(
             Err(e) => return Err(e),
         }
     }
-    if let Depth::Blocks(_) | Depth::Knowledge(_) = depth {
+    if let FrozenDepth::Blocks(_) | FrozenDepth::KAdapter(_) = depth {
         return Ok(false);
     }
     let kept = recipe.in_memory(&cost)?;
-    features.keep(modality, kept);
+    features.frozen.insert(modality, kept);
     Ok(true)
 }
 
 /// The parameters that have a say in kept rows: those of an encoder below some depth.
-struct Makers {
-    prefix: &'static str,
+struct ContributingParams {
+    prefix: String,
     /// The first block that has none; absent: all have.
     first: Option<(usize, usize)>,
 }
 
-impl Makers {
-    fn new(model: &Recommender, modality: Modality, depth: Depth) -> Self {
-        let prefix = match modality {
-            Modality::Text => "item_encoder.text.model.",
-            Modality::Image => "item_encoder.image.model.",
-        };
-        let Depth::Blocks(k) = depth else { return Self { prefix, first: None } };
-        let names = model.params.iter().filter_map(|p| block_of(p.name().strip_prefix(prefix)?));
+impl ContributingParams {
+    fn new(model: &Recommender, modality: Modality, depth: FrozenDepth) -> Self {
+        let prefix = modality.backbone_prefix();
+        let FrozenDepth::Blocks(k) = depth else { return Self { prefix, first: None } };
+        let names = model.params.iter().filter_map(|p| block_of(p.name().strip_prefix(&*prefix)?));
         let mut blocks: Vec<(usize, usize)> = names.map(|b| b.0).filter(|b| b.1 != usize::MAX).collect();
         blocks.sort_unstable();
         blocks.dedup();
         Self { prefix, first: blocks.get(k).copied() }
     }
     fn has(&self, p: &Weight) -> bool {
-        let Some(name) = p.name().strip_prefix(self.prefix) else { return false };
+        let Some(name) = p.name().strip_prefix(&*self.prefix) else { return false };
         let head = name.starts_with("layernorm.") || name.contains("post_layernorm.");
         match (self.first, block_of(name)) {
             (None, _) => true,
@@ -124,28 +131,29 @@ impl Makers {
 }
 
 /// Of everything the values depend on.
-fn prefix_digest(
+fn cache_digest(
     model: &Recommender,
     modality: Modality,
     content: &str,
-    depth: Depth,
+    depth: FrozenDepth,
     precision: Precision,
 ) -> Result<String> {
     let c = &model.config.item;
-    let (pooling, config) = match modality {
-        Modality::Text => (format!("{:?}", c.pooling), model.folder.as_ref().map(|f| &f.config_json)),
-        Modality::Image => (format!("{:?}", c.image.pooling), model.image.as_ref().map(|f| &f.config_json)),
+    let pooling = match modality {
+        Modality::Text => format!("{:?}", c.pooling),
+        Modality::Image => format!("{:?}", c.image.pooling),
     };
+    let config = model.encoders.get(modality).map(|e| e.config_json().to_string());
     let mut parts = vec![
-        format!("morec prefix 2 {depth:?} {precision:?} {pooling}"),
+        format!("morec prefix 2 {} {precision:?} {pooling}", depth.cache_key()),
         content.to_string(),
-        config.cloned().unwrap_or_default(),
+        config.unwrap_or_default(),
     ];
     // What stands above the kept rows is another matter, and may differ from run to run.
-    let makers = Makers::new(model, modality, depth);
-    let below = |p: &&Weight| makers.has(p) && !p.trains();
+    let contributing = ContributingParams::new(model, modality, depth);
+    let below = |p: &&Weight| contributing.has(p) && !p.trains();
     // What is added says nothing of how it works: LoRA's scale, serial or parallel, where a prompt stands.
-    if model.params.iter().filter(below).any(|p| p.is_added()) {
+    if model.params.iter().filter(below).any(|p| p.is_adapter()) {
         let adapter = AdapterConfig { lr: 0.0, ..model.config.adapter.clone() };
         parts.push(format!("{adapter:?}"));
     }

@@ -1,0 +1,112 @@
+//! What a run leaves of itself: `result.json`.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::eval::Report;
+use crate::fsio;
+use crate::item::frozen_cache::RoundingError;
+use crate::train::{Event, Observer};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Instant;
+
+/// What to do when the run's folder exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExistingRun {
+    /// An error.
+    New,
+    /// Go on from its last checkpoint (or report it, if it has ended).
+    Resume,
+    /// Remove it and start again.
+    Force,
+}
+
+/// What came out of a run; `result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Name in tables.
+    pub name: String,
+    /// The run's folder.
+    pub dir: String,
+    /// Test metrics of the best model.
+    pub test: Report,
+    /// Best validation metric, with its name.
+    pub best_valid: Option<(String, f64)>,
+    /// Trainable and all parameters.
+    pub parameters: (usize, usize),
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Mean seconds of training an epoch (validation not counted).
+    pub epoch_seconds: Option<f64>,
+    /// Seconds from the start to the end of the first step, this session only.
+    #[serde(default)]
+    pub first_step_seconds: Option<f64>,
+    /// Seconds of the whole, this session only.
+    pub seconds: f64,
+    /// Peak memory in bytes, this session only.
+    pub peak_memory: Option<u64>,
+    /// Bytes of the best model's folder: all of it, or an adapter's own.
+    #[serde(default)]
+    pub model_bytes: Option<u64>,
+    /// What rounding did to what is kept of frozen text and image encoders, with item.cache = "f16".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounding: Vec<RoundingError>,
+    /// Why training ended.
+    pub ended: String,
+}
+
+impl RunResult {
+    /// With the time and memory that `old`, the result of the same run, records.
+    pub(super) fn with_cost_of(self, old: &Self) -> Self {
+        let (epoch_seconds, first_step_seconds) = (old.epoch_seconds, old.first_step_seconds);
+        let (seconds, peak_memory) = (old.seconds, old.peak_memory);
+        Self { epoch_seconds, first_step_seconds, seconds, peak_memory, ..self }
+    }
+}
+
+/// What a finished run wrote down of itself; nothing for a bare model folder or an unfinished run.
+pub fn result_of(dir: &Path) -> Option<RunResult> {
+    serde_json::from_str(&fsio::read_text(&dir.join("result.json")).ok()?).ok()
+}
+
+/// Which events were ranked, in words.
+pub fn protocol(config: &Config, part: &str) -> String {
+    let split = serde_json::to_value(config.data.split).ok().and_then(|v| v.as_str().map(String::from));
+    format!("{part} of split {}", split.unwrap_or_default())
+}
+
+/// Counts of a training session, for the result.
+pub(super) struct TrainingSummary {
+    pub(super) started: Instant,
+    pub(super) first_step: Option<f64>,
+    pub(super) epochs: usize,
+    pub(super) seconds: f64,
+    pub(super) epoch_steps: u64,
+    pub(super) steps: u64,
+}
+
+impl TrainingSummary {
+    pub(super) fn new(started: Instant) -> Self {
+        Self { started, first_step: None, epochs: 0, seconds: 0.0, epoch_steps: 0, steps: 0 }
+    }
+}
+
+impl Observer for &mut TrainingSummary {
+    fn on(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Start { epoch_steps, .. } => self.epoch_steps = *epoch_steps,
+            Event::Validation { epoch_seconds, .. } => {
+                self.epochs += 1;
+                self.seconds += epoch_seconds;
+            }
+            Event::Step { .. } => {
+                self.steps += 1;
+                self.first_step.get_or_insert(self.started.elapsed().as_secs_f64());
+            }
+            Event::End { .. } => {}
+        }
+        Ok(())
+    }
+}

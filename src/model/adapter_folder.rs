@@ -1,0 +1,126 @@
+//! Adapters on disk: what was learned, and the digest of the model it was learned on.
+//!
+//! ```text
+//! manifest.json  config.toml  adapter.safetensors          kind `adapter`; its facts name the base
+//! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
+//! ```
+
+use super::Recommender;
+use super::layout::{EncoderInfo, Layout, NAME};
+use crate::config::{Config, Modality};
+use crate::error::{Error, Result};
+use crate::fsio::{self, Manifest};
+use crate::item::Encoders;
+use crate::nn::Params;
+use crate::nn::weights::Weights;
+use serde::{Deserialize, Serialize};
+use std::path::{Component, Path, PathBuf};
+
+/// Kind and format of such folders.
+pub(super) const KIND: &str = "adapter";
+pub(super) const FORMAT: u32 = 1;
+/// What to do about a folder of another format.
+pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
+/// Values under our own names.
+pub(super) const OWN: &str = "adapter.safetensors";
+
+/// The model that an adapter belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseModel {
+    /// Its folder, as an absolute path.
+    pub path: PathBuf,
+    /// Digest of its files.
+    pub digest: String,
+}
+
+/// From one folder to another, both absolute.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let (a, b): (Vec<Component>, Vec<Component>) = (from.components().collect(), to.components().collect());
+    let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let up = a[same..].iter().map(|_| Component::ParentDir);
+    up.chain(b[same..].iter().copied()).collect()
+}
+
+/// The encoders of a model whose adapters can be stored in another package's layout.
+fn layouts(config: &Config, encoders: &Encoders) -> Vec<(Modality, EncoderInfo, Layout)> {
+    let known = encoders.iter().filter_map(|e| {
+        let info = EncoderInfo::parse(e.config_json())?;
+        Some((e.modality(), info.clone(), Layout::of(config.adapter.method, &info)?))
+    });
+    known.collect()
+}
+
+/// Writes what a model does not have from its base; returns the files.
+pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
+    let mut files = vec![];
+    let own = |name: &str| model.params.get(name).is_some_and(|p| p.differs_from_source());
+    let mut elsewhere: Vec<String> = vec![];
+    for (modality, kind, layout) in layouts(&model.config, &model.encoders) {
+        let (name, prefix) = (modality.name(), modality.backbone_prefix());
+        let named = |name: &str| {
+            let added = model.params.get(name).is_some_and(|p| p.is_adapter() && p.differs_from_source());
+            layout.to_external(&kind, name.strip_prefix(&prefix).filter(|_| added)?)
+        };
+        let mine: Vec<String> =
+            model.params.iter().filter(|p| named(p.name()).is_some()).map(|p| p.name().into()).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let written = layout
+            .write(&dir.join(name), &model.config, (modality, &kind), |path| model.params.save_some(path, named))?;
+        files.extend(written.map(|file| format!("{name}/{file}")));
+        elsewhere.extend(mine);
+    }
+    let rest = |name: &str| (own(name) && !elsewhere.iter().any(|e| e == name)).then(|| name.to_string());
+    model.params.save_some(&dir.join(OWN), rest)?;
+    files.push(OWN.into());
+    Ok(files)
+}
+
+/// Facts of a manifest: the base, also as a path from here.
+pub(super) fn facts(dir: &Path, base: &BaseModel, params: &Params) -> serde_json::Value {
+    let here = dir.canonicalize().unwrap_or_else(|_| dir.into());
+    let own = params.iter().filter(|p| p.differs_from_source());
+    serde_json::json!({
+        "base": base,
+        "relative": relative(&here, &base.path),
+        "parameters": params.iter().map(|p| p.numel()).sum::<usize>(),
+        "trainable": params.trainable().map(|p| p.numel()).sum::<usize>(),
+        "own": own.map(|p| p.numel()).sum::<usize>(),
+    })
+}
+
+/// What a folder's manifest says of its base.
+pub fn base_of(dir: &Path) -> Result<BaseModel> {
+    let manifest = Manifest::read(dir, KIND, FORMAT, REMAKE)?;
+    serde_json::from_value(manifest.facts["base"].clone())
+        .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
+}
+
+/// A model's folder, the base it belongs to, that one's, and so on.
+pub fn base_chain(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = vec![dir.canonicalize().unwrap_or_else(|_| dir.into())];
+    while let Some(Ok(base)) = all.last().map(|d| base_of(d)) {
+        let next = base.path.canonicalize().unwrap_or(base.path);
+        if all.contains(&next) {
+            let m = format!("`{}` is its own base, by way of others; train one of them again", next.display());
+            return Err(Error::model(dir, m));
+        }
+        all.push(next);
+    }
+    Ok(all)
+}
+
+/// The values in an adapter's folder, under our names.
+pub(super) fn own_weights(dir: &Path, config: &Config, encoders: &Encoders) -> Result<Weights> {
+    let mut all = Weights::open(&dir.join(OWN))?;
+    for (modality, kind, layout) in layouts(config, encoders) {
+        let path = dir.join(modality.name()).join(layout.file());
+        if path.exists() {
+            let prefix = modality.backbone_prefix();
+            let ours = |theirs: &str| layout.to_internal(&kind, theirs, NAME).map(|n| format!("{prefix}{n}"));
+            all = all.overlay(&Weights::open(&path)?.renamed(ours)?);
+        }
+    }
+    Ok(all)
+}
