@@ -24,6 +24,7 @@ mod kinds;
 mod nn_ops;
 mod pictures;
 mod ranking;
+mod source_graph;
 mod support;
 mod synth;
 mod training;
