@@ -357,6 +357,10 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     crate::model::folder::check(&best)?;
     let values = crate::model::folder::values(&best, model)?;
     for p in model.params.iter().filter(|p| p.moves()) {
+        if values.shape(p.name()) != Some(p.shape()) {
+            let m = format!("`{}` is missing or has another shape; start the run again with --force", p.name());
+            return Err(Error::model(values.path(), m));
+        }
         p.set(&values.tensor(p.name(), &model.device)?)?;
     }
     Ok(())

@@ -105,18 +105,42 @@ pub fn base_of(dir: &Path) -> Result<Base> {
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
 }
 
+/// Where the base of an adapter's folder may be: its path then, and its path as seen from the folder.
+fn places(dir: &Path, manifest: &Manifest, base: &Base) -> Vec<PathBuf> {
+    let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
+    [Some(base.path.clone()), relative].into_iter().flatten().collect()
+}
+
 /// A model's folder, the base it belongs to, that one's, and so on.
+///
+/// # Errors
+/// [`Error::Model`] when a folder is its own base, which would be opened without end.
 pub fn chain(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = vec![dir.canonicalize().unwrap_or_else(|_| dir.into())];
-    while let Some(Ok(base)) = all.last().map(|d| base_of(d)) {
-        let next = base.path.canonicalize().unwrap_or(base.path);
-        if all.contains(&next) {
-            let m = format!("`{}` is its own base, by way of others; train one of them again", next.display());
-            return Err(Error::model(dir, m));
-        }
-        all.push(next);
-    }
+    let mut all = vec![];
+    follow(dir, &mut vec![], &mut all)?;
     Ok(all)
+}
+
+/// `above`: the adapters on the way to `dir`; `all`: every folder found so far.
+fn follow(dir: &Path, above: &mut Vec<PathBuf>, all: &mut Vec<PathBuf>) -> Result<()> {
+    let here = ModelFolder::find(dir).unwrap_or_else(|| dir.into());
+    let here = here.canonicalize().unwrap_or(here);
+    if above.contains(&here) {
+        let m = format!("`{}` is its own base, by way of others; train one of them again", here.display());
+        return Err(Error::model(dir, m));
+    }
+    if all.contains(&here) {
+        return Ok(());
+    }
+    all.push(here.clone());
+    let manifest = Manifest::read(&here, KIND, FORMAT, super::folder::REMAKE);
+    let (Ok(manifest), Ok(base)) = (manifest, base_of(&here)) else { return Ok(()) };
+    above.push(here.clone());
+    for place in places(&here, &manifest, &base) {
+        follow(&place, above, all)?;
+    }
+    above.pop();
+    Ok(())
 }
 
 /// Finds the base of an adapter's folder: where `given` says, else where it was, also seen from the folder.
@@ -124,10 +148,9 @@ pub fn find_base(dir: &Path, given: Option<&Path>) -> Result<ModelFolder> {
     let manifest = Manifest::read(dir, KIND, FORMAT, super::folder::REMAKE)?;
     let base = base_of(dir)?;
     chain(dir)?;
-    let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
     let places = match given {
         Some(g) => vec![g.to_path_buf()],
-        None => [Some(base.path.clone()), relative].into_iter().flatten().collect(),
+        None => places(dir, &manifest, &base),
     };
     let mut other = None;
     for place in places.iter().filter(|p| ModelFolder::find(p).is_some()) {

@@ -153,8 +153,7 @@ impl ModelFolder {
         }
         let manifest = Manifest::read(&dir, KIND, FORMAT, REMAKE)?;
         manifest.verify(&dir, true)?;
-        let files = [dir.join("config.toml")];
-        let config = crate::config::load(&Config::default(), &files, &[])?;
+        let config = crate::config::load_stored(&dir)?;
         let kind = config.item.kind;
         let text = kind.text().then(|| TextFolder::open(&dir.join("encoder"), false)).transpose()?;
         let image = kind.image().then(|| ImageFolder::open(&dir.join("image-encoder"), false)).transpose()?;
@@ -163,7 +162,7 @@ impl ModelFolder {
                 return Ok(None);
             }
             let path = dir.join(name);
-            let text = fsio::read_text(&path)?;
+            let text = fsio::read_model_text(&path)?;
             serde_json::from_str(&text).map(Some).map_err(|e| Error::model(&path, format!("damaged: {e}")))
         };
         let items = list("items.json", config.item.kind == ItemKind::Id)?;
@@ -177,7 +176,7 @@ impl ModelFolder {
         let manifest = Manifest::read(dir, base::KIND, base::FORMAT, REMAKE)?;
         manifest.verify(dir, true)?;
         let under = base::find_base(dir, given)?;
-        let config = crate::config::load(&Config::default(), &[dir.join("config.toml")], &[])?;
+        let config = crate::config::load_stored(dir)?;
         let text = under.text.as_ref().map(|t| t.config_json.as_str());
         let own = base::values(dir, &config, text, under.image.as_ref().map(|i| i.config_json.as_str()))?;
         let names = own.names().map(String::from).collect();
@@ -196,7 +195,19 @@ impl ModelFolder {
     pub fn build(&self, device: &Device) -> Result<Recommender> {
         let blueprint = self.blueprint();
         let frozen = Action { origin: Origin::Source, train: false, lr: None };
-        let actions: Resolved = blueprint.declare()?.into_iter().map(|s| (s.name, frozen)).collect();
-        blueprint.build(device, &actions, Some(&self.weights))
+        let actions: Resolved = blueprint
+            .declare()
+            .map_err(|e| self.own_fault(e))?
+            .into_iter()
+            .map(|s| (s.name, frozen))
+            .collect();
+        blueprint.build(device, &actions, Some(&self.weights)).map_err(|e| self.own_fault(e))
+    }
+    /// A model whose own files do not fit each other: the settings that were found wrong are its, not the user's.
+    fn own_fault(&self, e: Error) -> Error {
+        match e {
+            Error::Config { key, message } => Error::model(&self.dir, format!("damaged: {key}: {message}; {REMAKE}")),
+            e => e,
+        }
     }
 }

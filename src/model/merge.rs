@@ -108,6 +108,8 @@ pub fn merge(adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
     let Some(base) = &adapter.base else {
         return Err(Error::model(&adapter.dir, "is a whole model, not an adapter; there is nothing to merge"));
     };
+    // Every tensor has the shape that its settings ask for.
+    adapter.build(&Device::Cpu)?;
     let method = adapter.config.adapter.method;
     let whole = folds(method);
     let config = if whole { without(&adapter.config) } else { adapter.config.clone() };
@@ -130,6 +132,8 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
             format!("`{}` was not merged into it; `morec adapters merge` writes down what was", adapter.dir.display());
         return Err(Error::model(&merged.dir, m));
     }
+    merged.build(&Device::Cpu)?;
+    adapter.build(&Device::Cpu)?;
     // What trained beside the update was not added to anything: the base has it as it was.
     let base = base::find_base(&adapter.dir, None)?;
     let change = |name: &str, v: &mut [f32]| {
@@ -159,6 +163,9 @@ pub fn import(from: &Path, base: &ModelFolder, place: &str, dir: &Path) -> Resul
         return Err(Error::model(&base.dir, "has an adapter already; import onto the model without it"));
     }
     let (layout, adapter, called) = layout::foreign(from, &kind)?;
+    Config { adapter: adapter.clone(), ..base.config.clone() }
+        .check()
+        .map_err(|e| Error::model(from.join("adapter_config.json"), e.to_string()))?;
     let path = from.join(layout.file());
     let prefix = format!("item_encoder.{place}.model.");
     let foreign = Weights::open(&path)?;

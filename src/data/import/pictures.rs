@@ -3,10 +3,10 @@
 
 use crate::data::images::{Give, ImageSource};
 use crate::error::{DataError, Error, Result};
+use crate::fsio::{caught, open_regular};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Files larger than this are not pictures of items.
@@ -73,12 +73,12 @@ impl Table {
 impl ImageSource for Table {
     fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut Give) -> Result<()> {
         let bad = |m: String| Error::from(DataError::new(&self.path, m));
-        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|b| b.with_batch_size(64).build())
-            .map_err(|e| bad(format!("not a Parquet file: {e}")))?;
+        let file = open_regular(&self.path).map_err(Error::data_io(&self.path))?;
+        let panicked = || bad("not a whole Parquet file: its reader panicked".into());
+        let open = || ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.with_batch_size(64).build());
+        let mut reader = caught(open).ok_or_else(panicked)?.map_err(|e| bad(format!("not a Parquet file: {e}")))?;
         let mut row = 0u64;
-        for batch in reader {
+        while let Some(batch) = caught(|| reader.next()).ok_or_else(panicked)? {
             let batch =
                 batch.map_err(|e| bad(format!("{e} (files without compression, or with Snappy, can be read)")))?;
             let column = |name: &str, flag: &str| {
@@ -155,7 +155,7 @@ fn is_lmdb(path: &Path) -> bool {
         return path.join("data.mdb").exists();
     }
     let mut head = [0u8; 20];
-    let read = File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut head));
+    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut head));
     read.is_ok() && head[16..] == 0xBEEF_C0DEu32.to_le_bytes()
 }
 

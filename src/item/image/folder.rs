@@ -54,7 +54,7 @@ pub struct ImageFolder {
 impl ImageFolder {
     /// Whether a folder holds a vision encoder (CLIP's has a tokenizer, too).
     pub fn is_one(dir: &Path) -> bool {
-        crate::fsio::read_text(&dir.join("config.json")).is_ok_and(|json| VisionConfig::parse(&json).is_ok())
+        crate::fsio::read_model_text(&dir.join("config.json")).is_ok_and(|json| VisionConfig::parse(&json).is_ok())
     }
     /// Reads a folder; with `weights` its tensors are opened, too.
     pub fn open(dir: &Path, weights: bool) -> Result<Self> {
@@ -62,7 +62,7 @@ impl ImageFolder {
         if !path.exists() {
             return Err(Error::model(dir, "no config.json; an image encoder needs config.json and its weights"));
         }
-        let config_json = crate::fsio::read_text(&path)?;
+        let config_json = crate::fsio::read_model_text(&path)?;
         let config = VisionConfig::parse(&config_json).map_err(|m| Error::model(&path, m))?;
         let path = dir.join("preprocessor_config.json");
         if !path.exists() {
@@ -70,7 +70,7 @@ impl ImageFolder {
                 "no preprocessor_config.json; size and scale of the pictures an encoder was trained on belong to it";
             return Err(Error::model(dir, m));
         }
-        let preprocess_json = crate::fsio::read_text(&path)?;
+        let preprocess_json = crate::fsio::read_model_text(&path)?;
         let preprocess = Preprocess::parse(&preprocess_json).map_err(|m| Error::model(&path, m))?;
         let weights = if weights { Some(Arc::new(Weights::open_dir(dir)?)) } else { None };
         Ok(Self { config, config_json, preprocess, preprocess_json, weights })
