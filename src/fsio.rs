@@ -3,10 +3,12 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// Writes a file so that readers see the old content or the new one, never half of it.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
@@ -74,9 +76,26 @@ pub fn open_regular(path: &Path) -> std::io::Result<File> {
     }
 }
 
-/// Runs a reader of another crate that panics on some damaged files; `None` where it did.
+thread_local! {
+    /// Whether panics of this thread are caught and told as errors, so that nothing is printed about them.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a reader of another crate that panics on some damaged files; `None` where it did. The panic prints nothing.
 pub fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).ok()
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = QUIET.replace(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    QUIET.set(outer);
+    result.ok()
 }
 
 fn sibling(path: &Path, tag: &str) -> PathBuf {

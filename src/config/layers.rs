@@ -11,7 +11,9 @@ use toml::{Table, Value};
 pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> Result<Config> {
     let read = |path: &Path| -> Result<(PathBuf, String)> {
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-            ErrorKind::InvalidData | ErrorKind::IsADirectory => Error::config(path.display().to_string(), e.to_string()),
+            ErrorKind::InvalidData | ErrorKind::IsADirectory => {
+                Error::config(path.display().to_string(), e.to_string())
+            }
             _ => Error::io(path)(e),
         })?;
         Ok((path.into(), text))

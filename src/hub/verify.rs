@@ -179,7 +179,9 @@ impl Report {
             return Ok(());
         }
         let bytes = std::fs::read(&path).map_err(Error::model_io(&path))?;
-        match tokenizers::Tokenizer::from_bytes(&bytes) {
+        // The crate panics on some that are damaged.
+        let parsed = fsio::caught(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
+        match parsed.unwrap_or_else(|| Err("its reader panicked".into())) {
             Err(e) => self.problem(TOKENIZER, format!("does not parse: {e}")),
             Ok(tokenizer) => {
                 let top = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| u64::from(id) + 1);

@@ -195,12 +195,8 @@ impl ModelFolder {
     pub fn build(&self, device: &Device) -> Result<Recommender> {
         let blueprint = self.blueprint();
         let frozen = Action { origin: Origin::Source, train: false, lr: None };
-        let actions: Resolved = blueprint
-            .declare()
-            .map_err(|e| self.own_fault(e))?
-            .into_iter()
-            .map(|s| (s.name, frozen))
-            .collect();
+        let actions: Resolved =
+            blueprint.declare().map_err(|e| self.own_fault(e))?.into_iter().map(|s| (s.name, frozen)).collect();
         blueprint.build(device, &actions, Some(&self.weights)).map_err(|e| self.own_fault(e))
     }
     /// A model whose own files do not fit each other: the settings that were found wrong are its, not the user's.

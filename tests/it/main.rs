@@ -19,6 +19,7 @@ mod grad;
 mod hub;
 mod images;
 mod kinds;
+mod mutations;
 mod nn_ops;
 mod pictures;
 mod ranking;
@@ -27,3 +28,6 @@ mod synth;
 mod training;
 mod user_encoders;
 mod vision;
+
+#[global_allocator]
+static MEMORY: mutations::memory::Watched = mutations::memory::Watched;

@@ -59,7 +59,11 @@ impl ResNetConfig {
         if this.stem == 0 || this.widths.iter().any(|w| *w == 0 || this.bottleneck && !w.is_multiple_of(4)) {
             return Err(format!("embedding_size {} or hidden_sizes {:?} cannot be", this.stem, this.widths));
         }
-        if this.widths.is_empty() || this.widths.len() != this.depths.len() || this.depths.len() > 8 || this.depths.contains(&0) {
+        if this.widths.is_empty()
+            || this.widths.len() != this.depths.len()
+            || this.depths.len() > 8
+            || this.depths.contains(&0)
+        {
             return Err(format!("hidden_sizes {:?} and depths {:?} do not fit", this.widths, this.depths));
         }
         Ok(this)
