@@ -88,6 +88,31 @@ fn images(r: &mut Runner, tmp: &Path) {
     r.parser("pictures.parquet", 100, DATA, Format::Bytes, &path, read);
 }
 
+/// A database that is read through a memory map must not be read past its end.
+#[cfg(feature = "lmdb")]
+#[test]
+fn a_database_that_was_cut_off_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("data.mdb");
+    let sound = std::fs::read(golden("lmdb/data.mdb")).unwrap();
+    let read = || {
+        let source = pictures::open(tmp.path(), "", "")?;
+        let mut n = 0;
+        source.each(&|id| id.parse().ok(), &mut |_, _, _| {
+            n += 1;
+            Ok(())
+        })?;
+        Ok::<_, morec::Error>(n)
+    };
+    std::fs::write(&path, &sound).unwrap();
+    assert!(read().unwrap() > 0);
+    for cut in (0..sound.len()).step_by(256).chain([sound.len() - 1]) {
+        std::fs::write(&path, &sound[..cut]).unwrap();
+        let e = read().err().unwrap_or_else(|| panic!("{cut} of {} bytes are accepted", sound.len()));
+        assert_eq!(e.exit_code(), 3, "{cut}: {e}");
+    }
+}
+
 pub fn run(r: &mut Runner) {
     let tmp = tempfile::tempdir().unwrap();
     folders(r, tmp.path());
