@@ -9,7 +9,7 @@ mod user;
 
 pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
-pub use layers::{first_difference, load, to_toml};
+pub use layers::{first_difference, load, load_stored, to_toml};
 pub use modality::{ByModality, EncoderSettings, Modality};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
 pub use user::{NormPosition, UserConfig, UserKind};
@@ -375,6 +375,14 @@ pub struct Rule {
     /// Comma-separated: `load` | `reset` | `pretrained`, `train` | `freeze`, `lr=1e-4`.
     #[serde(rename = "do")]
     pub action: String,
+}
+
+/// Refuses sizes of layers above `most`: no model has them, and building one would ask for more memory than there is.
+fn bounded(most: usize, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, v)| *v > most) {
+        Some((key, v)) => Err(Error::config(*key, format!("{v} is more than {most}"))),
+        None => Ok(()),
+    }
 }
 
 impl Config {

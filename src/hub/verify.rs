@@ -132,7 +132,7 @@ impl Report {
 
     fn digest(&mut self, dir: &Path, name: &str, card: Option<&Card>) -> Result<()> {
         let path = dir.join(name);
-        let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let bytes = std::fs::metadata(&path).map_err(Error::model_io(&path))?.len();
         let sha256 = fsio::sha256_file(&path)?;
         let blob = super::cache::named_digest(&path);
         let mut checked = None;
@@ -154,7 +154,7 @@ impl Report {
         if !path.is_file() {
             return Ok(serde_json::Value::Null);
         }
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = std::fs::read(&path).map_err(Error::model_io(&path))?;
         let config: serde_json::Value = match serde_json::from_slice(&bytes) {
             Ok(config) => config,
             Err(e) => {
@@ -178,8 +178,10 @@ impl Report {
         if !path.is_file() {
             return Ok(());
         }
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        match tokenizers::Tokenizer::from_bytes(&bytes) {
+        let bytes = std::fs::read(&path).map_err(Error::model_io(&path))?;
+        // The crate panics on some that are damaged.
+        let parsed = fsio::caught(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
+        match parsed.unwrap_or_else(|| Err("its reader panicked".into())) {
             Err(e) => self.problem(TOKENIZER, format!("does not parse: {e}")),
             Ok(tokenizer) => {
                 let top = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| u64::from(id) + 1);
@@ -212,7 +214,7 @@ impl Report {
 
     /// Tensor names of one file. Opening it checks the header's length, each offset and the file's length.
     fn header(&mut self, path: &Path, shard: &str) -> Result<BTreeSet<String>> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = File::open(path).map_err(Error::model_io(path))?;
         if file.metadata().map_err(Error::io(path))?.len() < 8 {
             self.problem(shard, "too short for a safetensors file");
             return Ok(BTreeSet::new());
@@ -245,7 +247,7 @@ impl Report {
 
     /// Compares the index with what the shards hold, both ways.
     fn index(&mut self, dir: &Path, index: &Path, seen: &BTreeMap<String, String>) -> Result<()> {
-        let text = fsio::read_text(index)?;
+        let text = fsio::read_model_text(index)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let empty = serde_json::Map::new();
         let map = value.get("weight_map").and_then(|m| m.as_object()).unwrap_or(&empty);

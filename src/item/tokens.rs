@@ -32,10 +32,10 @@ impl Tokens {
                 tokenizer.encode_fast(text.as_ref(), true).map(|e| e.get_ids().to_vec()).map_err(|e| e.to_string())
             })
             .collect::<std::result::Result<_, _>>()
-            .map_err(|e| Error::Numeric(format!("tokenising failed: {e}")))?;
+            .map_err(|e| Error::model("tokenizer.json", format!("tokenising failed: {e}")))?;
         if let Some(i) = rows.iter().position(Vec::is_empty) {
             let m = format!("text {i} has no token, not even a special one; the tokenizer.json lacks a post-processor");
-            return Err(Error::config("item.model", m));
+            return Err(Error::model("tokenizer.json", m));
         }
         let mut out = Self { offsets: vec![0], ids: Vec::with_capacity(rows.iter().map(Vec::len).sum()) };
         for r in &rows {

@@ -88,20 +88,6 @@ pub fn base_of(dir: &Path) -> Result<BaseModel> {
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
 }
 
-/// A model's folder, the base it belongs to, that one's, and so on.
-pub fn base_chain(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = vec![dir.canonicalize().unwrap_or_else(|_| dir.into())];
-    while let Some(Ok(base)) = all.last().map(|d| base_of(d)) {
-        let next = base.path.canonicalize().unwrap_or(base.path);
-        if all.contains(&next) {
-            let m = format!("`{}` is its own base, by way of others; train one of them again", next.display());
-            return Err(Error::model(dir, m));
-        }
-        all.push(next);
-    }
-    Ok(all)
-}
-
 /// The values in an adapter's folder, under our names.
 pub(super) fn own_weights(dir: &Path, config: &Config, encoders: &Encoders) -> Result<Weights> {
     let mut all = Weights::open(&dir.join(OWN))?;

@@ -7,9 +7,9 @@
 //!
 //! An adapter's folder holds only what differs from its base ([`super::adapter_folder`]); it is opened the same way.
 
-use super::adapter_folder::{self, REMAKE, base_chain, base_of};
+use super::adapter_folder::{self, REMAKE, base_of};
 use super::{BaseModel, Blueprint, Recommender, TableIds, TableSizes};
-use crate::config::{Config, ItemKind, Modality};
+use crate::config::{Config, ItemKind, Modality, UserKind};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
 use crate::item::{EncoderFolder, Encoders};
@@ -141,8 +141,7 @@ impl ModelFolder {
         }
         let manifest = Manifest::read(&dir, KIND, FORMAT, REMAKE)?;
         manifest.verify(&dir, true)?;
-        let files = [dir.join("config.toml")];
-        let config = crate::config::load(&Config::default(), &files, &[])?;
+        let config = crate::config::load_stored(&dir)?;
         let open = |&m: &Modality| EncoderFolder::open(m, &dir.join(EncoderFolder::checkpoint_folder(m)), false);
         let encoders = config.item.kind.modalities().iter().map(open).collect::<Result<Encoders>>()?;
         let list = |name: &str, wanted: bool| -> Result<Option<Vec<String>>> {
@@ -150,7 +149,7 @@ impl ModelFolder {
                 return Ok(None);
             }
             let path = dir.join(name);
-            let text = fsio::read_text(&path)?;
+            let text = fsio::read_model_text(&path)?;
             serde_json::from_str(&text).map(Some).map_err(|e| Error::model(&path, format!("damaged: {e}")))
         };
         let items = list("items.json", config.item.kind == ItemKind::Id)?;
@@ -175,7 +174,7 @@ impl ModelFolder {
         let manifest = Manifest::read(dir, adapter_folder::KIND, adapter_folder::FORMAT, REMAKE)?;
         manifest.verify(dir, true)?;
         let under = find_base(dir, given)?;
-        let config = crate::config::load(&Config::default(), &[dir.join("config.toml")], &[])?;
+        let config = crate::config::load_stored(dir)?;
         let own = adapter_folder::own_weights(dir, &config, &under.encoders)?;
         let names = own.names().map(String::from).collect();
         let digest = fsio::sha256_bytes(format!("{} {}", manifest.digest(), under.digest).as_bytes());
@@ -201,20 +200,67 @@ impl ModelFolder {
     pub fn build(&self, device: &Device) -> Result<Recommender> {
         let blueprint = self.blueprint();
         let frozen = Action { origin: Origin::Source, train: false, lr: None };
-        let actions: Resolved = blueprint.declare()?.into_iter().map(|s| (s.name, frozen)).collect();
-        blueprint.build(device, &actions, Some(&self.weights))
+        let actions: Resolved =
+            blueprint.declare().map_err(|e| self.own_fault(e))?.into_iter().map(|s| (s.name, frozen)).collect();
+        blueprint.build(device, &actions, Some(&self.weights)).map_err(|e| self.own_fault(e))
     }
+    /// Settings found wrong are the model's own, not the user's: its files do not fit each other. (But a model with a custom user
+    /// encoder that is opened without its builder is not damaged.)
+    fn own_fault(&self, e: Error) -> Error {
+        match e {
+            e if self.config.user.kind == UserKind::Custom && self.user_encoder.is_none() => e,
+            Error::Config { key, message } => Error::model(&self.dir, format!("damaged: {key}: {message}; {REMAKE}")),
+            e => e,
+        }
+    }
+}
+
+/// Where the base of an adapter's folder may be: its path when the adapter was written, and its path relative to the folder.
+fn base_paths(dir: &Path, manifest: &Manifest, base: &BaseModel) -> Vec<PathBuf> {
+    let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
+    [Some(base.path.clone()), relative].into_iter().flatten().collect()
+}
+
+/// A model's folder, the folder of its base, of that one's base, and so on.
+///
+/// # Errors
+/// [`Error::Model`] when a folder is its own base, which would be opened without end.
+pub fn base_chain(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = vec![];
+    follow_bases(dir, &mut vec![], &mut all)?;
+    Ok(all)
+}
+
+/// `above`: the adapters on the way to `dir`; `all`: every folder found so far.
+fn follow_bases(dir: &Path, above: &mut Vec<PathBuf>, all: &mut Vec<PathBuf>) -> Result<()> {
+    let here = ModelFolder::find(dir).unwrap_or_else(|| dir.into());
+    let here = here.canonicalize().unwrap_or(here);
+    if above.contains(&here) {
+        let m = format!("`{}` is its own base, by way of others; train one of them again", here.display());
+        return Err(Error::model(dir, m));
+    }
+    if all.contains(&here) {
+        return Ok(());
+    }
+    all.push(here.clone());
+    let manifest = Manifest::read(&here, adapter_folder::KIND, adapter_folder::FORMAT, REMAKE);
+    let (Ok(manifest), Ok(base)) = (manifest, base_of(&here)) else { return Ok(()) };
+    above.push(here.clone());
+    for path in base_paths(&here, &manifest, &base) {
+        follow_bases(&path, above, all)?;
+    }
+    above.pop();
+    Ok(())
 }
 
 /// Finds the base of an adapter's folder: where `given` says, else where it was, also seen from the folder.
 pub fn find_base(dir: &Path, given: Option<&Path>) -> Result<ModelFolder> {
-    let manifest = Manifest::read(dir, KIND, FORMAT, REMAKE)?;
+    let manifest = Manifest::read(dir, adapter_folder::KIND, adapter_folder::FORMAT, REMAKE)?;
     let base = base_of(dir)?;
     base_chain(dir)?;
-    let relative = manifest.facts["relative"].as_str().map(|r| dir.join(r));
     let places = match given {
         Some(g) => vec![g.to_path_buf()],
-        None => [Some(base.path.clone()), relative].into_iter().flatten().collect(),
+        None => base_paths(dir, &manifest, &base),
     };
     let mut other = None;
     for place in places.iter().filter(|p| ModelFolder::find(p).is_some()) {

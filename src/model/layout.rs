@@ -228,7 +228,8 @@ fn reduction(hidden: usize, width: usize) -> Value {
 pub fn read_external(dir: &Path, kind: &EncoderInfo) -> Result<(Layout, AdapterConfig, String)> {
     let path = dir.join("adapter_config.json");
     let bad = |m: String| Error::model(&path, m);
-    let v: Value = serde_json::from_str(&crate::fsio::read_text(&path)?).map_err(|e| bad(format!("not JSON: {e}")))?;
+    let v: Value =
+        serde_json::from_str(&crate::fsio::read_model_text(&path)?).map_err(|e| bad(format!("not JSON: {e}")))?;
     let mut c = AdapterConfig { user_width: 0, ..Default::default() };
     let blocks = |first: usize| if first == 0 { 0 } else { kind.blocks.saturating_sub(first) };
     let off = |v: &Value| v.is_null() || v == false || v.as_array().is_some_and(Vec::is_empty);

@@ -107,6 +107,8 @@ pub fn merge(adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
     let Some(base) = &adapter.base else {
         return Err(Error::model(&adapter.dir, "is a whole model, not an adapter; there is nothing to merge"));
     };
+    // Every tensor has the shape that its settings ask for.
+    adapter.build(&Device::Cpu)?;
     let method = adapter.config.adapter.method;
     let whole = folds(method);
     let config = if whole { without(&adapter.config) } else { adapter.config.clone() };
@@ -129,6 +131,8 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
             format!("`{}` was not merged into it; `morec adapters merge` writes down what was", adapter.dir.display());
         return Err(Error::model(&merged.dir, m));
     }
+    merged.build(&Device::Cpu)?;
+    adapter.build(&Device::Cpu)?;
     // What trained beside the update was not added to anything: the base has it as it was.
     let base = folder::find_base(&adapter.dir, None)?;
     let change = |name: &str, v: &mut [f32]| {
@@ -154,6 +158,9 @@ pub fn import(from: &Path, base: &ModelFolder, modality: Modality, dir: &Path) -
         return Err(Error::model(&base.dir, "has an adapter already; import onto the model without it"));
     }
     let (layout, adapter, called) = layout::read_external(from, &kind)?;
+    Config { adapter: adapter.clone(), ..base.config.clone() }
+        .check()
+        .map_err(|e| Error::model(from.join("adapter_config.json"), e.to_string()))?;
     let path = from.join(layout.file());
     let prefix = modality.backbone_prefix();
     let foreign = Weights::open(&path)?;

@@ -338,6 +338,13 @@ impl<'a, 's> Scope<'a, 's> {
                 let held = match (action.origin, &found, source) {
                     (Origin::Init, ..) => loaded(init.draw(*seed, &full, shape))?,
                     (Origin::Pretrained, Some((w, n)), _) => from(w, n)?,
+                    (Origin::Pretrained, None, _) if self.pretrained.is_some() => {
+                        let path = self.pretrained.as_ref().map_or(Path::new(""), |p| p.weights.path());
+                        return Err(Error::model(
+                            path,
+                            format!("no tensor for `{full}`, which its config.json asks for"),
+                        ));
+                    }
                     (Origin::Pretrained, None, _) => {
                         return Err(Error::config("transfer", format!("`{full}` has no pre-trained value to load")));
                     }

@@ -6,7 +6,6 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +43,7 @@ impl Weights {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let text = crate::fsio::read_text(&index)?;
+        let text = crate::fsio::read_model_text(&index)?;
         let parsed: Index =
             serde_json::from_str(&text).map_err(|e| Error::model(&index, format!("not a shard index: {e}")))?;
         let mut shards: Vec<&String> = parsed.weight_map.values().collect();
@@ -69,7 +68,7 @@ impl Weights {
         Ok(all)
     }
     fn add(&mut self, path: &Path) -> Result<()> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = crate::fsio::open_regular(path).map_err(Error::model_io(path))?;
         // SAFETY: the map is read-only; model files are replaced by rename, never rewritten in place.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         let bad = |e: safetensors::SafeTensorError| {

@@ -21,6 +21,7 @@ mod grad;
 mod hub;
 mod images;
 mod kinds;
+mod mutations;
 mod nn_ops;
 mod pictures;
 mod ranking;
@@ -30,3 +31,6 @@ mod synth;
 mod training;
 mod user_encoders;
 mod vision;
+
+#[global_allocator]
+static MEMORY: mutations::memory::Watched = mutations::memory::Watched;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::nn::Scope;
 use crate::nn::weights::Weights;
 use crate::picture::Preprocess;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Architecture of a vision encoder.
@@ -39,6 +39,8 @@ impl VisionConfig {
 /// What is needed to build an image encoder.
 #[derive(Clone)]
 pub struct ImageFolder {
+    /// The folder.
+    pub dir: PathBuf,
     /// Architecture.
     pub config: VisionConfig,
     /// `config.json` as it stands there, to be kept in checkpoints.
@@ -54,7 +56,7 @@ pub struct ImageFolder {
 impl ImageFolder {
     /// Whether a folder holds a vision encoder (CLIP's has a tokenizer, too).
     pub fn is_one(dir: &Path) -> bool {
-        crate::fsio::read_text(&dir.join("config.json")).is_ok_and(|json| VisionConfig::parse(&json).is_ok())
+        crate::fsio::read_model_text(&dir.join("config.json")).is_ok_and(|json| VisionConfig::parse(&json).is_ok())
     }
     /// Reads a folder; with `weights` its tensors are opened, too.
     pub fn open(dir: &Path, weights: bool) -> Result<Self> {
@@ -62,7 +64,7 @@ impl ImageFolder {
         if !path.exists() {
             return Err(Error::model(dir, "no config.json; an image encoder needs config.json and its weights"));
         }
-        let config_json = crate::fsio::read_text(&path)?;
+        let config_json = crate::fsio::read_model_text(&path)?;
         let config = VisionConfig::parse(&config_json).map_err(|m| Error::model(&path, m))?;
         let path = dir.join("preprocessor_config.json");
         if !path.exists() {
@@ -70,10 +72,10 @@ impl ImageFolder {
                 "no preprocessor_config.json; size and scale of the pictures an encoder was trained on belong to it";
             return Err(Error::model(dir, m));
         }
-        let preprocess_json = crate::fsio::read_text(&path)?;
+        let preprocess_json = crate::fsio::read_model_text(&path)?;
         let preprocess = Preprocess::parse(&preprocess_json).map_err(|m| Error::model(&path, m))?;
         let weights = if weights { Some(Arc::new(Weights::open_dir(dir)?)) } else { None };
-        Ok(Self { config, config_json, preprocess, preprocess_json, weights })
+        Ok(Self { dir: dir.into(), config, config_json, preprocess, preprocess_json, weights })
     }
     /// What pictures go through under these settings.
     pub fn preprocess(&self, c: &ImageConfig) -> Preprocess {
@@ -95,16 +97,26 @@ impl ImageFolder {
         if c.batch_norm == BatchNormMode::Train && !matches!(self.config, VisionConfig::ResNet(_)) {
             return Err(Error::config("item.image.batch_norm", "this encoder has no batch norm; leave it out"));
         }
-        Ok(match &self.config {
-            VisionConfig::Vit(v) => {
-                let mut v = v.clone();
-                if c.dropout >= 0.0 {
-                    v.dropout = (c.dropout, c.dropout);
+        let network = || -> Result<Box<dyn Backbone>> {
+            Ok(match &self.config {
+                VisionConfig::Vit(v) => {
+                    let mut v = v.clone();
+                    if c.dropout >= 0.0 {
+                        v.dropout = (c.dropout, c.dropout);
+                    }
+                    Box::new(Vit::new(&scope, &v, side)?)
                 }
-                Box::new(Vit::new(&scope, &v, side)?)
+                VisionConfig::ResNet(r) => Box::new(ResNet::new(&scope, r, (side, side), c.batch_norm)?),
+                VisionConfig::Swin(s) => Box::new(Swin::new(&scope, s, side)?),
+            })
+        };
+        network().map_err(|e| match e {
+            // The folder's own size does not fit its own network.
+            Error::Config { key, message } if c.side == 0 && key == "item.image.side" => {
+                let m = format!("config.json and preprocessor_config.json do not fit: {message}; or set {key}");
+                Error::model(&self.dir, m)
             }
-            VisionConfig::ResNet(r) => Box::new(ResNet::new(&scope, r, (side, side), c.batch_norm)?),
-            VisionConfig::Swin(s) => Box::new(Swin::new(&scope, s, side)?),
+            e => e,
         })
     }
 }

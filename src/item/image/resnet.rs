@@ -52,10 +52,18 @@ impl ResNetConfig {
             first_halves: yes("downsample_in_first_stage"),
             halves_early: yes("downsample_in_bottleneck"),
         };
+        // Bounds that no model comes near, so that a damaged number asks neither for too much memory nor too much time.
+        if this.stem > 1 << 16 || this.widths.iter().any(|w| *w > 1 << 16) || this.depths.iter().any(|d| *d > 1 << 8) {
+            return Err(format!("hidden_sizes {:?} or depths {:?} are too large", this.widths, this.depths));
+        }
         if this.stem == 0 || this.widths.iter().any(|w| *w == 0 || this.bottleneck && !w.is_multiple_of(4)) {
             return Err(format!("embedding_size {} or hidden_sizes {:?} cannot be", this.stem, this.widths));
         }
-        if this.widths.is_empty() || this.widths.len() != this.depths.len() || this.depths.contains(&0) {
+        if this.widths.is_empty()
+            || this.widths.len() != this.depths.len()
+            || this.depths.len() > 8
+            || this.depths.contains(&0)
+        {
             return Err(format!("hidden_sizes {:?} and depths {:?} do not fit", this.widths, this.depths));
         }
         Ok(this)

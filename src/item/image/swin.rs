@@ -72,6 +72,21 @@ impl SwinConfig {
         if this.depths.is_empty() || this.depths.len() != this.heads.len() || this.window == 0 || this.patch == 0 {
             return Err(format!("depths {:?} and num_heads {:?} do not fit", this.depths, this.heads));
         }
+        // Bounds that no model comes near, so that a damaged number asks neither for too much memory nor too much time.
+        let last =
+            this.width.checked_shl(this.depths.len() as u32 - 1).filter(|w| this.width <= 1 << 16 && *w <= 1 << 16);
+        let inner = last.map_or(f64::INFINITY, |w| w as f64 * this.ratio);
+        let large =
+            this.depths.iter().chain(&this.heads).any(|n| *n > 1 << 10) || this.window > 32 || this.patch > 1 << 12;
+        if large || !(1.0..=f64::from(1 << 20)).contains(&inner) || this.width as f64 * this.ratio < 1.0 {
+            return Err(format!(
+                "embed_dim {}, depths {:?}, num_heads {:?}, window_size {}, patch_size {}, mlp_ratio {} cannot be",
+                this.width, this.depths, this.heads, this.window, this.patch, this.ratio
+            ));
+        }
+        if ![this.eps, this.sigma].iter().all(|v| (0.0..=1e3).contains(v)) {
+            return Err("layer_norm_eps or initializer_range is out of range".into());
+        }
         Ok(this)
     }
 }

@@ -107,6 +107,20 @@ impl VitConfig {
             sigma: number("initializer_range", 0.02),
             dropout: (number("hidden_dropout_prob", 0.0), number("attention_probs_dropout_prob", 0.0)),
         };
+        // Bounds that no model comes near, so that a damaged number asks neither for too much memory nor too much time.
+        let table = this.image / this.patch;
+        let large = this.width > 1 << 16 || this.layers > 1 << 10 || this.inner > 1 << 20 || this.patch > 1 << 12;
+        if large || this.inner == 0 || table > 128 {
+            return Err(format!(
+                "width {width}, {} layers, {} inside, {table}×{table} patches cannot be",
+                this.layers, this.inner
+            ));
+        }
+        if ![this.dropout.0, this.dropout.1].iter().all(|p| (0.0..1.0).contains(p))
+            || ![this.eps, this.sigma].iter().all(|v| (0.0..=1e3).contains(v))
+        {
+            return Err("a dropout, layer_norm_eps or initializer_range is out of range".into());
+        }
         if !this.width.is_multiple_of(this.heads) || this.image < this.patch {
             return Err(format!(
                 "{} heads in a width of {}, patches of {} in {}",

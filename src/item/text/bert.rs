@@ -87,6 +87,32 @@ impl BertConfig {
             None => return Err("no model_type; is it a Hugging Face folder?".into()),
         }
         let c: Self = serde_json::from_str(json).map_err(|e| format!("a field is missing or wrong: {e}"))?;
+        // Bounds that no model comes near: a damaged number must neither overflow nor ask for more memory than there is.
+        for (key, value, most) in [
+            ("vocab_size", c.vocab_size, 1 << 24),
+            ("hidden_size", c.hidden_size, 1 << 16),
+            ("num_hidden_layers", c.num_hidden_layers, 1 << 10),
+            ("intermediate_size", c.intermediate_size, 1 << 20),
+            ("max_position_embeddings", c.max_position_embeddings, 1 << 20),
+            ("type_vocab_size", c.type_vocab_size, 1 << 16),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(format!("{key} = {value} is not between 1 and {most}"));
+            }
+        }
+        for (key, p) in [
+            ("hidden_dropout_prob", c.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", c.attention_probs_dropout_prob),
+        ] {
+            if !(0.0..1.0).contains(&p) {
+                return Err(format!("{key} = {p} is no probability below 1"));
+            }
+        }
+        for (key, v) in [("layer_norm_eps", c.layer_norm_eps), ("initializer_range", c.initializer_range)] {
+            if !(0.0..=1e3).contains(&v) {
+                return Err(format!("{key} = {v} is not between 0 and 1000"));
+            }
+        }
         if c.num_attention_heads == 0 || !c.hidden_size.is_multiple_of(c.num_attention_heads) {
             return Err(format!(
                 "num_attention_heads = {} does not divide hidden_size = {}",
@@ -97,6 +123,12 @@ impl BertConfig {
             return Err("position_embedding_type other than `absolute` is not supported".into());
         }
         c.activation()?;
+        if c.pad_token_id.is_some_and(|p| p >= c.vocab_size) || c.usable_positions() == 0 {
+            return Err(format!(
+                "pad_token_id = {:?} does not fit vocab_size = {} and max_position_embeddings = {}",
+                c.pad_token_id, c.vocab_size, c.max_position_embeddings
+            ));
+        }
         Ok(c)
     }
     fn activation(&self) -> std::result::Result<Activation, String> {
