@@ -1,6 +1,7 @@
 //! Optional BLAS library behind [`gemm`](super::gemm): MKL or OpenBLAS opened at run time (feature `blas`), or Apple's
 //! Accelerate linked in (feature `accelerate`). Without these features, or if `MOREC_BLAS` names no library, pure-Rust
 //! kernels are used.
+//!
 //! `MOREC_BLAS` is `mkl`, `openblas`, a path to a shared library with a Fortran `sgemm_`, or `rust` for the default
 //! kernels.
 
@@ -61,6 +62,7 @@ pub fn name() -> Option<&'static str> {
 }
 
 /// Checks that the library that `MOREC_BLAS` names can be used.
+///
 /// # Errors
 /// [`Error::Usage`] with the reason, if it cannot be loaded.
 pub fn check() -> Result<()> {

@@ -1,4 +1,5 @@
 //! Differentiable building blocks that record on the crate's own tape.
+//!
 //! Models call only the functions of [`ops`]. On a CPU these are fused, multi-threaded operations with a hand-written
 //! backward pass; on other devices the same functions are composed from candle's differentiable operations. Tests check
 //! that both give the same results.

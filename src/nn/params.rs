@@ -1,4 +1,5 @@
 //! Parameters of a model, in name order: value, trainable or frozen, learning rate, origin, gradient buffer.
+//!
 //! A model is built by a function of a [`Scope`]. Run with [`Params::declare`], the function only lists the parameters
 //! it needs. A plan then decides for each name where the value comes from and whether it is trainable, and
 //! [`Params::build`] runs the function again to create them.

@@ -1,4 +1,5 @@
 //! The tape: the list of backward steps of a forward pass, run once, from the last to the first.
+//!
 //! candle's own graph allocates zeros and an addition for every edge and keeps every activation until the loss is
 //! dropped. Here the first gradient of a node is moved in, parameter gradients go straight into the parameters'
 //! buffers, and each node is freed as soon as its backward step has run.

@@ -1,4 +1,5 @@
 //! Adapters: small trainable parts inside frozen layers.
+//!
 //! A model queries its scope at each position where an adapter can be inserted, and the scope answers by its settings.
 //! Parameters of adapters are marked as such; everything else stays frozen. An adapter leaves the output unchanged at
 //! the start unless its settings say otherwise (a soft prompt always changes it).

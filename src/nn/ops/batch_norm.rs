@@ -1,4 +1,4 @@
-//! Batch normalisation over rows (Ioffe & Szegedy 2015), joined with the residual and the ReLU that follow it.
+//! Batch normalisation over rows (Ioffe & Szegedy 2015), fused with the residual sum and the ReLU that follow it.
 
 use super::composed::composed;
 use crate::error::Result;
@@ -9,10 +9,10 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// Rows of a block of partial sums; fixed, so that they do not depend on the threads.
+/// Rows per block of partial sums; fixed, so that sums do not depend on the number of threads.
 const BLOCK: usize = 512;
 
-/// Σ over rows of what `f` adds for each row to `k` values a channel.
+/// Sums over all rows the values that `f` adds for each row: `k` values per channel, for `c` channels.
 fn sums(rows: usize, c: usize, k: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f64> {
     let parts: Vec<Vec<f32>> = (0..rows.div_ceil(BLOCK))
         .into_par_iter()
@@ -27,8 +27,8 @@ fn sums(rows: usize, c: usize, k: usize, f: impl Fn(usize, &mut [f32]) + Sync) -
     all
 }
 
-/// relu?(γ·(x − μ)/σ + β (+ residual)) for x (rows, c). `batch`: μ and σ are those of the rows, and the running statistics
-/// move towards them when the pass records; otherwise they are the running ones.
+/// Computes relu?(γ·(x − μ)/σ + β (+ residual)) for x (rows, c). With `batch`, μ and σ are the statistics of these
+/// rows, and the running statistics are updated if the pass records. Otherwise μ and σ are the running statistics.
 pub fn batch_norm(
     pass: &Pass,
     x: &Act,
@@ -92,7 +92,7 @@ pub fn batch_norm(
         let (x, node, rnode, norm) = (x.value().clone(), x.node(), residual.and_then(Act::node), norm.clone());
         let kept = with_relu.then(|| y.clone());
         move |g: Tensor, grads: &mut Grads| {
-            // Through the ReLU.
+            // Backward pass of the ReLU.
             let g = match &kept {
                 None => g,
                 Some(y) => {

@@ -1,7 +1,7 @@
 //! Gated recurrent units (Cho et al. 2014, in PyTorch's form) over packed sequences.
 //!
-//! Sequences of similar length go together through time; each group is one asked on one thread, so that no step waits for
-//! another thread, and no step computes a sequence that has ended.
+//! Sequences of similar length are processed together, step by step. Each group is one job on one thread, so that no
+//! step waits for another thread and no step is computed for a sequence that has ended.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -14,23 +14,23 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Sequences of a group; fixed, so that sums depend on the input alone.
+/// Sequences per group; fixed, so that sums depend only on the input.
 const GROUP: usize = 32;
 
-/// (first row, length) of each sequence, longest first, in groups.
+/// (first row, length) of each non-empty sequence, longest first, in groups.
 fn groups(segments: &Segments) -> Vec<Vec<(usize, usize)>> {
     let mut all: Vec<(usize, usize)> = segments.iter().filter(|s| s.1 > 0).collect();
     all.sort_by_key(|s| std::cmp::Reverse(s.1));
     all.chunks(GROUP).map(<[_]>::to_vec).collect()
 }
 
-/// How many of a group's sequences have a step number `step`.
+/// Number of sequences in a group that are longer than `step`.
 fn active(group: &[(usize, usize)], step: usize) -> usize {
     group.partition_point(|s| s.1 > step)
 }
 
-/// Runs states over each sequence: `gates` (t, 3h) is the input's part of the gates r, z, n; `recurrent` (3h, h) the state's.
-/// States start at 0. → (t, h).
+/// Runs a GRU over each packed sequence → hidden states (t, h). `gates` (t, 3h) is the input's contribution to the
+/// gates r, z, n; `recurrent` (3h, h) maps the hidden state to its contribution. Hidden states start at 0.
 pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) -> Result<Act> {
     let (t, h3) = gates.dims2()?;
     let h = h3 / 3;
@@ -59,7 +59,8 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
                 for (i, &(at, _)) in group[..n].iter().enumerate() {
                     let row = at + step;
                     let s = &mut state[i * h..(i + 1) * h];
-                    // SAFETY: rows of a sequence are written by the one asked that has it, inside `y` and `kept`.
+                    // SAFETY: the rows of a sequence lie inside `y` and `kept`, and only the job of its group writes
+                    // them.
                     let (o, k) = unsafe {
                         let k = if records {
                             Some(std::slice::from_raw_parts_mut(keep.at(row * 4 * h), 4 * h))
@@ -97,7 +98,8 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
                             let row = at + step;
                             let d = &mut dh[i * h..(i + 1) * h];
                             d.iter_mut().zip(&gs[row * h..(row + 1) * h]).for_each(|(d, g)| *d += g);
-                            // SAFETY: as above; inside `di` and `dg`.
+                            // SAFETY: the rows of a sequence lie inside `di` and `dg`, and only the job of its group
+                            // writes them.
                             let (a, b) = unsafe {
                                 (
                                     std::slice::from_raw_parts_mut(dio.at(row * h3), h3),
@@ -133,7 +135,7 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
     Ok(pass.result(y, back))
 }
 
-/// The composed path: one step of all sequences after the other.
+/// Composed path: for each step, one operation over all sequences.
 fn stepwise(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight, h: usize) -> Result<Act> {
     let device = gates.value().device().clone();
     let mut all: Vec<(usize, usize)> = segments.iter().filter(|s| s.1 > 0).collect();
@@ -141,7 +143,7 @@ fn stepwise(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight, h
     let longest = segments.longest();
     let at_step =
         |step: usize| all.iter().take_while(|s| s.1 > step).map(|s| (s.0 + step) as u32).collect::<Vec<u32>>();
-    // Where each row stands among the steps' rows, one step after the other.
+    // Position of each row in the concatenation of all steps' rows.
     let mut place = vec![0u32; segments.total()];
     (0..longest).flat_map(&at_step).enumerate().for_each(|(i, row)| place[row as usize] = i as u32);
     let place = Tensor::new(place, &device)?;

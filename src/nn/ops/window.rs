@@ -1,4 +1,4 @@
-//! Attention inside windows of one size, with a learned bias by relative place (Swin; Liu et al. 2021).
+//! Attention inside windows of equal size, with a learned bias by relative position (Swin; Liu et al. 2021).
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -11,19 +11,20 @@ use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// What is added to the scores of a window.
+/// Values added to the attention scores of each window.
 #[derive(Clone)]
 pub struct WindowBias {
-    /// (entries, heads).
+    /// Learned biases, shape (entries, heads).
     pub table: Weight,
-    /// Which entry stands at each of the l × l places.
+    /// Row of `table` for each of the l × l pairs of positions.
     pub index: Arc<Vec<u32>>,
-    /// For each window of a picture l × l values, −∞-like where two places do not see each other; absent: all do.
+    /// For each window of an image l × l values: a large negative number where two positions must not attend to each
+    /// other, otherwise 0. `None` means that all positions attend to each other.
     pub mask: Option<Arc<Vec<f32>>>,
 }
 
 impl WindowBias {
-    /// (heads, l, l) values.
+    /// Biases of all pairs of positions, shape (heads, l, l).
     fn expanded(&self, heads: usize) -> Result<Vec<f32>> {
         let t = self.table.value();
         let t = host(&t)?;
@@ -41,7 +42,7 @@ impl WindowBias {
     }
 }
 
-/// qkv (windows · l, 3d) → (windows · l, d), each window by itself.
+/// Window attention qkv (windows · l, 3d) → (windows · l, d); each window attends only to itself.
 pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &WindowBias) -> Result<Act> {
     let (t, d3) = qkv.dims2()?;
     let d = d3 / 3;
@@ -95,7 +96,7 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
                     softmax(row);
                 });
                 let to = at * d + head * hd;
-                // SAFETY: this window's rows, this head's columns: written by this asked alone, inside `out`.
+                // SAFETY: this window's rows and this head's columns lie inside `out`, and only this job writes them.
                 unsafe { sgemm_at(l, hd, l, 1.0, Mat::new(p, l), Mat::new(&q[2 * d..], d3), 0.0, o.at(to), d, false) };
             }
         });
@@ -114,7 +115,8 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
                     for (head, p) in p.chunks_exact_mut(square).enumerate() {
                         let from = at * d3 + head * hd;
                         let (q, g) = (&x[from..], &gs[at * d + head * hd..]);
-                        // SAFETY (all three): this window's rows, this head's columns of dq, dk, dv; this asked alone.
+                        // SAFETY (all three): this window's rows and this head's columns of dq, dk, dv are written only
+                        // by this job.
                         unsafe {
                             sgemm_at(l, hd, l, 1.0, Mat::t(p, l), Mat::new(g, d), 0.0, o.at(from + 2 * d), d3, false);
                         }
@@ -122,7 +124,7 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
                         for (p, b) in p.chunks_exact(l).zip(buffer.chunks_exact_mut(l)) {
                             softmax_back(p, b, 1.0);
                         }
-                        // From here on p holds the gradient of the scores.
+                        // From here on `p` holds the gradient of the scores.
                         p.copy_from_slice(&buffer);
                         unsafe {
                             sgemm_at(
@@ -142,7 +144,7 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
                     }
                 });
             }
-            // Σ over windows, then by entry of the table.
+            // Sum over the windows, then add to the entries of the table.
             let mut total = vec![0f32; heads * square];
             ds.chunks_exact(heads * square).for_each(|w| add_assign(&mut total, w));
             bias.table.add_grad(|out, beta| {
