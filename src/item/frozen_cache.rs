@@ -268,8 +268,8 @@ impl FrozenCache {
     }
 }
 
-/// Deletes the least recently used cache files of the data set `data` until they take at most `most` bytes together;
-/// never deletes `current`. A deleted file stays readable to runs that have it open.
+/// Deletes the least recently used frozen-layer caches in the data set folder `data` until they take at most `most`
+/// bytes together; never deletes `current`. A deleted file stays readable to runs that have it open.
 pub fn prune(data: &Path, current: &Path, most: u64) {
     let Ok(entries) = std::fs::read_dir(data.join(".cache")) else { return };
     let name = |p: &Path| p.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();

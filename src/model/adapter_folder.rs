@@ -18,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Kind of an adapter folder in its manifest.
 pub(super) const KIND: &str = "adapter";
+/// Format version of an adapter folder in its manifest.
 pub(super) const FORMAT: u32 = 1;
 /// Advice for a folder of another format version.
 pub(super) const REMAKE: &str = "train again, or use the version that wrote it";

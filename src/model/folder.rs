@@ -21,7 +21,9 @@ use crate::user::UserEncoderBuilder;
 use candle_core::Device;
 use std::path::{Path, PathBuf};
 
+/// Format version of a model folder in its manifest.
 pub(super) const FORMAT: u32 = 1;
+/// Kind of a model folder in its manifest.
 pub(super) const KIND: &str = "model";
 
 /// An opened model folder.

@@ -79,7 +79,7 @@ fn write(
     let blueprint = Blueprint { config, base: None, ..from.blueprint() };
     let specs = blueprint.declare()?;
     let staged = Staged::new(dir)?;
-    // Models of IDs have them, others none.
+    // Only models with ID tables have raw ids.
     let ids = TableIds { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
     let mut files = folder::write_settings(staged.path(), &blueprint.config, &from.encoders, ids)?;
     let entries: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();

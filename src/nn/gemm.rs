@@ -158,7 +158,7 @@ unsafe fn through(
                 };
                 let at = &a.data[of(&a, by_rows, a.transposed)..];
                 let bt = &b.data[of(&b, !by_rows, !b.transposed)..];
-                // SAFETY: within c.
+                // SAFETY: the offset lies within c.
                 let c = unsafe { out.at(if by_rows { from * ldc } else { from }) };
                 call(rows, cols, at, bt, a.ld, b.ld, a.transposed, b.transposed, c);
             };

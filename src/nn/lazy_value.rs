@@ -16,11 +16,11 @@ pub(super) struct LazyValue {
 }
 
 impl LazyValue {
+    /// A value that is already in memory.
     pub(super) fn in_memory(var: Var) -> Self {
         Self { var: RwLock::new(Some(var)), file: None }
     }
     /// A value that is loaded from its file, to the CPU, when it is first used.
-    /// On the CPU.
     pub(super) fn in_file(file: StoredTensor) -> Self {
         Self { var: RwLock::new(None), file: Some(file) }
     }

@@ -92,8 +92,8 @@ pub fn gbce_beta(k: usize, items: usize, t: f64) -> f64 {
     alpha * (t * (1.0 - 1.0 / alpha) + 1.0 / alpha)
 }
 
-/// Builds the configured objective, with popularity from the split's training part. An error if the catalogue is too
-/// small.
+/// Builds the configured objective, with popularity from the split's training part. An error if the
+/// catalogue is too small to sample the negatives from.
 pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objective>> {
     let items = split.items.len();
     config.check_catalogue(items)?;

@@ -132,8 +132,8 @@ impl ImageEncoder {
     fn device(&self) -> Device {
         self.projection.weight.value().device().clone()
     }
-    /// Input of the first block to run, and how many blocks it replaces: cached rows of the frozen layers, or embedded
-    /// images.
+    /// Cached rows of the frozen layers, or the embedded images; with the depth up to which the encoder is thereby
+    /// computed.
     fn start(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<(Act, FrozenDepth)> {
         if let Some(cache) = features.frozen.get(&Modality::Image) {
             return Ok((cache.rows(present, &self.device())?.0, cache.depth()));

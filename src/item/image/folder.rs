@@ -39,7 +39,7 @@ impl VisionConfig {
 /// The files from which an image encoder is built.
 #[derive(Clone)]
 pub struct ImageFolder {
-    /// Architecture.
+    /// Architecture of the encoder.
     pub config: VisionConfig,
     /// Text of `config.json`, unchanged, to be stored in checkpoints.
     pub config_json: String,
@@ -80,7 +80,7 @@ impl ImageFolder {
         if c.side == 0 { self.preprocess.clone() } else { self.preprocess.clone().with_side(c.side) }
     }
     /// Builds the backbone with its parameters below `scope`, initialised from the pre-trained weights if the folder
-    /// was opened with them.
+    /// was opened with them and the settings ask for them.
     pub fn backbone(&self, scope: &Scope, c: &ImageConfig) -> Result<Box<dyn Backbone>> {
         let scope = match self.weights.clone().filter(|_| c.pretrained) {
             Some(w) => scope.pretrained(w, super::file_names),

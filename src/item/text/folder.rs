@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 /// The files from which a text encoder is built.
 #[derive(Clone)]
 pub struct TextFolder {
-    /// Architecture.
+    /// Architecture of the encoder.
     pub config: BertConfig,
     /// Text of `config.json`, unchanged, to be stored in checkpoints.
     pub config_json: String,
