@@ -453,6 +453,18 @@ impl Config {
 }
 
 impl Config {
+    /// These settings under a transfer preset; an adapter's preset also sets `adapter.method`.
+    pub fn with_preset(&self, preset: &str) -> Self {
+        let mut c = self.clone();
+        c.transfer.preset = preset.into();
+        if let Some(method) = AdapterMethod::named(preset) {
+            c.adapter.method = method;
+        } else if preset == "from-scratch" {
+            // Nothing of the source is loaded, so an adapter that it had is not either.
+            c.adapter.method = AdapterMethod::None;
+        }
+        c
+    }
     /// Learning rate of a parameter: its own, that of adapters, of the image encoder, of pre-trained encoders, or of all.
     pub fn lr_of(&self, p: &Param) -> f64 {
         let image = &self.item.image;

@@ -1,6 +1,7 @@
-//! The loop of a distillation, whatever is learned from; resumable at any step.
+//! The epochs of a distillation, of any modality; resumable at any step.
 
-use super::{DistillConfig, Progress};
+use super::DistillConfig;
+use super::progress::Progress;
 use crate::config::{Schedule, TrainConfig};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest, Staged};

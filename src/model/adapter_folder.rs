@@ -5,15 +5,15 @@
 //! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
 //! ```
 
-use super::Recommender;
+use super::base_model::BaseModel;
 use super::layout::{EncoderInfo, Layout, NAME};
+use super::recommender::Recommender;
 use crate::config::{Config, Modality};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
 use crate::item::Encoders;
 use crate::nn::Params;
 use crate::nn::weights::Weights;
-use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
 /// Kind of an adapter folder in its manifest.
@@ -25,16 +25,7 @@ pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
 /// File of the parameters under this crate's names.
 pub(super) const OWN: &str = "adapter.safetensors";
 
-/// The base model of an adapter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BaseModel {
-    /// Absolute path of its folder.
-    pub path: PathBuf,
-    /// Digest of its files.
-    pub digest: String,
-}
-
-/// Relative path from one folder to another, both given as absolute paths.
+/// From one folder to another, both absolute.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let (a, b): (Vec<Component>, Vec<Component>) = (from.components().collect(), to.components().collect());
     let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();

@@ -1,6 +1,6 @@
 //! Parquet files: each plain column read as text; timestamps as integers of their own unit, dates as seconds.
 
-use super::table::{Fault, Fields, Rows};
+use super::rows::{Fault, Fields, Rows};
 use crate::error::{DataError, Error};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::{can_cast_types, cast};

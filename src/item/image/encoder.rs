@@ -1,5 +1,6 @@
 //! Image encoder: images → (n, d) by backbone, pooling, linear projection, activation (as in MoRec and NineRec).
 
+use super::pixels::COST;
 use super::{Backbone, ImageFolder, Images, Pixels};
 use crate::config::{ImageConfig, ImagePooling, Modality, ProjectionActivation};
 use crate::error::{Error, Result};
@@ -15,10 +16,7 @@ use crate::picture::Augment;
 use candle_core::Device;
 use std::sync::Arc;
 
-/// Cost of encoding an image, in tokens, for the size of batches.
-pub const COST: usize = 256;
-
-/// A backbone with its pooling; this is the part that can be frozen as a whole.
+/// A backbone with its pooling: the part that a frozen encoder consists of.
 struct Tower {
     backbone: Box<dyn Backbone>,
     pooling: Pooling,

@@ -16,7 +16,10 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Number of images decoded per batch.
+/// Cost of a picture when batches are made, in tokens.
+pub const COST: usize = 256;
+
+/// Pictures decoded at a time.
 const BATCH: usize = 256;
 
 enum Bytes {

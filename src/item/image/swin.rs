@@ -62,7 +62,7 @@ impl SwinConfig {
             patch: size("patch_size", 4),
             image: size("image_size", 224),
             ratio: v["mlp_ratio"].as_f64().unwrap_or(4.0),
-            activation: super::activation(v["hidden_act"].as_str().unwrap_or("gelu"))?,
+            activation: super::backbone::activation(v["hidden_act"].as_str().unwrap_or("gelu"))?,
             qkv_bias: v["qkv_bias"].as_bool().unwrap_or(true),
             eps: v["layer_norm_eps"].as_f64().unwrap_or(1e-5),
             sigma: v["initializer_range"].as_f64().unwrap_or(0.02),

@@ -91,7 +91,7 @@ impl VitConfig {
             layers: size("num_hidden_layers", clip.then_some(12))?,
             heads: size("num_attention_heads", clip.then_some(12))?,
             inner,
-            activation: if swiglu { None } else { Some(super::activation(name)?) },
+            activation: if swiglu { None } else { Some(super::backbone::activation(name)?) },
             eps: number(
                 "layer_norm_eps",
                 match family {

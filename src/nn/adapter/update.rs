@@ -3,10 +3,7 @@
 use super::Method;
 use crate::error::Result;
 use crate::nn::init::Init;
-use crate::nn::layers::Linear;
-use crate::nn::ops;
 use crate::nn::params::{Scope, Weight};
-use crate::nn::tape::{Act, Pass};
 
 /// Role of a linear map in a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +75,5 @@ impl Lora {
             b: scope.pp("lora_B").weight("weight", &[outputs, rank], Init::Zeros)?,
             scale: (alpha / rank as f64) as f32,
         })
-    }
-    /// Computes scale · x·Aᵀ·Bᵀ.
-    pub(in crate::nn) fn run(&self, pass: &Pass, x: &Act) -> Result<Act> {
-        let line = |w: &Weight| Linear::of(w.clone(), None);
-        let y = ops::linear(pass, &ops::linear(pass, x, &line(&self.a))?, &line(&self.b))?;
-        ops::scale(pass, &y, self.scale)
     }
 }

@@ -147,17 +147,7 @@ pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) 
     let start = starts(segments);
     let n = v * d;
     if !pass.fused(x.value().device()) {
-        return composed(pass, &[x], &[&layer.weight, bias], |a, w| {
-            let rows = im2col_composed(&a[0], &start, k, 1)?.reshape((t, k, d))?;
-            let each: Vec<Tensor> = (0..v)
-                .map(|f| {
-                    let weight = w[0].narrow(0, f, 1)?.reshape((1, k, 1))?;
-                    let sum = rows.broadcast_mul(&weight)?.sum(1)?;
-                    Ok(sum.broadcast_add(&w[1].narrow(0, f, 1)?.reshape((1, 1))?)?)
-                })
-                .collect::<Result<_>>()?;
-            Ok(Tensor::cat(&each, 1)?)
-        });
+        return vertical_conv_composed(pass, x, &start, &layer.weight, bias);
     }
     let mut y = scratch(t * n);
     {
@@ -242,8 +232,24 @@ pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) 
     Ok(pass.result(tensor(y, (t, n))?, back))
 }
 
-/// Causal max pooling x (t, n) → (t, n): the maximum of rows i − k + 1 … i in each column, plus `bias`; rows before the
-/// sequence count as 0. Among equal values the latest row gets the gradient.
+fn vertical_conv_composed(pass: &Pass, x: &Act, start: &[u32], weight: &Weight, bias: &Weight) -> Result<Act> {
+    let (t, d) = x.dims2()?;
+    let (v, k) = (weight.shape()[0], weight.shape()[1]);
+    composed(pass, &[x], &[weight, bias], |a, w| {
+        let rows = im2col_composed(&a[0], start, k, 1)?.reshape((t, k, d))?;
+        let each: Vec<Tensor> = (0..v)
+            .map(|f| {
+                let weight = w[0].narrow(0, f, 1)?.reshape((1, k, 1))?;
+                let sum = rows.broadcast_mul(&weight)?.sum(1)?;
+                Ok(sum.broadcast_add(&w[1].narrow(0, f, 1)?.reshape((1, 1))?)?)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Tensor::cat(&each, 1)?)
+    })
+}
+
+/// The largest of the rows i − k + 1 … i in each column, where rows before the sequence are 0, plus `bias`: x (t, n) →
+/// (t, n). Of equals the newest takes the gradient.
 pub fn causal_max_pool(pass: &Pass, x: &Act, segments: &Segments, k: usize, bias: &Weight) -> Result<Act> {
     let (t, n) = x.dims2()?;
     let start = starts(segments);

@@ -2,7 +2,7 @@
 
 use super::composed::composed;
 use crate::error::{Error, Result};
-use crate::nn::adapter::LinearAdapter;
+use crate::nn::adapter::{LinearAdapter, Lora};
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
 use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{ROWS, column_sums};
@@ -32,7 +32,7 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     for (at, l) in starts.zip(layers) {
         match &l.update {
             LinearAdapter::None => {}
-            LinearAdapter::Lora(lora) => y = super::add_to_columns(pass, &y, &lora.run(pass, x)?, at)?,
+            LinearAdapter::Lora(lora) => y = super::add_to_columns(pass, &y, &lora_update(pass, x, lora)?, at)?,
             LinearAdapter::Out(w) => factors.push((at, w)),
             LinearAdapter::In(_) => {
                 return Err(Error::Numeric("factors of the inputs of one of several maps".into()));
@@ -40,6 +40,13 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
         }
     }
     if factors.is_empty() { Ok(y) } else { super::scale_columns(pass, &y, &factors) }
+}
+
+/// scale · x·Aᵀ·Bᵀ: x (m, k) → (m, n).
+fn lora_update(pass: &Pass, x: &Act, lora: &Lora) -> Result<Act> {
+    let map = |w: &Weight| Linear::of(w.clone(), None);
+    let y = linear(pass, &linear(pass, x, &map(&lora.a))?, &map(&lora.b))?;
+    super::scale(pass, &y, lora.scale)
 }
 
 fn plain(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
