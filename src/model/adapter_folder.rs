@@ -25,7 +25,7 @@ pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
 /// File of the parameters under this crate's names.
 pub(super) const OWN: &str = "adapter.safetensors";
 
-/// From one folder to another, both absolute.
+/// Relative path from one folder to another, both given as absolute paths.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let (a, b): (Vec<Component>, Vec<Component>) = (from.components().collect(), to.components().collect());
     let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();

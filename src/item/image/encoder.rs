@@ -16,7 +16,7 @@ use crate::picture::Augment;
 use candle_core::Device;
 use std::sync::Arc;
 
-/// A backbone with its pooling: the part that a frozen encoder consists of.
+/// A backbone with its pooling; this is the part that can be frozen as a whole.
 struct Tower {
     backbone: Box<dyn Backbone>,
     pooling: Pooling,

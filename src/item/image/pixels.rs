@@ -16,10 +16,10 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Cost of a picture when batches are made, in tokens.
+/// Cost of encoding an image, in tokens, for the size of batches.
 pub const COST: usize = 256;
 
-/// Pictures decoded at a time.
+/// Number of images decoded per batch.
 const BATCH: usize = 256;
 
 enum Bytes {

@@ -86,7 +86,7 @@ fn statistics(xs: &[f32], rows: usize, c: usize) -> (Vec<f32>, Vec<f32>) {
     (mean, var)
 }
 
-/// Gradient before a ReLU: `g` where its output `y` is positive, else 0.
+/// Backward pass of a ReLU: `g` where the output `y` is positive, otherwise 0.
 fn relu_backward(y: &Tensor, g: &Tensor) -> Result<Tensor> {
     let (rows, c) = y.dims2()?;
     let mut d = scratch(rows * c);
@@ -102,14 +102,14 @@ fn relu_backward(y: &Tensor, g: &Tensor) -> Result<Tensor> {
     tensor(d, (rows, c))
 }
 
-/// The normalisation as one multiplication and one addition a channel: γ·(x − μ)/σ + β = scale·x + shift.
+/// The normalisation as one scale and one shift per channel: γ·(x − μ)/σ + β = scale·x + shift.
 struct ChannelMap {
     mean: Vec<f32>,
-    /// 1/σ.
+    /// 1/σ of each channel.
     rstd: Vec<f32>,
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// Whether μ and σ are the batch's, so that gradients flow through them.
+    /// Whether μ and σ are the batch's statistics, so that gradients flow through them.
     batch: bool,
 }
 
@@ -122,7 +122,7 @@ impl ChannelMap {
         Ok(Self { mean, rstd, scale, shift, batch })
     }
 
-    /// relu?(scale·x + shift (+ residual)).
+    /// Computes relu?(scale·x + shift (+ residual)).
     fn forward(&self, x: &Tensor, residual: Option<&Tensor>, with_relu: bool) -> Result<Tensor> {
         let (rows, c) = x.dims2()?;
         let mut y = scratch(rows * c);
@@ -145,13 +145,14 @@ impl ChannelMap {
         tensor(y, (rows, c))
     }
 
-    /// Adds the gradients of γ and β, given that of the normalised rows; returns that of `x` where `wants_dx`.
+    /// Adds the gradients of γ and β, given the gradient `g` of the normalised rows; returns the gradient of `x` if
+    /// `wants_dx`.
     fn backward(&self, x: &Tensor, g: &Tensor, norm: &BatchNorm, wants_dx: bool) -> Result<Option<Tensor>> {
         let (rows, c) = x.dims2()?;
         let (xh, gh) = (host(x)?, host(g)?);
         let (xs, gs): (&[f32], &[f32]) = (&xh, &gh);
         let learns = norm.weight.trains() || norm.bias.trains();
-        // Σ g and Σ g·(x − μ)/σ.
+        // Sums of g and of g·(x − μ)/σ.
         let total = if learns || self.batch { self.gradient_sums(xs, gs) } else { vec![] };
         let put = |from: &[f64], out: &mut [f32], beta: f32| {
             for (o, &v) in out.iter_mut().zip(from) {
@@ -188,7 +189,7 @@ impl ChannelMap {
         tensor(dx, (rows, c)).map(Some)
     }
 
-    /// Over the rows, Σ g and behind it Σ g·(x − μ)/σ of each channel.
+    /// Sums over the rows for each channel: first Σ g of all channels, then Σ g·(x − μ)/σ of all channels.
     fn gradient_sums(&self, xs: &[f32], gs: &[f32]) -> Vec<f64> {
         let c = self.mean.len();
         let (mean, rstd): (&[f32], &[f32]) = (&self.mean, &self.rstd);

@@ -248,8 +248,8 @@ fn vertical_conv_composed(pass: &Pass, x: &Act, start: &[u32], weight: &Weight, 
     })
 }
 
-/// The largest of the rows i − k + 1 … i in each column, where rows before the sequence are 0, plus `bias`: x (t, n) →
-/// (t, n). Of equals the newest takes the gradient.
+/// Causal max pooling x (t, n) → (t, n): the maximum of rows i − k + 1 … i in each column, plus `bias`; rows before the
+/// sequence count as 0. Among equal values the latest row gets the gradient.
 pub fn causal_max_pool(pass: &Pass, x: &Act, segments: &Segments, k: usize, bias: &Weight) -> Result<Act> {
     let (t, n) = x.dims2()?;
     let start = starts(segments);

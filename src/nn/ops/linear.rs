@@ -42,7 +42,7 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     if factors.is_empty() { Ok(y) } else { super::scale_columns(pass, &y, &factors) }
 }
 
-/// scale · x·Aᵀ·Bᵀ: x (m, k) → (m, n).
+/// LoRA update scale · x·Aᵀ·Bᵀ of x (m, k) → (m, n).
 fn lora_update(pass: &Pass, x: &Act, lora: &Lora) -> Result<Act> {
     let map = |w: &Weight| Linear::of(w.clone(), None);
     let y = linear(pass, &linear(pass, x, &map(&lora.a))?, &map(&lora.b))?;
