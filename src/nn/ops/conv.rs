@@ -138,8 +138,8 @@ pub fn causal_conv(
     Ok(pass.result(tensor(y, (t, n))?, back))
 }
 
-/// Vertical convolution of Caser, x (t, d) → (t, v·d): column block f of row i is Σ_j weight[f, j] · row (i − k + 1 +
-/// j) + bias[f]. The weight of `layer` is (v, k); a bias is required.
+/// Vertical convolution of Caser, x (t, d) → (t, v·d): column block f of row i is
+/// `Σ_j weight[f, j] · row(i − k + 1 + j) + bias[f]`. The weight of `layer` is (v, k); a bias is required.
 pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) -> Result<Act> {
     let (t, d) = x.dims2()?;
     let (v, k) = (layer.outputs(), layer.weight.shape()[1]);

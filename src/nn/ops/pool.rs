@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// Vector of the first token ([CLS] or `<s>`).
+    /// Vector of the first token (`[CLS]` or `<s>`).
     Cls,
     /// Mean over all tokens.
     Mean,
