@@ -10,7 +10,8 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Embedding look-up `base + Σ table[ids]` → (t, d), summed over the tables. Each table comes with t row numbers; `base` is optional.
+/// Embedding look-up `base + Σ table[ids]` → (t, d), summed over the tables. Each table comes with t row numbers; `base`
+/// (t, d) is optional.
 pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)]) -> Result<Act> {
     let Some((first, ids)) = tables.first() else {
         return base.cloned().ok_or_else(|| crate::Error::Numeric("embed needs a base or a table".into()));
