@@ -1,4 +1,4 @@
-//! A recommender: item encoder, user encoder, inner product; and its folder on disk.
+//! The recommender model: item encoder, user encoder, inner product; and its folder on disk.
 
 pub mod adapter_folder;
 mod base_model;

@@ -1,4 +1,4 @@
-//! What every vision network does, and what their configurations share.
+//! The interface of vision backbones, and what their configurations have in common.
 
 use super::batch::Images;
 use crate::error::Result;
@@ -6,37 +6,38 @@ use crate::nn::kernels::Activation;
 use crate::nn::ops::Pooling;
 use crate::nn::{Act, Pass};
 
-/// A vision network in pieces, so that what is frozen can be kept and the rest run from there. Values are rows: pixels or
-/// tokens of one picture after those of the other.
+/// A vision backbone that can be run block by block, so that the output of frozen blocks can be cached and only the
+/// others run in a step. Activations are rows: the pixels or tokens of one image after those of another.
 pub trait Backbone: Send + Sync {
-    /// Width of what comes out.
+    /// Number of columns of the backbone's output.
     fn width(&self) -> usize;
     /// Number of blocks.
     fn blocks(&self) -> usize;
-    /// Whether any parameter of a block, or of what stands below the first (`None`), trains.
+    /// Whether any parameter of a block is trainable; with `None`, of the layers before the first block.
     fn trains(&self, block: Option<usize>) -> bool;
-    /// Whether any parameter above the last block trains.
+    /// Whether any parameter after the last block is trainable.
     fn head_trains(&self) -> bool;
-    /// Rows a picture and their width, after so many blocks.
+    /// Rows per image and number of columns after the first `blocks` blocks.
     fn shape_after(&self, blocks: usize) -> (usize, usize);
-    /// Pictures → what goes into the first block.
+    /// Computes the input of the first block from images.
     fn embed(&self, images: &Images, pass: &Pass) -> Result<Act>;
-    /// Block `i` over `n` pictures; with `only_class` just the rows of the class token come out, where there is one.
+    /// Runs block `i` over `n` images; with `only_class` returns only the rows of the class tokens, if the backbone has
+    /// them.
     fn block(&self, i: usize, x: &Act, n: usize, pass: &Pass, only_class: bool) -> Result<Act>;
-    /// What comes out of the last block → (n, width).
+    /// Pools the output of the last block → (n, width).
     fn head(&self, x: &Act, n: usize, how: Pooling, pass: &Pass) -> Result<Act>;
-    /// What comes out of the last block over `n` pictures, normed where `head` norms: all rows of the pictures.
+    /// All rows of the last block's output for `n` images, normalised if [`head`](Self::head) normalises them.
     fn rows(&self, x: &Act, n: usize, pass: &Pass) -> Result<Act>;
-    /// Whether there is a class token.
+    /// Whether the backbone has a class token.
     fn has_class(&self) -> bool;
 }
 
-/// Names that a weight below the backbone may have in a checkpoint.
+/// Possible names of a backbone's parameter in a checkpoint.
 pub fn file_names(name: &str) -> Vec<String> {
     ["", "vit.", "dinov2.", "resnet.", "swin.", "model."].iter().map(|p| format!("{p}{name}")).collect()
 }
 
-/// A non-linearity by its name in config.json.
+/// Activation function by its name in `config.json`.
 pub(super) fn activation(name: &str) -> Result<Activation, String> {
     Ok(match name {
         "gelu" => Activation::Gelu,

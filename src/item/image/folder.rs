@@ -1,4 +1,4 @@
-//! A Hugging Face folder of a vision encoder: config.json, preprocessor_config.json, weights.
+//! Hugging Face folder of a vision encoder: `config.json`, `preprocessor_config.json`, weights.
 
 use super::{Backbone, ResNet, ResNetConfig, Swin, SwinConfig, Vit, VitConfig};
 use crate::config::{BatchNormMode, ImageConfig};
@@ -12,16 +12,16 @@ use std::sync::Arc;
 /// Architecture of a vision encoder.
 #[derive(Debug, Clone)]
 pub enum VisionConfig {
-    /// ViT, ViT-MAE, DINOv2, CLIP.
+    /// ViT, ViT-MAE, DINOv2 or CLIP.
     Vit(VitConfig),
     /// ResNet.
     ResNet(ResNetConfig),
-    /// Swin.
+    /// Swin transformer.
     Swin(SwinConfig),
 }
 
 impl VisionConfig {
-    /// From `config.json`; the message says what is not understood.
+    /// Parses `config.json`; the error message names what is not supported.
     pub fn parse(json: &str) -> Result<Self, String> {
         let v: serde_json::Value = serde_json::from_str(json).map_err(|e| e.to_string())?;
         match v["model_type"].as_str() {
@@ -36,29 +36,29 @@ impl VisionConfig {
     }
 }
 
-/// What is needed to build an image encoder.
+/// The files from which an image encoder is built.
 #[derive(Clone)]
 pub struct ImageFolder {
     /// The folder.
     pub dir: PathBuf,
-    /// Architecture.
+    /// Architecture of the encoder.
     pub config: VisionConfig,
-    /// `config.json` as it stands there, to be kept in checkpoints.
+    /// Text of `config.json`, unchanged, to be stored in checkpoints.
     pub config_json: String,
-    /// What its pictures go through.
+    /// Preprocessing of images.
     pub preprocess: Preprocess,
-    /// `preprocessor_config.json` as it stands there.
+    /// Text of `preprocessor_config.json`, unchanged, to be stored in checkpoints.
     pub preprocess_json: String,
-    /// Pre-trained values; absent in checkpoints, which have their own.
+    /// Pre-trained weights; `None` for an encoder read from a checkpoint, which stores its own weights.
     pub weights: Option<Arc<Weights>>,
 }
 
 impl ImageFolder {
-    /// Whether a folder holds a vision encoder (CLIP's has a tokenizer, too).
+    /// Whether a folder contains a vision encoder. (CLIP's folder contains a tokenizer, too.)
     pub fn is_one(dir: &Path) -> bool {
         crate::fsio::read_model_text(&dir.join("config.json")).is_ok_and(|json| VisionConfig::parse(&json).is_ok())
     }
-    /// Reads a folder; with `weights` its tensors are opened, too.
+    /// Reads a folder; with `weights` the weight files are opened, too.
     pub fn open(dir: &Path, weights: bool) -> Result<Self> {
         let path = dir.join("config.json");
         if !path.exists() {
@@ -77,11 +77,12 @@ impl ImageFolder {
         let weights = if weights { Some(Arc::new(Weights::open_dir(dir)?)) } else { None };
         Ok(Self { dir: dir.into(), config, config_json, preprocess, preprocess_json, weights })
     }
-    /// What pictures go through under these settings.
+    /// Preprocessing of images under the given settings.
     pub fn preprocess(&self, c: &ImageConfig) -> Preprocess {
         if c.side == 0 { self.preprocess.clone() } else { self.preprocess.clone().with_side(c.side) }
     }
-    /// The network, its parameters below `scope`, its values taken from here if there are any.
+    /// Builds the backbone with its parameters below `scope`, initialised from the pre-trained weights if the folder
+    /// was opened with them and the settings ask for them.
     pub fn backbone(&self, scope: &Scope, c: &ImageConfig) -> Result<Box<dyn Backbone>> {
         let scope = match self.weights.clone().filter(|_| c.pretrained) {
             Some(w) => scope.pretrained(w, super::file_names),

@@ -1,4 +1,4 @@
-//! Items as pictures: a pre-trained vision encoder, pooling, projection.
+//! Items as images: a pre-trained vision encoder, pooling, projection.
 
 mod backbone;
 mod batch;

@@ -1,6 +1,6 @@
 //! ResNet (He et al. 2016; bottlenecks as in v1.5) under its Hugging Face names.
 //!
-//! Source: transformers' `modeling_resnet.py`. Pixels are rows of channels; a picture is `h·w` of them.
+//! Source: transformers' `modeling_resnet.py`. Each pixel is a row of channels; an image is `h·w` rows.
 
 use super::{Backbone, Images};
 use crate::config::BatchNormMode;
@@ -10,25 +10,25 @@ use crate::nn::ops::{self, Grid, Pooling};
 use crate::nn::{Act, BatchNorm, Pass, Scope, Segments, Weight};
 use serde_json::Value;
 
-/// Architecture.
+/// Architecture of a ResNet.
 #[derive(Debug, Clone)]
 pub struct ResNetConfig {
-    /// Channels behind the stem.
+    /// Channels after the stem.
     pub stem: usize,
-    /// Channels of each stage.
+    /// Channels after each stage.
     pub widths: Vec<usize>,
-    /// Blocks of each stage.
+    /// Number of blocks of each stage.
     pub depths: Vec<usize>,
-    /// 1×1, 3×3, 1×1 with a quarter of the channels inside; else 3×3, 3×3.
+    /// Whether blocks are bottlenecks (1×1, 3×3, 1×1 with a quarter of the channels inside) or basic (3×3, 3×3).
     pub bottleneck: bool,
-    /// The first stage halves the picture, too.
+    /// Whether the first stage halves height and width, too.
     pub first_halves: bool,
-    /// Bottlenecks halve in their first 1×1 instead of the 3×3 (v1).
+    /// Whether a bottleneck has its stride in the first 1×1 convolution (v1) instead of the 3×3.
     pub halves_early: bool,
 }
 
 impl ResNetConfig {
-    /// From `config.json`; the message says what is not understood.
+    /// Parses `config.json`; the error message names what is not supported.
     pub fn parse(v: &Value) -> Result<Self, String> {
         let list = |key: &str, default: [usize; 4]| -> Vec<usize> {
             let all = v[key].as_array().map(|a| a.iter().filter_map(|n| Some(n.as_u64()? as usize)).collect());
@@ -70,7 +70,7 @@ impl ResNetConfig {
     }
 }
 
-/// Convolution and batch norm.
+/// Convolution followed by batch normalisation.
 struct Conv {
     weight: Weight,
     norm: BatchNorm,
@@ -107,7 +107,7 @@ impl Conv {
             return ops::conv2d_fixed(x, grid, &self.weight, (self.stride, pad), (&scale, &shift), rest, relu);
         }
         let (x, grid, stride) = if pad == 0 && self.stride > 1 {
-            // A 1×1 filter at every second pixel: those pixels, then a plain product.
+            // A 1×1 filter with a stride: select the pixels, then apply it as a linear map.
             let (x, grid) = ops::subsample(pass, x, grid, self.stride)?;
             (x, grid, 1)
         } else {
@@ -158,18 +158,18 @@ impl Block {
     }
 }
 
-/// The network.
+/// ResNet backbone.
 pub struct ResNet {
     config: ResNetConfig,
     mode: BatchNormMode,
     stem: Conv,
     blocks: Vec<Block>,
-    /// Grid (of one picture) and channels before each block, and after the last.
+    /// Grid (of one image) and channels before each block, and after the last one.
     shapes: Vec<(Grid, usize)>,
 }
 
 impl ResNet {
-    /// For pictures of this height and width.
+    /// Builds the network for images of height `h` and width `w`.
     pub fn new(scope: &Scope, c: &ResNetConfig, (h, w): (usize, usize), mode: BatchNormMode) -> Result<Self> {
         if h.min(w) < 32 {
             return Err(crate::Error::config(

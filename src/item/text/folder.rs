@@ -1,4 +1,4 @@
-//! A Hugging Face folder of a text encoder: config.json, tokenizer.json, weights.
+//! Hugging Face folder of a text encoder: `config.json`, `tokenizer.json`, weights.
 
 use super::bert::BertConfig;
 use crate::error::{Error, Result};
@@ -7,18 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 
-/// What is needed to build a text encoder.
+/// The files from which a text encoder is built.
 #[derive(Clone)]
 pub struct TextFolder {
-    /// Architecture.
+    /// Architecture of the encoder.
     pub config: BertConfig,
-    /// `config.json` as it stands there, to be kept in checkpoints.
+    /// Text of `config.json`, unchanged, to be stored in checkpoints.
     pub config_json: String,
-    /// The tokenizer.
+    /// Tokenizer of the encoder.
     pub tokenizer: Tokenizer,
-    /// `tokenizer.json` as it stands there.
+    /// Text of `tokenizer.json`, unchanged, to be stored in checkpoints.
     pub tokenizer_json: String,
-    /// Pre-trained values; absent in checkpoints, which have their own.
+    /// Pre-trained weights; `None` for an encoder read from a checkpoint, which stores its own weights.
     pub weights: Option<Arc<Weights>>,
 }
 
@@ -41,7 +41,7 @@ fn checked(json: &str, rows: usize) -> std::result::Result<Tokenizer, String> {
 }
 
 impl TextFolder {
-    /// Reads a folder; with `weights` its tensors are opened, too.
+    /// Reads a folder; with `weights` the weight files are opened, too.
     pub fn open(dir: &Path, weights: bool) -> Result<Self> {
         let need = |name: &str| {
             let path = dir.join(name);
