@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Rooms, in the direction of dependence (a test holds it):
-//! `cli → bench → {distill, experiment} → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, report, error}`.
+//! `cli → bench → {distill, experiment} → {train, transfer, eval, baseline} → model → {objective, item, user} → batch → nn → {data, config} → {rng, fsio, hub, report, terminal, error}`.
 
 pub mod baseline;
 pub mod batch;
@@ -29,6 +29,7 @@ pub mod objective;
 pub mod picture;
 pub mod report;
 pub mod rng;
+pub mod terminal;
 pub mod train;
 pub mod transfer;
 pub mod user;

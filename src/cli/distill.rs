@@ -9,6 +9,7 @@ use crate::hub::{self, HubOptions};
 use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
 use crate::nn::ops::Pooling;
+use crate::terminal;
 use clap::{Args, ValueEnum};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -162,7 +163,7 @@ pub fn run(args: DistillArgs) -> Result<()> {
     let tell = |p: distill::Progress| match p {
         distill::Progress::Note(text) => match &*steps.borrow() {
             Some(bar) => bar.line(text),
-            None => eprintln!("{text}"),
+            None => terminal::message(text),
         },
         distill::Progress::Teacher(done, all) => {
             reading.borrow_mut().get_or_insert_with(|| Progress::new("teacher reads", all as u64)).set(done as u64);

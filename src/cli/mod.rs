@@ -1,7 +1,9 @@
 //! The command line: one file a verb.
 
 use crate::error::Result;
+use crate::terminal;
 use clap::{Parser, Subcommand};
+use std::borrow::Cow;
 
 pub mod adapters;
 pub mod bench;
@@ -60,7 +62,7 @@ enum Command {
 /// Those of the verb.
 pub fn run() -> Result<()> {
     keep_memory();
-    let cli = Cli::parse();
+    let cli = parse_arguments();
     crate::nn::blas::check()?;
     match cli.command {
         Command::Quickstart(args) => quickstart::run(&args),
@@ -78,6 +80,20 @@ pub fn run() -> Result<()> {
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
     }
+}
+
+/// The arguments. Clap's own messages quote them, and they may come from a script that passes on what others wrote.
+fn parse_arguments() -> Cli {
+    Cli::try_parse().unwrap_or_else(|e| {
+        let plain = e.render().to_string();
+        match e.use_stderr() && matches!(terminal::lines(&plain), Cow::Owned(_)) {
+            true => {
+                terminal::message(plain.trim_end());
+                std::process::exit(e.exit_code())
+            }
+            false => e.exit(),
+        }
+    })
 }
 
 /// Large buffers come and go each step: keep glibc from giving their pages back and faulting them in again.

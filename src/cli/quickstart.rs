@@ -14,6 +14,7 @@ use crate::experiment::{self, ExistingRun, Prepared};
 use crate::fsio::{self, Manifest};
 use crate::model::ModelFolder;
 use crate::report::{self, Curve, Page};
+use crate::terminal;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -79,7 +80,8 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let mut source_config = on(&source_data);
     source_config.train.epochs = SOURCE_EPOCHS;
     let source = Prepared::open(&source_config)?;
-    eprintln!("1/2 media platform: {} users, {} items: pre-training", source.split.users.len(), source.item_ids.len());
+    let sizes = |p: &Prepared| format!("{} users, {} items", p.split.users.len(), p.item_ids.len());
+    terminal::message(&format!("1/2 media platform: {}: pre-training", sizes(&source)));
     let pretrained = go("source", &source_config, &source, None, &at("source"))?;
     for kind in [ItemKind::Image, ItemKind::Both] {
         go(kind.name(), &frozen(&source_config, kind), &source, None, &at(&format!("source-{}", kind.name())))?;
@@ -87,7 +89,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     drop(source);
 
     let target = Prepared::open(&on(&target_data))?;
-    eprintln!("2/2 goods platform: {} users, {} items: seven ways", target.split.users.len(), target.item_ids.len());
+    terminal::message(&format!("2/2 goods platform: {}: seven ways", sizes(&target)));
     let mut rows = super::results::baselines(&base, &target, "test")?;
     let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
         let result = go(name, config, &target, source, &at(name))?;

@@ -7,6 +7,7 @@ use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::eval::{encode, top_k::top_k};
 use crate::model::{ItemContent, ModelFolder, parse_device};
+use crate::terminal;
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
 use clap::Args;
 use parquet::arrow::ArrowWriter;
@@ -174,10 +175,10 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         let before = users.len();
         users.retain(|(u, _)| known.contains(u));
         if users.len() < before {
-            eprintln!(
+            terminal::message(&format!(
                 "{} users left out: the model knows its users by id, and these were not trained on",
                 before - users.len()
-            );
+            ));
         }
     }
     let histories: Vec<&[u32]> = users.iter().map(|(_, h)| h.as_slice()).collect();

@@ -9,6 +9,7 @@ use super::resolve::target;
 use super::{Cached, HubOptions, ModelFolder, cache};
 use crate::error::{Error, Result};
 use crate::fsio;
+use crate::terminal;
 use hf_hub::api::sync::ApiRepo;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -146,7 +147,7 @@ fn lock(options: &HubOptions, id: &str) -> Result<File> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             if options.progress {
-                eprintln!("{id}: another process is fetching it; waiting");
+                terminal::message(&format!("{id}: another process is fetching it; waiting"));
             }
             file.lock().map_err(Error::io(&path))?;
         }
