@@ -1,12 +1,13 @@
 //! A repository's files into the cache: small ones first, weights last, `refs/<revision>` at the very end.
 
 use super::card::Guard;
+use super::content::damage;
 use super::fetch::{Job, client, fetch};
 use super::folder::{CONFIG, CONVERT, EXTRAS, INDEX, Origin, TO_FAST, TOKENIZER, WEIGHTS, shards};
 use super::listing::{Listing, RemoteFile, list, repository};
 use super::name::{ModelName, is_commit};
 use super::resolve::target;
-use super::{Cached, HubOptions, ModelFolder, cache};
+use super::{Cached, HubOptions, ModelFolder, cache, verify};
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::terminal;
@@ -75,21 +76,23 @@ pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, opti
         work.bring(file)?;
     }
     if plan.last().is_some_and(|f| f.name == INDEX) {
-        let shards = shard_files(source, &listing, &work.snapshot.join(INDEX))?;
+        let index = work.snapshot.join(INDEX);
+        // An index that cannot be followed must not make the snapshot look begun.
+        let shards = shard_files(source, &listing, &index).inspect_err(|_| drop(std::fs::remove_file(&index)))?;
         work.check_space(&shards)?;
         for file in &shards {
             work.bring(file)?;
         }
     }
+    let origin = Origin::Hub { id: id.into(), commit: listing.commit.clone() };
+    let folder = ModelFolder::open(name, &work.snapshot, origin)?;
+    let notes = verified(&folder)?;
     if listing.commit != revision {
         let path = cache::repo_dir(&options.cache, id).join("refs").join(revision);
         if std::fs::read_to_string(&path).ok().is_none_or(|c| c.trim() != listing.commit) {
             fsio::write_bytes(&path, listing.commit.as_bytes())?;
         }
     }
-    let origin = Origin::Hub { id: id.into(), commit: listing.commit.clone() };
-    let folder = ModelFolder::open(name, &work.snapshot, origin)?;
-    let notes = notes(&folder);
     Ok(Pulled { folder, downloaded: work.downloaded, bytes: work.bytes, notes })
 }
 
@@ -116,9 +119,12 @@ fn shard_files(source: &ModelName, listing: &Listing, index: &Path) -> Result<Ve
     shards(index)?.iter().map(find).collect()
 }
 
-/// Reads the files whose SHA-256 the cache knows.
+/// Reads the files whose SHA-256 the cache knows, and the headers of the others.
 fn is_undamaged(folder: &ModelFolder) -> Result<bool> {
-    for path in folder.files().iter().map(|n| folder.dir.join(n)) {
+    for (name, path) in folder.files().into_iter().map(|n| (n.clone(), folder.dir.join(n))) {
+        if damage(&path, &name)?.is_some() {
+            return Ok(false);
+        }
         if let Some(expected) = cache::named_digest(&path)
             && fsio::sha256_file(&path)? != expected
         {
@@ -128,19 +134,35 @@ fn is_undamaged(folder: &ModelFolder) -> Result<bool> {
     Ok(true)
 }
 
-fn notes(folder: &ModelFolder) -> Vec<String> {
+/// Checks the files of a snapshot against each other; what does not stop a use is a note.
+///
+/// # Errors
+/// [`Error::Hub`] when the weights are not what their index says or cannot be loaded. The index is then taken out of the
+/// snapshot, which counts as incomplete.
+fn verified(folder: &ModelFolder) -> Result<Vec<String>> {
+    let (weights, mut notes) = verify::structure(folder)?;
+    if !weights.is_empty() {
+        if let Some(index) = folder.index.as_ref().filter(|_| weights.iter().any(|p| p.file == INDEX)) {
+            std::fs::remove_file(index).map_err(Error::io(index))?;
+        }
+        let all: Vec<String> = weights.iter().map(ToString::to_string).collect();
+        return Err(Error::Hub(format!("{}: the repository cannot be used: {}", folder.name, all.join("; "))));
+    }
     let here = |n: &str| folder.dir.join(n).is_file();
     if !here(TOKENIZER) && (here("vocab.txt") || here("vocab.json")) {
-        return vec![format!("there is a vocabulary but no {TOKENIZER}, so texts cannot be read; {TO_FAST}")];
+        notes.push(format!("there is a vocabulary but no {TOKENIZER}, so texts cannot be read; {TO_FAST}"));
     }
-    Vec::new()
+    Ok(notes)
 }
 
 /// One pull at a time a repository; another process waits.
 fn lock(options: &HubOptions, id: &str) -> Result<File> {
     let folder = cache::repo_dir(&options.cache, id);
     let dir = options.cache.join(".locks").join(folder.file_name().unwrap_or_default());
-    std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+    std::fs::create_dir_all(&dir).map_err(|e| {
+        let m = format!("{e}; set HF_HOME or HF_HUB_CACHE to a folder that can be written");
+        Error::io(&dir)(std::io::Error::new(e.kind(), m))
+    })?;
     let path = dir.join("morec.lock");
     let file = File::create(&path).map_err(Error::io(&path))?;
     match file.try_lock() {
@@ -179,6 +201,14 @@ impl Work<'_> {
         }
     }
 
+    /// Refuses a file that the hub's digest agrees with and that is damaged all the same: the repository itself is.
+    fn readable(&self, path: &Path, name: &str) -> Result<()> {
+        match damage(path, name)? {
+            None => Ok(()),
+            Some(why) => Err(Error::Hub(format!("{}: {name}: {why}; the repository has a damaged file", self.id))),
+        }
+    }
+
     /// Makes `snapshots/<commit>/<name>` exist, from a blob that is here or from the hub.
     fn bring(&mut self, file: &RemoteFile) -> Result<()> {
         let link = self.snapshot.join(&file.name);
@@ -197,11 +227,11 @@ impl Work<'_> {
             let right_size = std::fs::metadata(path).is_ok_and(|m| file.bytes.is_none_or(|b| b == m.len()));
             match sha256.filter(|_| right_size) {
                 Some(expected) => Ok(fsio::sha256_file(path)? == *expected),
-                None => Ok(right_size),
+                None => Ok(right_size && damage(path, &file.name)?.is_none()),
             }
         };
         if is_right(&link)? {
-            return Ok(());
+            return self.readable(&link, &file.name);
         }
         // Without a name for its content a file is fetched anew each time and named by its own digest.
         let known = file.blob.as_deref();
@@ -227,6 +257,7 @@ impl Work<'_> {
                 path = named;
             }
         }
+        self.readable(&path, &file.name)?;
         std::fs::create_dir_all(&self.snapshot).map_err(Error::io(&self.snapshot))?;
         std::fs::remove_file(&link).ok();
         place(&path, &link).map_err(Error::io(&link))
