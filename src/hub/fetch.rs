@@ -1,8 +1,8 @@
 //! One file over HTTP into the cache: resumed where that is safe, named only when it is right.
 
-use super::HubOptions;
 use super::content::damage;
 use super::listing::refused;
+use super::options::HubOptions;
 use super::progress::Progress;
 use crate::error::{Error, Result};
 use crate::fsio;

@@ -1,8 +1,9 @@
 //! Reads every file of a model folder and says what is wrong with it.
 
 use super::card::Card;
-use super::folder::{CONFIG, INDEX, Origin, TOKENIZER, WEIGHTS, shards};
-use super::{ModelFolder, content};
+use super::content;
+use super::folder::{CONFIG, INDEX, ModelFolder, Origin, TOKENIZER, WEIGHTS, shards};
+use super::layout::named_digest;
 use crate::error::{Error, Result};
 use crate::fsio;
 use serde::Serialize;
@@ -150,7 +151,7 @@ impl Report {
         let path = dir.join(name);
         let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
         let sha256 = fsio::sha256_file(&path)?;
-        let blob = super::cache::named_digest(&path);
+        let blob = named_digest(&path);
         let mut checked = None;
         for (by, expected) in [("hub", blob.as_ref()), ("card", card.and_then(|c| c.sha256.get(name)))] {
             let Some(expected) = expected else { continue };
