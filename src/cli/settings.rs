@@ -2,6 +2,8 @@
 
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
+use crate::experiment::Prepared;
+use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -33,6 +35,15 @@ impl Settings {
         set.extend(self.set.iter().cloned());
         config::load(base, &self.config, &set)
     }
+}
+
+/// The data set of a configuration; says which default cut-offs its catalogue is too small for, and leaves them out.
+pub fn prepare(config: &mut Config) -> Result<Prepared> {
+    let (prepared, note) = Prepared::fit(config)?;
+    if let Some(note) = note {
+        terminal::message(&format!("note: {note}"));
+    }
+    Ok(prepared)
 }
 
 /// Sets the size of the thread pool; once a process.

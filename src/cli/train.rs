@@ -3,10 +3,10 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison, detail};
-use super::settings::{Settings, run_dir};
+use super::settings::{Settings, prepare, run_dir};
 use crate::config::{Config, UserKind};
 use crate::error::{Error, Result};
-use crate::experiment::{self, ExistingRun, Prepared};
+use crate::experiment::{self, ExistingRun};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -52,14 +52,14 @@ impl RunArgs {
 
 /// Runs the verb.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let config = args.settings.resolve(&Config::default())?;
+    let mut config = args.settings.resolve(&Config::default())?;
     config.check()?;
     if !config.transfer.source.is_empty() || !matches!(config.transfer.preset.as_str(), "" | "from-scratch") {
         return Err(Error::Usage(
             "`morec train` starts from scratch; `morec transfer` starts from a source run".into(),
         ));
     }
-    let prepared = Prepared::open(&config)?;
+    let prepared = prepare(&mut config)?;
     if args.run.dry_run {
         let plan = experiment::plan_of(&config, None, prepared.counts())?;
         return if args.run.json { output::print_json(&plan) } else { output::print(&plan.table()) };

@@ -3,7 +3,7 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, baselines, comparison, detail};
-use super::settings::{Settings, run_dir};
+use super::settings::{Settings, prepare, run_dir};
 use super::train::RunArgs;
 use crate::config::{AdapterMethod, Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
@@ -116,8 +116,8 @@ fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result
         args.target.iter().map(of).collect()
     };
     let mut out: Vec<Target> = vec![];
-    for config in configs {
-        let prepared = Prepared::open(&config)?;
+    for mut config in configs {
+        let prepared = prepare(&mut config)?;
         let name = Path::new(&config.data.path).file_name().map(|n| n.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| prepared.data.name.clone());
         if out.iter().any(|t| t.name == name) {
