@@ -45,7 +45,7 @@ struct SpeedArgs {
     #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
     /// Threads a side [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "MOREC_THREADS")]
     threads: Option<usize>,
     /// Dropout while training
     #[arg(long, default_value_t = 0.0, value_name = "P")]

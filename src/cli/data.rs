@@ -2,6 +2,7 @@
 
 use super::output::{print, print_json};
 use super::progress::Progress;
+use super::settings::Threads;
 use super::synth::SynthArgs;
 use crate::data::import::feed::{Attributes, EventColumns};
 use crate::data::import::generic::{ColumnMap, Generic};
@@ -24,6 +25,8 @@ pub struct DataArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: DataCommand,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// The verbs of `morec data`.
@@ -176,6 +179,7 @@ pub struct ImportArgs {
 /// # Errors
 /// Whatever the verb meets; nothing half-written is left behind.
 pub fn run(args: DataArgs) -> Result<()> {
+    args.threads.apply()?;
     match args.command {
         DataCommand::Import(args) => run_import(&args),
         DataCommand::Synth(args) => super::synth::run(&args),

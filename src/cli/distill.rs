@@ -2,7 +2,7 @@
 
 use super::output;
 use super::progress::Progress;
-use super::settings::use_threads;
+use super::settings::{RunsDir, Threads};
 use crate::distill::{self, Corpus, DistillConfig, Gallery};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
@@ -44,9 +44,11 @@ pub struct DistillArgs {
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// Where checkpoints and the teacher's vectors are kept; a stopped distillation goes on from there
-    /// [default: runs/distill-NAME]
+    /// [default: <RUNS>/distill-NAME]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsDir,
     /// Start again: forget the checkpoint in --work, replace --out
     #[arg(long)]
     force: bool,
@@ -110,9 +112,8 @@ pub struct DistillArgs {
     /// Steps between checkpoints; 0: only after each epoch
     #[arg(long, default_value_t = 500, value_name = "N", help_heading = "Learning")]
     checkpoint_steps: usize,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -120,7 +121,7 @@ pub struct DistillArgs {
 
 /// Runs the verb.
 pub fn run(args: DistillArgs) -> Result<()> {
-    use_threads(args.threads)?;
+    args.threads.apply()?;
     if args.data.is_empty() && args.texts.is_empty() {
         return Err(Error::Usage("give something to learn from: --data DIR…, or for texts --texts FILE…".into()));
     }
@@ -150,7 +151,7 @@ pub fn run(args: DistillArgs) -> Result<()> {
         checkpoint_steps: args.checkpoint_steps,
     };
     config.check()?;
-    let work = args.work.unwrap_or_else(|| Path::new("runs").join(format!("distill-{name}")));
+    let work = args.work.unwrap_or_else(|| args.runs.runs.join(format!("distill-{name}")));
     may_write(&args.out, &work, args.force)?;
     let options = HubOptions::from_env()?;
     let teacher = hub::resolve(&args.teacher, &options)?;

@@ -3,7 +3,7 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison};
-use super::settings::use_threads;
+use super::settings::{DeviceArg, RunsDir, Threads};
 use super::synth;
 use crate::baseline::MostPopular;
 use crate::config::{self, Config, ItemKind};
@@ -35,15 +35,18 @@ const FROZEN_LR: f64 = 4e-3;
 /// Show everything on two invented platforms: no data, no network, under three minutes
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Where data, runs and the page go
-    #[arg(short, long, value_name = "DIR", default_value = "runs/quickstart")]
-    out: PathBuf,
+    /// Where data, runs and the page go [default: <RUNS>/quickstart]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsDir,
     /// Seed of everything random
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -51,9 +54,9 @@ pub struct QuickstartArgs {
 
 /// Runs the verb.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
-    use_threads(args.threads)?;
+    args.threads.apply()?;
     let started = Instant::now();
-    let out = &args.out;
+    let out = &args.out.clone().unwrap_or_else(|| args.runs.runs.join("quickstart"));
     claim(out)?;
     let at = |name: &str| out.join(name);
     let (source_data, target_data) = (at("data/source"), at("data/target"));
@@ -71,7 +74,11 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let settings = at("settings.toml");
     fsio::write_bytes(&settings, SETTINGS.as_bytes())?;
-    let base = config::load(&Config { seed: args.seed, ..Config::default() }, &[settings], &[])?;
+    let base = config::load(
+        &Config { seed: args.seed, device: args.device.name().into(), ..Config::default() },
+        &[settings],
+        &[],
+    )?;
     let on = |data: &Path| {
         let mut c = base.clone();
         c.data.path = data.display().to_string();

@@ -68,7 +68,10 @@ mod tests {
         }
         for asked in ["eval.ks=[5,10,20]", "eval.ks=[5, 50]"] {
             let e = set(&[asked]).fit_catalogue(12).unwrap_err().to_string();
-            assert!(e.contains("eval.ks") && e.contains("catalogue of 12 items") && e.contains("-s 'eval.ks=[5"), "{e}");
+            assert!(
+                e.contains("eval.ks") && e.contains("catalogue of 12 items") && e.contains("-s 'eval.ks=[5"),
+                "{e}"
+            );
         }
         // A metric whose cut-off goes: also one that is spelled as the default.
         for asked in ["train.metric=ndcg@10", "train.metric=hr@10"] {

@@ -41,6 +41,12 @@ impl Prepared {
         let note = config.fit_catalogue(prepared.item_ids.len())?;
         Ok((prepared, note))
     }
+    /// As [`Prepared::fit`], where nothing trains: `train.metric` is not looked at.
+    pub fn fit_evaluation(config: &mut Config) -> Result<(Self, Option<String>)> {
+        let prepared = Self::read(config)?;
+        let note = config.eval.fit_catalogue(prepared.item_ids.len())?;
+        Ok((prepared, note))
+    }
     fn read(config: &Config) -> Result<Self> {
         if config.data.path.is_empty() {
             return Err(Error::config(
