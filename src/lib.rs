@@ -17,7 +17,7 @@
 //!
 //! Modules, in the direction of dependence (a test holds it): [`cli`] → [`bench`] → [`distill`] → [`experiment`] → {[`train`],
 //! [`transfer`], [`baseline`]} → [`eval`] → [`model`] → [`objective`] → [`batch`] → {[`item`], [`user`]} → [`data`] → [`config`] →
-//! [`nn`] → [`hub`] → {[`fsio`], [`picture`]} → {[`error`], [`report`], [`rng`]}.
+//! [`nn`] → [`hub`] → {[`fsio`], [`picture`]} → {[`error`], [`report`], [`rng`], [`terminal`]}.
 
 pub mod baseline;
 pub mod batch;
@@ -38,6 +38,7 @@ pub mod objective;
 pub mod picture;
 pub mod report;
 pub mod rng;
+pub mod terminal;
 pub mod train;
 pub mod transfer;
 pub mod user;

@@ -3,7 +3,7 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, baselines, comparison, detail};
-use super::settings::{Settings, run_dir};
+use super::settings::{Settings, prepare};
 use super::train::RunArgs;
 use crate::config::{Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
 
 /// The targets: `--target`s, or the one of the settings.
 fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result<Vec<Target>> {
-    if !args.target.is_empty() && args.settings.data.is_some() {
+    if !args.target.is_empty() && args.settings.data.is_some() && !args.settings.data_is_from_environment() {
         return Err(Error::Usage("--data names one target, --target several; give one of the two".into()));
     }
     let configs: Vec<Config> = if args.target.is_empty() {
@@ -116,8 +116,8 @@ fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result
         args.target.iter().map(of).collect()
     };
     let mut out: Vec<Target> = vec![];
-    for config in configs {
-        let prepared = Prepared::open(&config)?;
+    for mut config in configs {
+        let prepared = prepare(&mut config)?;
         let name = Path::new(&config.data.path).file_name().map(|n| n.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| prepared.data.name.clone());
         if out.iter().any(|t| t.name == name) {
@@ -145,9 +145,9 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
         let dir = match (&args.run.out, several, args.preset.len() > 1) {
             (Some(o), true, _) => o.join(name).join(preset),
             (Some(o), false, true) => o.join(preset),
-            (None, true, _) if !config.name.is_empty() => run_dir(None, &config, preset).join(name).join(preset),
-            (None, false, true) if !config.name.is_empty() => run_dir(None, &config, preset).join(preset),
-            (out, ..) => run_dir(out.as_ref(), &config, preset),
+            (None, true, _) if !config.name.is_empty() => args.run.default_dir(&config, preset).join(name).join(preset),
+            (None, false, true) if !config.name.is_empty() => args.run.default_dir(&config, preset).join(preset),
+            _ => args.run.dir(&config, preset),
         };
         let label = if several { format!("{name} {preset}") } else { preset.clone() };
         let on_progress = encoding(&label);

@@ -43,20 +43,31 @@ pub fn load_stored(dir: &Path) -> Result<Config> {
 fn merged(base: &Config, texts: &[(PathBuf, String)], overrides: &[String]) -> Result<Config> {
     let known = table(&Config::default())?;
     let mut all = table(base)?;
+    let mut given = [("eval", "ks", false), ("train", "metric", false)];
+    let mut mark = |layer: &Table| {
+        for (section, key, named) in &mut given {
+            *named |= layer.get(*section).and_then(Value::as_table).is_some_and(|s| s.contains_key(*key));
+        }
+    };
     for (path, text) in texts {
         let layer: Table =
             text.parse().map_err(|e: toml::de::Error| Error::config(path.display().to_string(), e.to_string()))?;
+        mark(&layer);
         overlay(&mut all, layer, &known, "", &format!("{}: ", path.display()))?;
     }
     for o in overrides {
         let (key, value) = o.split_once('=').ok_or_else(|| Error::Usage(format!("-s {o}: expected key=value")))?;
-        overlay(&mut all, nest(key.trim(), parse(value.trim())), &known, "", "")?;
+        let layer = nest(key.trim(), parse(value.trim()));
+        mark(&layer);
+        overlay(&mut all, layer, &known, "", "")?;
     }
     let text = toml::to_string(&all).map_err(|e| Error::config("config", e.to_string()))?;
-    toml::from_str(&text).map_err(|e| {
+    let mut config: Config = toml::from_str(&text).map_err(|e| {
         let at = e.span().map_or(0, |s| s.start);
         Error::config(key_at(&text, at), e.message().to_string())
-    })
+    })?;
+    [config.eval.ks_given, config.train.metric_given] = given.map(|(_, _, named)| named);
+    Ok(config)
 }
 
 /// The setting that stands at byte `at` of our own TOML text.

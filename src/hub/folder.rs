@@ -1,6 +1,6 @@
 //! A folder of model files, looked at but not yet read.
 
-use super::card::Card;
+use super::card::{Card, subfolders};
 use super::name::is_shard_name;
 use crate::error::{Error, Result};
 use crate::fsio;
@@ -192,7 +192,7 @@ pub(super) fn looks_like_model(dir: &Path) -> bool {
 
 /// Names of the folders of `models/` that have files of a model, whole or not, sorted.
 pub fn model_folders(models: &Path) -> Vec<String> {
-    let mut names = super::card::subfolders(models);
+    let mut names = subfolders(models);
     names.retain(|n| looks_like_model(&models.join(n)));
     names
 }

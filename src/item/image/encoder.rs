@@ -311,16 +311,21 @@ impl ItemEncoder for ImageEncoder {
 /// A frozen vision encoder without projection: images → pooled vectors.
 pub struct FrozenImageEncoder {
     tower: Tower,
+    device: Device,
 }
 
 impl FrozenImageEncoder {
     /// Loads the encoder from a folder that was opened with its weights.
     pub fn new(folder: &ImageFolder, c: &ImageConfig) -> Result<Self> {
+        Self::on(&Device::Cpu, folder, c)
+    }
+    /// As [`FrozenImageEncoder::new`], to compute on a device.
+    pub fn on(device: &Device, folder: &ImageFolder, c: &ImageConfig) -> Result<Self> {
         let action = Action { origin: Origin::Pretrained, train: false, lr: None };
         let specs = Params::declare(|s| Tower::new(s, folder, c))?;
         let actions = specs.into_iter().map(|s| (s.name, action)).collect();
-        let (_, tower) = Params::build(0, &Device::Cpu, &actions, None, |s| Tower::new(s, folder, c))?;
-        Ok(Self { tower })
+        let (_, tower) = Params::build(0, device, &actions, None, |s| Tower::new(s, folder, c))?;
+        Ok(Self { tower, device: device.clone() })
     }
     /// Dimension of the pooled vectors.
     pub fn width(&self) -> usize {
@@ -348,6 +353,6 @@ impl FrozenImageEncoder {
             }
             Ok(out)
         };
-        compute_rows(count, width, |_| COST, &Device::Cpu, one, on_progress)
+        compute_rows(count, width, |_| COST, &self.device, one, on_progress)
     }
 }

@@ -13,6 +13,7 @@ pub struct SentenceEncoder {
     backbone: Bert,
     pooling: Pooling,
     width: usize,
+    device: Device,
 }
 
 /// Builds the backbone of a folder below `scope`, initialised from the folder's weights if it was opened with them.
@@ -27,11 +28,15 @@ pub fn backbone(scope: &Scope, folder: &TextFolder) -> Result<Bert> {
 impl SentenceEncoder {
     /// Loads the encoder from a folder that was opened with its weights.
     pub fn new(folder: &TextFolder, pooling: Pooling) -> Result<Self> {
+        Self::on(&Device::Cpu, folder, pooling)
+    }
+    /// As [`SentenceEncoder::new`], to compute on a device.
+    pub fn on(device: &Device, folder: &TextFolder, pooling: Pooling) -> Result<Self> {
         let action = Action { origin: Origin::Pretrained, train: false, lr: None };
         let specs = Params::declare(|s| backbone(s, folder))?;
         let actions = specs.into_iter().map(|s| (s.name, action)).collect();
-        let (_, backbone) = Params::build(0, &Device::Cpu, &actions, None, |s| backbone(s, folder))?;
-        Ok(Self { backbone, pooling, width: folder.config.hidden_size })
+        let (_, backbone) = Params::build(0, device, &actions, None, |s| backbone(s, folder))?;
+        Ok(Self { backbone, pooling, width: folder.config.hidden_size, device: device.clone() })
     }
     /// Dimension of the pooled vectors.
     pub fn width(&self) -> usize {
@@ -50,6 +55,6 @@ impl SentenceEncoder {
     /// Pooled vectors of all texts (texts, width), row by row; `on_progress(done, all)` is called after each batch.
     pub fn encode(&self, tokens: &Tokens, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let len = |i: usize| tokens.row(i).len();
-        compute_rows(tokens.len(), self.width, len, &Device::Cpu, |batch| self.encode_batch(tokens, batch), on_progress)
+        compute_rows(tokens.len(), self.width, len, &self.device, |batch| self.encode_batch(tokens, batch), on_progress)
     }
 }
