@@ -18,6 +18,7 @@ mod examples;
 mod golden;
 mod golden_user;
 mod grad;
+mod guide;
 mod hub;
 mod images;
 mod kinds;
