@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match morec::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("morec: {e}");
+            morec::terminal::message(&format!("morec: {e}"));
             ExitCode::from(e.exit_code())
         }
     }

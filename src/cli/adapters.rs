@@ -1,6 +1,7 @@
 //! `morec adapters`: what there is, whole models of them, files from and for other packages, differences.
 
 use super::output::{bytes, print, print_json, table};
+use super::settings::Threads;
 use crate::config::Modality;
 use crate::error::{Error, Result};
 use crate::experiment;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct AdaptersArgs {
     #[command(subcommand)]
     command: AdaptersCommand,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 #[derive(Debug, Subcommand)]
@@ -22,7 +25,7 @@ enum AdaptersCommand {
     /// Adapters below some folders, the base of each, size, and result
     List {
         /// Folders to look in
-        #[arg(default_value = "runs")]
+        #[arg(default_value = "runs", env = "MOREC_RUNS")]
         dirs: Vec<PathBuf>,
         /// Print JSON
         #[arg(long)]
@@ -94,6 +97,7 @@ fn modality(name: &str) -> std::result::Result<Modality, String> {
 
 /// Runs `morec adapters …`.
 pub fn run(args: AdaptersArgs) -> Result<()> {
+    args.threads.apply()?;
     match args.command {
         AdaptersCommand::List { dirs, json } => list(&dirs, json),
         AdaptersCommand::Merge { adapter, base, out, undo, json } => {
@@ -218,7 +222,7 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
 
 fn entry(dir: &Path) -> Result<Entry> {
     // One that cannot be read is a line that says so, not the end of the list.
-    let settings = crate::config::load(&crate::config::Config::default(), &[dir.join("config.toml")], &[]);
+    let settings = crate::config::load_stored(dir);
     let manifest = folder::manifest(dir)?;
     // What is wrong, without what to do about it: `evaluate` and the others say that.
     let brief = |e: Error| {

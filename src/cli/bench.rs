@@ -5,6 +5,7 @@ use super::progress::Progress;
 use crate::bench::{self, CASES, Comparison, Named, Options};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
+use crate::terminal;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ struct SpeedArgs {
     #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
     /// Threads a side [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "MOREC_THREADS")]
     threads: Option<usize>,
     /// Dropout while training
     #[arg(long, default_value_t = 0.0, value_name = "P")]
@@ -109,7 +110,7 @@ fn speed(args: &SpeedArgs) -> Result<()> {
         cases = CASES.iter().filter(can).collect();
         if !real {
             let m = "cases on real data are left out: --data (a built data set) and --model name what they need";
-            eprintln!("{m}");
+            terminal::message(m);
         }
     }
     let model = match cases.iter().any(|c| c.needs_data()) {
@@ -202,9 +203,9 @@ fn python(args: &SpeedArgs) -> Result<Option<PathBuf>> {
         (Ok(s), _) if s.success() => Ok(Some(path)),
         (_, Some(p)) => Err(Error::Usage(format!("--python {}: it cannot import torch", p.display()))),
         _ => {
-            eprintln!(
+            terminal::message(
                 "no PyTorch here, so no comparison: python3 -m venv peer && peer/bin/pip install torch transformers \
-                 sentence-transformers onnxruntime onnx, then --python peer/bin/python"
+                 sentence-transformers onnxruntime onnx, then --python peer/bin/python",
             );
             Ok(None)
         }

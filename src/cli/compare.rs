@@ -1,6 +1,7 @@
 //! `morec compare`: finished runs in one table, with tests of significance.
 
 use super::output;
+use super::settings::Threads;
 use crate::error::{Error, Result};
 use crate::experiment::compare::{Comparison, Line, Method, compare};
 use clap::{Args, ValueEnum};
@@ -27,6 +28,8 @@ pub struct CompareArgs {
     /// Fixes the bootstrap
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    #[command(flatten)]
+    threads: Threads,
     /// How the table is written
     #[arg(long, value_enum, default_value_t = Format::Terminal)]
     format: Format,
@@ -48,6 +51,7 @@ enum Format {
 /// # Errors
 /// A run without result, runs that were not tested alike, an unknown metric.
 pub fn run(args: &CompareArgs) -> Result<()> {
+    args.threads.apply()?;
     let methods = args.methods.iter().map(|m| method(m)).collect::<Result<Vec<_>>>()?;
     for (i, m) in methods.iter().enumerate() {
         if methods[..i].iter().any(|o| o.label == m.label) {

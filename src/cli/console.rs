@@ -2,6 +2,7 @@
 
 use super::progress::Progress;
 use crate::error::Result;
+use crate::terminal;
 use crate::train::{Event, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::RefCell;
@@ -32,7 +33,7 @@ impl Console {
             if let Ok(s) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} ETA {eta}") {
                 bar.set_style(s);
             }
-            bar.with_prefix(label.to_string())
+            bar.with_prefix(terminal::line(label).into_owned())
         });
         Self {
             label: label.into(),
@@ -49,8 +50,8 @@ impl Console {
     }
     fn say(&self, text: &str) {
         match &self.bar {
-            Some(b) => b.println(format!("{} {text}", self.label)),
-            None => eprintln!("{} {text}", self.label),
+            Some(b) => b.println(terminal::line(&format!("{} {text}", self.label))),
+            None => terminal::message(&format!("{} {text}", self.label)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `morec data`: import raw files, describe and validate data sets.
 
+use super::output::{print, print_json};
 use super::progress::Progress;
+use super::settings::Threads;
 use super::synth::SynthArgs;
 use crate::data::import::feed::{Attributes, EventColumns};
 use crate::data::import::generic::{ColumnMap, Generic};
@@ -12,10 +14,9 @@ use crate::data::import::{Imported, InputFiles, Outcome, Pictures, Source, impor
 use crate::data::policy::{Encoding, Policy, TimeUnit, UnknownItems};
 use crate::data::{Dataset, Description, Notes, validate};
 use crate::error::{Error, Result};
+use crate::terminal;
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 use serde_json::json;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// `morec data …`.
@@ -24,6 +25,8 @@ pub struct DataArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: DataCommand,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// The verbs of `morec data`.
@@ -176,6 +179,7 @@ pub struct ImportArgs {
 /// # Errors
 /// Whatever the verb meets; nothing half-written is left behind.
 pub fn run(args: DataArgs) -> Result<()> {
+    args.threads.apply()?;
     match args.command {
         DataCommand::Import(args) => run_import(&args),
         DataCommand::Synth(args) => super::synth::run(&args),
@@ -374,20 +378,6 @@ impl ImportArgs {
 
 fn warn(notes: &Notes) {
     for note in notes.iter() {
-        eprintln!("warning: {note}");
+        terminal::message(&terminal::line(&format!("warning: {note}")));
     }
-}
-
-/// Standard output; a reader that has gone away (`| head`) is not an error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(e)),
-        _ => Ok(()),
-    }
-}
-
-fn print_json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::Io { path: "standard output".into(), source: std::io::Error::other(e) })?;
-    print(&(text + "\n"))
 }

@@ -2,7 +2,7 @@
 
 use super::output;
 use super::progress::Progress;
-use super::settings::use_threads;
+use super::settings::{RunsDir, Threads};
 use crate::distill::{
     self, DistillConfig, DistillReport, ImageCorpus, ImageDistillation, TextCorpus, TextDistillation,
 };
@@ -11,6 +11,7 @@ use crate::hub::{self, HubOptions};
 use crate::item::image::ImageFolder;
 use crate::item::text::TextFolder;
 use crate::nn::ops::Pooling;
+use crate::terminal;
 use clap::{Args, ValueEnum};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -45,9 +46,11 @@ pub struct DistillArgs {
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// Where checkpoints and the teacher's vectors are kept; a stopped distillation goes on from there
-    /// [default: runs/distill-NAME]
+    /// [default: <RUNS>/distill-NAME]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsDir,
     /// Start again: forget the checkpoint in --work, replace --out
     #[arg(long)]
     force: bool,
@@ -111,9 +114,8 @@ pub struct DistillArgs {
     /// Steps between checkpoints; 0: only after each epoch
     #[arg(long, default_value_t = 500, value_name = "N", help_heading = "Learning")]
     checkpoint_steps: usize,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -121,14 +123,14 @@ pub struct DistillArgs {
 
 /// Runs the verb.
 pub fn run(args: DistillArgs) -> Result<()> {
-    use_threads(args.threads)?;
+    args.threads.apply()?;
     if args.data.is_empty() && args.texts.is_empty() {
         return Err(Error::Usage("give something to learn from: --data DIR…, or for texts --texts FILE…".into()));
     }
     let name = args.out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "student".into());
     let config = settings(&args, &name);
     config.check()?;
-    let work = args.work.clone().unwrap_or_else(|| Path::new("runs").join(format!("distill-{name}")));
+    let work = args.work.clone().unwrap_or_else(|| args.runs.runs.join(format!("distill-{name}")));
     may_write(&args.out, &work, args.force)?;
     let options = HubOptions::from_env()?;
     let teacher = hub::resolve(&args.teacher, &options)?.dir;
@@ -219,7 +221,7 @@ impl Bars {
         match p {
             distill::Progress::Note(text) => match &*self.student.borrow() {
                 Some(bar) => bar.line(text),
-                None => eprintln!("{text}"),
+                None => terminal::message(text),
             },
             distill::Progress::Teacher(done, all) => {
                 let mut bar = self.teacher.borrow_mut();

@@ -1,6 +1,7 @@
 //! `morec doctor`: what this machine and this build offer, for bug reports and for choosing settings.
 
 use super::output::{bytes, print, print_json, table};
+use super::settings::Threads;
 use crate::error::Result;
 use crate::fsio::{self, Manifest};
 use crate::hub::{self, HubOptions, ModelFolder, Origin};
@@ -22,6 +23,8 @@ pub struct DoctorArgs {
     /// Data-set folders to digest [default: those found under datasets/]
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// Everything `morec doctor` says.
@@ -60,6 +63,7 @@ struct Digest {
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when stdout cannot be written; whatever else is wrong is part of the diagnosis.
 pub fn run(args: DoctorArgs) -> Result<()> {
+    args.threads.apply()?;
     let options = HubOptions::from_env();
     let models_dir = options.as_ref().map_or_else(|_| "models".into(), |o| o.models.clone());
     let found_models = || hub::model_folders(&models_dir).iter().map(|n| models_dir.join(n)).collect();

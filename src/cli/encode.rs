@@ -3,7 +3,8 @@
 use super::console::encoding;
 use super::evaluate::data_dir;
 use super::output::{self, bytes};
-use crate::config::{Config, ImageConfig, ImagePooling, ItemKind};
+use super::settings::{DeviceArg, Threads};
+use crate::config::{ImageConfig, ImagePooling, ItemKind};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::encode::candidates;
@@ -13,13 +14,12 @@ use crate::hub::{self, HubOptions};
 use crate::item::image::{COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store};
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::item::{Features, ItemTable, ModalityContent, Tokens, compute_rows};
-use crate::model::{ItemContent, ModelFolder, parse_device};
+use crate::model::{ItemContent, ModelFolder};
 use crate::nn::Pass;
 use crate::nn::host::to_vec;
 use crate::nn::ops::Pooling;
 use crate::nn::weights::Precision;
 use crate::picture::Augment;
-use candle_core::Device;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct EncodeArgs {
     #[arg(value_name = "MODEL")]
     model: String,
     /// Data set folder [default: the run's]
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", env = "MOREC_DATA")]
     data: Option<PathBuf>,
     /// The file; .parquet or .safetensors (the ids then lie beside it in .ids.json)
     #[arg(short, long, value_name = "FILE")]
@@ -55,6 +55,10 @@ pub struct EncodeArgs {
     /// Replace a file that is there
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -79,6 +83,7 @@ type Compute<'a> = Box<dyn Fn(&[u32]) -> Result<Vec<f32>> + Sync + 'a>;
 /// # Errors
 /// A missing model or data set, a file in the way, a vector that is not finite.
 pub fn run(args: EncodeArgs) -> Result<()> {
+    args.threads.apply()?;
     let format = match args.out.extension().and_then(|e| e.to_str()) {
         Some("parquet") => Format::Parquet,
         Some("safetensors") => Format::Safetensors,
@@ -93,7 +98,7 @@ pub fn run(args: EncodeArgs) -> Result<()> {
 
 fn of_model(args: &EncodeArgs, format: Format, path: &Path) -> Result<()> {
     let folder = ModelFolder::open(path)?;
-    let model = folder.build(&parse_device(&Config::default().device)?)?;
+    let model = folder.build(&args.device.open()?)?;
     let (ids, features) = match folder.config.item.kind {
         ItemKind::Id => {
             let ids = folder.items.clone().unwrap_or_default();
@@ -135,7 +140,7 @@ fn of_encoder(args: &EncodeArgs, format: Format) -> Result<()> {
         None | Some(Pool::Mean) => Pooling::Mean,
         Some(Pool::Cls) => Pooling::Cls,
     };
-    let encoder = SentenceEncoder::new(&folder, pooling)?;
+    let encoder = SentenceEncoder::on(&args.device.open()?, &folder, pooling)?;
     let data = Dataset::open(dir)?;
     let tokens = Tokens::new(&folder.tokenizer, &data.items.text, limit, false)?;
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
@@ -162,7 +167,7 @@ fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Pat
     };
     let store = Store::open(file, Some(dir), &folder.preprocess(&config), &encoding("pictures"))?;
     let pixels = Pixels::new(store, file.places(data.items.ids.len()));
-    let encoder = FrozenImageEncoder::new(&folder, &config)?;
+    let encoder = FrozenImageEncoder::on(&args.device.open()?, &folder, &config)?;
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
     let identity = format!(
         "{weights} {} {} {:?}",
@@ -190,6 +195,7 @@ fn write(
     compute: Compute,
 ) -> Result<()> {
     let started = Instant::now();
+    let device = args.device.open()?;
     let precision = match args.dtype {
         Dtype::F32 => Precision::F32,
         Dtype::F16 => Precision::F16,
@@ -197,9 +203,12 @@ fn write(
     // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
     let in_batches = |part: &[u32]| {
         let one = |batch: &[u32]| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
-        compute_rows(part.len(), width, |i| cost(part[i] as usize), &Device::Cpu, one, &|_, _| {})
+        compute_rows(part.len(), width, |i| cost(part[i] as usize), &device, one, &|_, _| {})
     };
-    let identity = format!("morec vectors 1 {width} {:?} {} {identity} {}", precision, args.normalize, digest(ids));
+    // Numbers of another device differ in the last digits: a stopped run goes on where it began.
+    let place = if device.is_cpu() { String::new() } else { format!(" {}", args.device.name()) };
+    let identity =
+        format!("morec vectors 1 {width} {:?} {} {identity} {}{place}", precision, args.normalize, digest(ids));
     let found = vectors::export(&Export {
         ids,
         width,

@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 use crate::eval::{EvalTask, evaluate, ranks_file};
 use crate::experiment::{self, Prepared};
 use crate::model::{ModelFolder, parse_device};
+use crate::terminal;
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rank held-out items with trained models and baselines
@@ -53,25 +55,28 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     let models = args.runs.iter().map(|r| ModelFolder::open(r)).collect::<Result<Vec<_>>>()?;
     let mut base = models.first().map_or_else(Config::default, |m| m.config.clone());
     base.device = Config::default().device;
-    let config = args.settings.resolve(&base)?;
-    let mut rows = vec![];
+    let mut config = args.settings.resolve(&base)?;
+    let (mut rows, mut notes) = (vec![], BTreeSet::new());
     if models.is_empty() || args.baselines {
         let mut ids = config.clone();
         if ids.item.model.is_empty() {
             ids.item.kind = ItemKind::Id; // only text-kNN needs texts, and an encoder
         }
-        let prepared = open_part(&ids, args.part)?;
+        let prepared = open_part(&mut ids, args.part, &mut notes)?;
+        config.eval.ks.clone_from(&ids.eval.ks);
         rows.extend(baselines(&ids, &prepared, part_name(args.part))?);
     }
     for (m, path) in models.iter().zip(&args.runs) {
         // Its own shape and reading of texts; the command's data and protocol.
-        let own = Config {
+        let mut own = Config {
             data: config.data.clone(),
             eval: config.eval.clone(),
             device: config.device.clone(),
             ..m.config.clone()
         };
-        let prepared = open_part(&own, args.part)?;
+        let prepared = open_part(&mut own, args.part, &mut notes)?;
+        // What the table shows is what every row has.
+        config.eval.ks.retain(|k| own.eval.ks.contains(k));
         check_items(m, &prepared)?;
         let model = m.build(&parse_device(&own.device)?)?;
         let features = model.features_of(&prepared.content())?;
@@ -102,9 +107,13 @@ fn part_name(part: Part) -> &'static str {
     }
 }
 
-/// The data with the asked part in the place of the test part.
-fn open_part(config: &Config, part: Part) -> Result<Prepared> {
-    let mut prepared = Prepared::open(config)?;
+/// The data with the asked part in the place of the test part. A note of default cut-offs that are left out is printed
+/// once for all models.
+fn open_part(config: &mut Config, part: Part, notes: &mut BTreeSet<String>) -> Result<Prepared> {
+    let (mut prepared, note) = Prepared::fit_evaluation(config)?;
+    if let Some(note) = note.filter(|n| notes.insert(n.clone())) {
+        terminal::message(&format!("note: {note}"));
+    }
     if matches!(part, Part::Valid) {
         prepared.split.test = prepared.split.valid.clone();
     }

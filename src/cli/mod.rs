@@ -1,11 +1,14 @@
 //! The command line: one file a verb.
 
 use crate::error::Result;
-use clap::{Parser, Subcommand};
+use crate::terminal;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::borrow::Cow;
 
 pub mod adapters;
 pub mod bench;
 pub mod compare;
+mod completions;
 mod console;
 pub mod data;
 pub mod distill;
@@ -23,12 +26,16 @@ mod synth;
 pub mod train;
 pub mod transfer;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 internal or I/O error, 2 usage or settings, 3 data, 4 model or checkpoint, \
+const NOTES: &str = "Environment: MOREC_THREADS, MOREC_DEVICE, MOREC_DATA and MOREC_RUNS stand for --threads, --device, --data and --runs (the \
+command line wins over them, they win over files); MOREC_MODELS names the folder of models, MOREC_BLAS a matrix library; the model hub's \
+HF_* are honoured.
+
+Exit codes: 0 done, 1 internal or I/O error, 2 usage or settings, 3 data, 4 model or checkpoint, \
 5 numeric failure (NaN, missing gradient), 6 model hub.";
 
 /// Modality-based transferable recommendation
 #[derive(Debug, Parser)]
-#[command(name = "morec", version, about, after_help = EXIT_CODES)]
+#[command(name = "morec", version, about, after_help = NOTES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,15 +59,18 @@ enum Command {
     Distill(Box<distill::DistillArgs>),
     Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
-/// Reads the command line and runs its verb. A malformed one ends the process with code 2, as does `--help` with 0.
+/// Reads the command line and runs its verb. To be called before any other thread runs. A malformed one ends the process with code 2, as does `--help` with 0.
 ///
 /// # Errors
 /// Those of the verb.
 pub fn run() -> Result<()> {
     keep_memory();
-    let cli = Cli::parse();
+    unset_empty_variables();
+    let cli = parse_arguments();
     crate::nn::blas::check()?;
     match cli.command {
         Command::Quickstart(args) => quickstart::run(&args),
@@ -77,6 +87,33 @@ pub fn run() -> Result<()> {
         Command::Distill(args) => distill::run(*args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => completions::print(&args, Cli::command()),
+        Command::Man(args) => completions::man_pages(&args, Cli::command()),
+    }
+}
+
+/// The arguments. Clap's own messages quote them, and they may come from a script that passes on what others wrote.
+fn parse_arguments() -> Cli {
+    Cli::try_parse().unwrap_or_else(|e| {
+        let plain = e.render().to_string();
+        match e.use_stderr() && matches!(terminal::lines(&plain), Cow::Owned(_)) {
+            true => {
+                terminal::message(plain.trim_end());
+                std::process::exit(e.exit_code())
+            }
+            false => e.exit(),
+        }
+    })
+}
+
+/// Options whose value may come from the environment: the command line wins over it, and it wins over files.
+const VARIABLES: [&str; 4] = ["MOREC_DATA", "MOREC_DEVICE", "MOREC_RUNS", "MOREC_THREADS"];
+
+/// An empty variable counts as unset, as with those of the model hub.
+fn unset_empty_variables() {
+    for name in VARIABLES.iter().filter(|n| std::env::var_os(n).is_some_and(|v| v.is_empty())) {
+        // SAFETY: the process has no other thread yet.
+        unsafe { std::env::remove_var(name) };
     }
 }
 

@@ -1,11 +1,17 @@
 //! What a command says on stdout.
 
 use crate::error::{Error, Result};
+use crate::terminal;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 
-/// Prints text. A reader that has gone away (`morec … | head`) is no error.
+/// Prints text with its control characters escaped, except line feeds and tabs.
 pub(super) fn print(text: &str) -> Result<()> {
+    write_all(&terminal::lines(text))
+}
+
+/// A reader that has gone away (`morec … | head`) is no error.
+fn write_all(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout")(e)),
@@ -16,11 +22,13 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// Prints pretty JSON and a final newline.
 pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::io("stdout")(std::io::Error::other(e)))?;
-    print(&(text + "\n"))
+    write_all(&(text + "\n"))
 }
 
-/// Left-aligned columns, two spaces apart; the last one is not padded.
+/// Left-aligned columns, two spaces apart; the last one is not padded. Control characters of a cell are escaped.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let shown = |row: &Vec<String>| row.iter().map(|c| terminal::line(c).into_owned()).collect();
+    let rows: &[Vec<String>] = &rows.iter().map(shown).collect::<Vec<_>>();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |row: &Vec<String>, i: usize| row.get(i).map_or(0, |c| c.chars().count());
     let widths: Vec<usize> = (0..columns).map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0)).collect();
@@ -45,6 +53,12 @@ pub(super) fn bytes(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cell_stays_in_its_line() {
+        let rows = [["id", "title", "x"], ["1", "a\n\u{1b}[2J", "y"]].map(|r| r.map(String::from).to_vec());
+        assert_eq!(super::table(&rows), "id  title       x\n1   a\\n\\u{1b}[2J  y\n");
+    }
+
     #[test]
     fn sizes() {
         assert_eq!(super::bytes(999), "999 B");

@@ -1,6 +1,7 @@
 //! Progress on stderr: a bar with rate and time left on a terminal, otherwise plain lines, and only for what takes
 //! longer than a second.
 
+use crate::terminal;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -33,6 +34,7 @@ impl Progress {
     }
 
     fn with(label: &str, total: u64, bytes: bool, terminal: bool) -> Self {
+        let label = terminal::line(label);
         let bar = match total {
             0 => ProgressBar::no_length(),
             _ => ProgressBar::new(total),
@@ -65,19 +67,19 @@ impl Progress {
     }
     /// A few words beside the bar, for example the current loss.
     pub fn message(&self, text: impl Into<String>) {
-        self.bar.set_message(text.into());
+        self.bar.set_message(terminal::line(&text.into()).into_owned());
         self.tick();
     }
     /// Prints a line without disturbing the bar.
     pub fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| terminal::message(text));
     }
     /// The work is done: the bar goes; where lines were printed, a last one says how long it took. Once is enough,
     /// more do no harm.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
         if !self.terminal && self.plain.lock().is_ok_and(|mut p| std::mem::take(&mut p.1)) {
-            eprintln!("{}: done in {:.1} s", self.label, self.start.elapsed().as_secs_f64());
+            terminal::message(&format!("{}: done in {:.1} s", self.label, self.start.elapsed().as_secs_f64()));
         }
     }
 
@@ -91,7 +93,7 @@ impl Progress {
             return;
         }
         *plain = (now + EVERY, true);
-        eprintln!("{}", self.plain_line(now - self.start));
+        terminal::message(&self.plain_line(now - self.start));
     }
 
     fn plain_line(&self, elapsed: Duration) -> String {

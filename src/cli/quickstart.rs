@@ -3,7 +3,7 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison};
-use super::settings::use_threads;
+use super::settings::{DeviceArg, RunsDir, Threads};
 use super::synth;
 use crate::baseline::MostPopular;
 use crate::config::{self, Config, ItemKind};
@@ -14,6 +14,7 @@ use crate::experiment::{self, ExistingRun, Prepared, RunResult};
 use crate::fsio::{self, Manifest};
 use crate::model::ModelFolder;
 use crate::report::{self, Curve, Page, Person};
+use crate::terminal;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -34,15 +35,18 @@ const FROZEN_LR: f64 = 4e-3;
 /// Show everything on two invented platforms: no data, no network, under three minutes
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Where data, runs and the page go
-    #[arg(short, long, value_name = "DIR", default_value = "runs/quickstart")]
-    out: PathBuf,
+    /// Where data, runs and the page go [default: <RUNS>/quickstart]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsDir,
     /// Seed of everything random
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -50,19 +54,23 @@ pub struct QuickstartArgs {
 
 /// Runs the verb.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
-    use_threads(args.threads)?;
+    args.threads.apply()?;
     let started = Instant::now();
-    let out = &args.out;
+    let out = &args.out.clone().unwrap_or_else(|| args.runs.runs.join("quickstart"));
     claim(out)?;
     let (source_data, target_data) = write_platforms(out, args.seed)?;
     let settings = out.join("settings.toml");
     fsio::write_bytes(&settings, SETTINGS.as_bytes())?;
-    let base = config::load(&Config { seed: args.seed, ..Config::default() }, &[settings], &[])?;
+    let base = config::load(
+        &Config { seed: args.seed, device: args.device.name().into(), ..Config::default() },
+        &[settings],
+        &[],
+    )?;
 
     let pretrained = pretrain(&on(&base, &source_data), out)?;
     let target_config = on(&base, &target_data);
     let target = Prepared::open(&target_config)?;
-    eprintln!("2/2 goods platform: {} users, {} items: seven ways", target.split.users.len(), target.item_ids.len());
+    terminal::message(&format!("2/2 goods platform: {}: seven ways", sizes(&target)));
     let mut rows = super::results::baselines(&base, &target, "test")?;
     rows.extend(compare(&target_config, &target, out)?);
 
@@ -102,6 +110,10 @@ fn write_platforms(out: &Path, seed: u64) -> Result<(PathBuf, PathBuf)> {
     Ok((source, target))
 }
 
+fn sizes(p: &Prepared) -> String {
+    format!("{} users, {} items", p.split.users.len(), p.item_ids.len())
+}
+
 /// The same settings on the data set in `data`.
 fn on(base: &Config, data: &Path) -> Config {
     let mut c = base.clone();
@@ -114,7 +126,7 @@ fn pretrain(base: &Config, out: &Path) -> Result<RunResult> {
     let mut config = base.clone();
     config.train.epochs = SOURCE_EPOCHS;
     let source = Prepared::open(&config)?;
-    eprintln!("1/2 media platform: {} users, {} items: pre-training", source.split.users.len(), source.item_ids.len());
+    terminal::message(&format!("1/2 media platform: {}: pre-training", sizes(&source)));
     let pretrained = go("source", &config, &source, None, &out.join("source"))?;
     for kind in [ItemKind::Image, ItemKind::Both] {
         let dir = out.join(format!("source-{}", kind.name()));

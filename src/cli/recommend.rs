@@ -2,11 +2,13 @@
 
 use super::console::encoding;
 use super::evaluate::data_dir;
-use super::{output, settings};
+use super::output;
+use super::settings::{DeviceArg, Threads};
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::eval::{encode, top_k::top_k};
-use crate::model::{ItemContent, ModelFolder, parse_device};
+use crate::model::{ItemContent, ModelFolder};
+use crate::terminal;
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
 use clap::Args;
 use parquet::arrow::ArrowWriter;
@@ -24,7 +26,7 @@ pub struct RecommendArgs {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Data set whose items are recommended (default: the one the model was trained on)
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", env = "MOREC_DATA")]
     data: Option<PathBuf>,
     /// Item ids of the history, oldest first, separated by commas
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
@@ -47,9 +49,10 @@ pub struct RecommendArgs {
     /// Recommend items of the history, too
     #[arg(long)]
     with_history: bool,
-    /// Threads to compute with (default: all cores)
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -105,7 +108,7 @@ impl Shelf {
 
 /// Runs the verb.
 pub fn run(args: RecommendArgs) -> Result<()> {
-    settings::use_threads(args.threads)?;
+    args.threads.apply()?;
     let many = args.users.is_some() || args.all_users;
     if args.k == 0 {
         return Err(Error::Usage("-k has to be at least 1".into()));
@@ -129,7 +132,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         }
         (None, false) => None,
     };
-    let model = folder.build(&parse_device("cpu")?)?;
+    let model = folder.build(&args.device.open()?)?;
     // Free titles stand behind the catalogue, so that they can be read but never recommended.
     let texts: Vec<String> = shelf.titles.iter().chain(&args.title).cloned().collect();
     let content =
@@ -174,10 +177,10 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         let before = users.len();
         users.retain(|(u, _)| known.contains(u));
         if users.len() < before {
-            eprintln!(
+            terminal::message(&format!(
                 "{} users left out: the model knows its users by id, and these were not trained on",
                 before - users.len()
-            );
+            ));
         }
     }
     let histories: Vec<&[u32]> = users.iter().map(|(_, h)| h.as_slice()).collect();
@@ -209,7 +212,7 @@ fn rows_of(folder: &ModelFolder, users: &[(String, Vec<u32>)]) -> Result<Option<
 /// Reads `user⇥item item …`; every line is checked before anything is computed.
 fn read_users(file: &Path, shelf: &Shelf) -> Result<Vec<(String, Vec<u32>)>> {
     let mut users = vec![];
-    for (n, line) in crate::fsio::read_text(file)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+    for (n, line) in crate::fsio::read_data_text(file)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let bad = |field: &str, m: String| DataError::new(file, m).line(n as u64 + 1).field(field);
         let (user, items) = line.split_once('\t').ok_or_else(|| {
             bad("user", "no tab between user and items".into()).remedy("write `user⇥item item …`, oldest first")

@@ -7,6 +7,7 @@ use crate::eval::Report;
 use crate::eval::evaluate::GROUPS;
 use crate::experiment::{self, Prepared, RunResult};
 use crate::item::Encoders;
+use crate::terminal;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ pub struct Row {
 /// with a note.
 pub fn baselines(config: &Config, prepared: &Prepared, part: &str) -> Result<Vec<Row>> {
     let text = experiment::encoder_folder(config, Modality::Text).unwrap_or_else(|e| {
-        eprintln!("text-kNN left out: {e}");
+        terminal::message(&format!("text-kNN left out: {e}"));
         None
     });
     let encoders: Encoders = text.into_iter().collect();

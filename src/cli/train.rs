@@ -3,10 +3,10 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, comparison, detail};
-use super::settings::{Settings, run_dir};
+use super::settings::{RunsDir, Settings, prepare, run_dir};
 use crate::config::{Config, UserKind};
 use crate::error::{Error, Result};
-use crate::experiment::{self, ExistingRun, Prepared};
+use crate::experiment::{self, ExistingRun};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -22,9 +22,11 @@ pub struct TrainArgs {
 /// Where a run goes, what to do if it exists, what to print.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Folder of the run (default: runs/<name>); of several transfers, the folder that holds them
+    /// Folder of the run (default: <RUNS>/<name>); of several transfers, the folder that holds them
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsDir,
     /// Print the plan (every parameter, its origin, whether it trains) and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -40,6 +42,14 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The folder of a run ([`run_dir`]).
+    pub fn dir(&self, config: &Config, label: &str) -> PathBuf {
+        run_dir(self.out.as_ref(), &self.runs.runs, config, label)
+    }
+    /// As [`RunArgs::dir`], without regard to `--out`.
+    pub fn default_dir(&self, config: &Config, label: &str) -> PathBuf {
+        run_dir(None, &self.runs.runs, config, label)
+    }
     /// What to do with a run that exists.
     pub fn mode(&self) -> ExistingRun {
         match (self.resume, self.force) {
@@ -52,14 +62,14 @@ impl RunArgs {
 
 /// Runs the verb.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let config = args.settings.resolve(&Config::default())?;
+    let mut config = args.settings.resolve(&Config::default())?;
     config.check()?;
     if !config.transfer.source.is_empty() || !matches!(config.transfer.preset.as_str(), "" | "from-scratch") {
         return Err(Error::Usage(
             "`morec train` starts from scratch; `morec transfer` starts from a source run".into(),
         ));
     }
-    let prepared = Prepared::open(&config)?;
+    let prepared = prepare(&mut config)?;
     if args.run.dry_run {
         let plan = experiment::plan_of(&config, None, prepared.counts())?;
         return if args.run.json { output::print_json(&plan) } else { output::print(&plan.table()) };
@@ -69,7 +79,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         UserKind::Sasrec => items.to_string(),
         other => format!("{items}-{}", format!("{other:?}").to_lowercase()),
     };
-    let dir = run_dir(args.run.out.as_ref(), &config, label);
+    let dir = args.run.dir(&config, label);
     let on_progress = encoding(label);
     let console = Console::new(&format!("[{label}]"), &config.train.metric);
     let result =

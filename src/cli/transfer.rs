@@ -3,9 +3,9 @@
 use super::console::{Console, encoding};
 use super::output;
 use super::results::{Row, baselines, comparison, detail};
-use super::settings::{Settings, run_dir};
+use super::settings::{Settings, prepare};
 use super::train::RunArgs;
-use crate::config::{AdapterMethod, Config, EvalConfig, Rule, TransferConfig};
+use crate::config::{Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Prepared};
 use crate::model::ModelFolder;
@@ -102,7 +102,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
 
 /// The targets: `--target`s, or the one of the settings.
 fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result<Vec<Target>> {
-    if !args.target.is_empty() && args.settings.data.is_some() {
+    if !args.target.is_empty() && args.settings.data.is_some() && !args.settings.data_is_from_environment() {
         return Err(Error::Usage("--data names one target, --target several; give one of the two".into()));
     }
     let configs: Vec<Config> = if args.target.is_empty() {
@@ -116,15 +116,15 @@ fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result
         args.target.iter().map(of).collect()
     };
     let mut out: Vec<Target> = vec![];
-    for config in configs {
-        let prepared = Prepared::open(&config)?;
+    for mut config in configs {
+        let prepared = prepare(&mut config)?;
         let name = Path::new(&config.data.path).file_name().map(|n| n.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| prepared.data.name.clone());
         if out.iter().any(|t| t.name == name) {
             return Err(Error::Usage(format!("--target: two data sets are called `{name}`")));
         }
         let plan = |preset: &String| -> Result<(String, Plan)> {
-            let c = with_preset(&config, preset);
+            let c = config.with_preset(preset);
             Ok((preset.clone(), experiment::plan_of(&c, Some(source), prepared.counts())?))
         };
         let plans = args.preset.iter().map(plan).collect::<Result<_>>()?;
@@ -141,13 +141,13 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
         rows.extend(baselines(config, prepared, "test")?);
     }
     for preset in &args.preset {
-        let config = with_preset(config, preset);
+        let config = config.with_preset(preset);
         let dir = match (&args.run.out, several, args.preset.len() > 1) {
             (Some(o), true, _) => o.join(name).join(preset),
             (Some(o), false, true) => o.join(preset),
-            (None, true, _) if !config.name.is_empty() => run_dir(None, &config, preset).join(name).join(preset),
-            (None, false, true) if !config.name.is_empty() => run_dir(None, &config, preset).join(preset),
-            (out, ..) => run_dir(out.as_ref(), &config, preset),
+            (None, true, _) if !config.name.is_empty() => args.run.default_dir(&config, preset).join(name).join(preset),
+            (None, false, true) if !config.name.is_empty() => args.run.default_dir(&config, preset).join(preset),
+            _ => args.run.dir(&config, preset),
         };
         let label = if several { format!("{name} {preset}") } else { preset.clone() };
         let on_progress = encoding(&label);
@@ -158,16 +158,4 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
         rows.push(Row { name: preset.clone(), test: result.test.clone(), run: Some(result) });
     }
     Ok(rows)
-}
-
-fn with_preset(config: &Config, preset: &str) -> Config {
-    let mut c = config.clone();
-    c.transfer.preset = preset.into();
-    if let Some(method) = AdapterMethod::named(preset) {
-        c.adapter.method = method;
-    } else if preset == "from-scratch" {
-        // Whatever the source had: nothing of it is there.
-        c.adapter.method = AdapterMethod::None;
-    }
-    c
 }

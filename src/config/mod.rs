@@ -1,6 +1,7 @@
 //! Experiment settings with documented defaults, TOML layers and `-s key=value` overrides.
 
 mod adapter;
+mod cut_offs;
 mod image;
 mod layers;
 mod modality;
@@ -9,7 +10,7 @@ mod user;
 
 pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
-pub use layers::{first_difference, load, to_toml};
+pub use layers::{first_difference, load, load_stored, to_toml};
 pub use modality::{ByModality, EncoderSettings, Modality};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
 pub use user::{NormPosition, UserConfig, UserKind};
@@ -255,6 +256,9 @@ pub struct TrainConfig {
     pub eval_every: usize,
     /// Validation metric that decides: `hr@K`, `ndcg@K`, `mrr@K`, `recall@K`, `map@K` with K among `eval.ks`.
     pub metric: String,
+    /// Whether a file or the command line named `metric`; no setting, and in no file.
+    #[serde(skip)]
+    pub metric_given: bool,
     /// Validations without improvement before stopping; 0: never stop early.
     pub patience: usize,
     /// Steps between checkpoints inside an epoch (each epoch's end has one, too); 0: only there.
@@ -277,6 +281,7 @@ impl Default for TrainConfig {
             clip: 0.0,
             eval_every: 1,
             metric: "ndcg@10".into(),
+            metric_given: false,
             patience: 5,
             checkpoint_steps: 500,
         }
@@ -307,8 +312,11 @@ pub enum Schedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
-    /// Cut-offs K.
+    /// Cut-offs K. Defaults that are larger than the catalogue are left out with a note.
     pub ks: Vec<usize>,
+    /// Whether a file or the command line named `ks`; no setting, and in no file.
+    #[serde(skip)]
+    pub ks_given: bool,
     /// What happens to items that score the same as the target.
     pub ties: Ties,
     /// Items of the user's history are no candidates.
@@ -328,6 +336,7 @@ impl Default for EvalConfig {
     fn default() -> Self {
         Self {
             ks: vec![5, 10, 20],
+            ks_given: false,
             ties: Ties::Mean,
             mask_history: true,
             lists: 10,
@@ -375,6 +384,14 @@ pub struct Rule {
     /// Comma-separated: `load` | `reset` | `pretrained`, `train` | `freeze`, `lr=1e-4`.
     #[serde(rename = "do")]
     pub action: String,
+}
+
+/// Refuses sizes of layers above `most`: no model has them, and building one would ask for more memory than there is.
+fn bounded(most: usize, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, v)| *v > most) {
+        Some((key, v)) => Err(Error::config(*key, format!("{v} is more than {most}"))),
+        None => Ok(()),
+    }
 }
 
 impl Config {
@@ -453,6 +470,18 @@ impl Config {
 }
 
 impl Config {
+    /// These settings under a transfer preset; an adapter's preset also sets `adapter.method`.
+    pub fn with_preset(&self, preset: &str) -> Self {
+        let mut c = self.clone();
+        c.transfer.preset = preset.into();
+        if let Some(method) = AdapterMethod::named(preset) {
+            c.adapter.method = method;
+        } else if preset == "from-scratch" {
+            // Nothing of the source is loaded, so an adapter that it had is not either.
+            c.adapter.method = AdapterMethod::None;
+        }
+        c
+    }
     /// Learning rate of a parameter: its own, that of adapters, of the image encoder, of pre-trained encoders, or of all.
     pub fn lr_of(&self, p: &Param) -> f64 {
         let image = &self.item.image;

@@ -112,10 +112,14 @@ fn restore(dir: &Path, identity: &str, params: &Params, optimizer: &mut AdamW) -
     }
     manifest.verify(dir, true)?;
     let path = dir.join("cursor.json");
-    let at: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
+    let at: Cursor = serde_json::from_str(&fsio::read_model_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
     let values = Weights::open(&dir.join("model.safetensors"))?;
     for p in params.iter() {
+        if values.shape(p.name()) != Some(p.shape()) {
+            let m = format!("`{}` is missing or has another shape; {remake}", p.name());
+            return Err(Error::model(values.path(), m));
+        }
         let data = values.read(p.name())?;
         host::update(&p.value(), |v| v.copy_from_slice(&data))?;
     }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::eval::{EvalTask, Report, encode};
 use crate::item::Tokens;
 use crate::item::text::{SentenceEncoder, TextFolder};
+use crate::model::parse_device;
 
 /// Test rows of the baselines that need no training: those of interactions, and with a pre-trained text encoder text-kNN on
 /// its frozen embeddings. `part` names the queries, which stand in the place of the test part.
@@ -25,7 +26,7 @@ pub fn baseline_rows(
     all.push(Box::new(Markov::new(split)));
     all.push(Box::new(ItemNeighbours::new(split)));
     if let Some(folder) = text.filter(|f| f.weights.is_some()) {
-        let encoder = SentenceEncoder::new(folder, config.item.pooling)?;
+        let encoder = SentenceEncoder::on(&parse_device(&config.device)?, folder, config.item.pooling)?;
         let limit = config.item.max_tokens.min(folder.config.usable_positions());
         let tokens = Tokens::new(&folder.tokenizer, &prepared.texts, limit, config.item.lower_case)?;
         all.push(Box::new(TextNeighbours::new(encoder.encode(&tokens, &encode::no_progress)?, encoder.width())));

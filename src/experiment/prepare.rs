@@ -26,17 +26,50 @@ pub struct Prepared {
 
 impl Prepared {
     /// Opens and divides the data set of a configuration.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for cut-offs larger than the catalogue, default ones included: [`Prepared::fit`] leaves those out.
     pub fn open(config: &Config) -> Result<Self> {
+        let prepared = Self::read(config)?;
+        prepared.check_cut_offs(config)?;
+        Ok(prepared)
+    }
+    /// As [`Prepared::open`], and leaves default cut-offs that the catalogue is too small for out of `config`. The second
+    /// value is a note on that ([`Config::fit_catalogue`]).
+    pub fn fit(config: &mut Config) -> Result<(Self, Option<String>)> {
+        let prepared = Self::read(config)?;
+        let note = config.fit_catalogue(prepared.item_ids.len())?;
+        Ok((prepared, note))
+    }
+    /// As [`Prepared::fit`], where nothing trains: `train.metric` is not looked at.
+    pub fn fit_evaluation(config: &mut Config) -> Result<(Self, Option<String>)> {
+        let prepared = Self::read(config)?;
+        let note = config.eval.fit_catalogue(prepared.item_ids.len())?;
+        Ok((prepared, note))
+    }
+    fn read(config: &Config) -> Result<Self> {
         if config.data.path.is_empty() {
             return Err(Error::config(
                 "data.path",
                 "no data set given; make one with `morec data import`, then --data DIR",
             ));
         }
-        Self::new(Dataset::open(Path::new(&config.data.path))?, config)
+        Self::divide(Dataset::open(Path::new(&config.data.path))?, config)
     }
     /// Divides a data set.
+    ///
+    /// # Errors
+    /// As [`Prepared::open`].
     pub fn new(data: Dataset, config: &Config) -> Result<Self> {
+        let prepared = Self::divide(data, config)?;
+        prepared.check_cut_offs(config)?;
+        Ok(prepared)
+    }
+    fn check_cut_offs(&self, config: &Config) -> Result<()> {
+        let mut asked = EvalConfig { ks_given: true, ..config.eval.clone() };
+        asked.fit_catalogue(self.item_ids.len()).map(|_| ())
+    }
+    fn divide(data: Dataset, config: &Config) -> Result<Self> {
         let split = Split::new(&data, &config.data, config.user.max_len)?;
         let pick = |from: &[String]| split.items.iter().map(|&i| from[i as usize].clone()).collect::<Vec<_>>();
         let (item_ids, texts) = (pick(&data.items.ids), pick(&data.items.text));
@@ -48,11 +81,6 @@ impl Prepared {
         if kind.has(Modality::Image) && data.images.is_none() {
             let m = format!("no item of `{}` has a picture; import it with --images, or use another kind", data.name);
             return Err(Error::config("item.kind", m));
-        }
-        let widest = config.eval.ks.iter().copied().max().unwrap_or(1);
-        if widest > split.items.len() {
-            let m = format!("{widest} is larger than the catalogue of {} items", split.items.len());
-            return Err(Error::config("eval.ks", m));
         }
         let user_ids = split.users.iter().map(|&u| data.users[u as usize].clone()).collect();
         Ok(Self { data, split, item_ids, user_ids, texts })

@@ -52,7 +52,8 @@ pub fn sample_users(
         let offers = match advisor {
             ShowcaseMethod::Baseline(b) => histories.iter().map(|h| best_of(*b, h, split.items.len(), k)).collect(),
             ShowcaseMethod::Run(dir) => {
-                let model = ModelFolder::open(dir)?.build(&crate::model::parse_device("cpu")?)?;
+                let folder = ModelFolder::open(dir)?;
+                let model = folder.build(&crate::model::parse_device(&folder.config.device)?)?;
                 offers_of(&model, prepared, &histories, &users, k)?
             }
         };

@@ -1,10 +1,11 @@
-//! The Hugging Face cache: `models--owner--name/{blobs,refs,snapshots}`, the layout that Python's tools share.
+//! The models of the Hugging Face cache, as far as they are there: no request is made.
 
-use super::folder::{Origin, PREPROCESSOR, TOKENIZER, missing};
-use super::name::is_safe_token;
-use super::{HubOptions, ModelFolder};
+use super::card::subfolders;
+use super::folder::{ModelFolder, Origin, PREPROCESSOR, TOKENIZER, missing};
+use super::layout::{repo_dir, snapshot};
+use super::name::{check_id, is_safe_token};
+use super::options::HubOptions;
 use crate::error::Result;
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
 /// A snapshot of the cache.
@@ -55,9 +56,9 @@ impl Cached {
 /// Every model of the cache by its `refs`, in name order; what is damaged is left out.
 pub fn cached_models(options: &HubOptions) -> Vec<Cached> {
     let mut found = Vec::new();
-    for folder in super::card::subfolders(&options.cache) {
+    for folder in subfolders(&options.cache) {
         let Some(id) = folder.strip_prefix("models--").map(|n| n.replacen("--", "/", 1)) else { continue };
-        if super::name::check_id(&id).is_err() {
+        if check_id(&id).is_err() {
             continue;
         }
         let refs = std::fs::read_dir(options.cache.join(&folder).join("refs")).into_iter().flatten().flatten();
@@ -67,27 +68,4 @@ pub fn cached_models(options: &HubOptions) -> Vec<Cached> {
         found.extend(names.iter().filter_map(|r| Cached::find(&options.cache, &id, r).ok().flatten()));
     }
     found
-}
-
-fn cache_repo(cache: &Path, id: &str) -> CacheRepo {
-    Cache::new(cache.into()).repo(Repo::model(id.into()))
-}
-
-pub(super) fn snapshot(cache: &Path, id: &str, commit: &str) -> PathBuf {
-    cache_repo(cache, id).pointer_path(commit)
-}
-
-pub(super) fn blob(cache: &Path, id: &str, etag: &str) -> PathBuf {
-    cache_repo(cache, id).blob_path(etag)
-}
-
-/// The digest that a file of a snapshot should have, where it links to a blob that is named by its SHA-256.
-pub(super) fn named_digest(path: &Path) -> Option<String> {
-    let target = std::fs::read_link(path).ok()?;
-    let name = target.file_name()?.to_str()?;
-    (name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())).then(|| name.to_lowercase())
-}
-
-pub(super) fn repo_dir(cache: &Path, id: &str) -> PathBuf {
-    cache.join(Repo::new(id.into(), RepoType::Model).folder_name())
 }

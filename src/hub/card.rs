@@ -1,6 +1,7 @@
 //! `model.toml`: where a model comes from, what it is, and what its files must be.
 
-use super::cache::named_digest;
+use super::layout::named_digest;
+use super::name::{check_id, check_revision, is_safe_token};
 use crate::error::{Error, Result};
 use crate::fsio;
 use serde::{Deserialize, Serialize};
@@ -101,14 +102,14 @@ impl Card {
             return Err(wrong(format!("preprocessing.pooling `{pooling}`: use `mean`, `cls` or `pooler`")));
         }
         if let Some(hub) = &card.hub {
-            super::name::check_id(&hub.id).map_err(|why| wrong(format!("hub.id `{}`: {why}", hub.id)))?;
-            super::name::check_revision(&hub.revision).map_err(|e| wrong(format!("hub.revision: {e}")))?;
+            check_id(&hub.id).map_err(|why| wrong(format!("hub.id `{}`: {why}", hub.id)))?;
+            check_revision(&hub.revision).map_err(|e| wrong(format!("hub.revision: {e}")))?;
         }
         for (file, digest) in &card.sha256 {
             if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
                 return Err(wrong(format!("sha256 of `{file}` is not 64 lower-case hex digits")));
             }
-            if !super::name::is_safe_token(file) {
+            if !is_safe_token(file) {
                 return Err(wrong(format!("sha256 names `{file}`, which is not a plain file name")));
             }
         }
@@ -124,7 +125,7 @@ impl Card {
         if !path.is_file() {
             return Ok(None);
         }
-        Self::parse(&path, &fsio::read_text(&path)?).map(Some)
+        Self::parse(&path, &fsio::read_model_text(&path)?).map(Some)
     }
 
     /// The card that comes with the program under this name.

@@ -2,7 +2,8 @@
 //! for a machine without a hub.
 
 use super::folder::{ModelFolder, Origin};
-use crate::error::Result;
+use super::private_temp::private_folders;
+use crate::error::{Error, Result};
 use crate::fsio::{self, Staged};
 use std::path::{Path, PathBuf};
 
@@ -39,18 +40,37 @@ fn place(cache: &Path, name: &str, files: Files) -> PathBuf {
     cache.join(format!("morec--{name}")).join(&fsio::sha256_bytes(all.join("\n").as_bytes())[..16])
 }
 
-/// The model's folder, unpacked below `cache` if it is not there yet; nothing if it does not come inside the program.
+/// The model's folder, unpacked below `cache` if it is not there yet, or else below a private temporary folder: a home that
+/// is missing or read-only is common in containers. Nothing if the model does not come inside the program.
+///
+/// # Errors
+/// What the cache's folder answered, with the remedy, when no temporary folder will do either.
 pub(super) fn unpacked(cache: &Path, name: &str) -> Result<Option<ModelFolder>> {
     let Some(files) = files(name) else { return Ok(None) };
-    let dir = place(cache, name, files);
-    let whole =
-        |d: &Path| files.iter().all(|(n, b)| std::fs::metadata(d.join(n)).is_ok_and(|m| m.len() == b.len() as u64));
-    if !whole(&dir) {
+    let dir = match unpack(cache, name, files) {
+        Err(Error::Io { path, source }) => {
+            let other = private_folders().iter().find_map(|t| unpack(t, name, files).ok());
+            other.ok_or_else(|| {
+                let m =
+                    format!("{source}; no temporary folder can be written either: set HF_HOME to a folder that can");
+                Error::io(path)(std::io::Error::new(source.kind(), m))
+            })?
+        }
+        dir => dir?,
+    };
+    ModelFolder::open(name, &dir, Origin::Embedded).map(Some)
+}
+
+/// Makes the folder whole, byte for byte, and returns it.
+fn unpack(below: &Path, name: &str, files: Files) -> Result<PathBuf> {
+    let dir = place(below, name, files);
+    let whole = files.iter().all(|(n, bytes)| std::fs::read(dir.join(n)).is_ok_and(|found| found == *bytes));
+    if !whole {
         let staged = Staged::new(&dir)?;
         for (name, bytes) in files {
             fsio::write_bytes(&staged.path().join(name), bytes)?;
         }
         staged.commit()?;
     }
-    ModelFolder::open(name, &dir, Origin::Embedded).map(Some)
+    Ok(dir)
 }

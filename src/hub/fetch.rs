@@ -1,7 +1,8 @@
 //! One file over HTTP into the cache: resumed where that is safe, named only when it is right.
 
-use super::HubOptions;
+use super::content::damage;
 use super::listing::refused;
+use super::options::HubOptions;
 use super::progress::Progress;
 use crate::error::{Error, Result};
 use crate::fsio;
@@ -86,17 +87,25 @@ pub(super) fn fetch(agent: &Agent, options: &HubOptions, job: &Job) -> Result<()
     std::fs::rename(&part, &job.target).map_err(Error::io(&job.target))
 }
 
+/// The digest, where one is known, and whether the file can be read as what it is called.
 fn check(job: &Job, part: &Path) -> Result<()> {
-    let Some(expected) = job.sha256 else { return Ok(()) };
-    let found = fsio::sha256_file(part)?;
-    if found == expected {
-        return Ok(());
+    if let Some(expected) = job.sha256 {
+        let found = fsio::sha256_file(part)?;
+        if found != expected {
+            return Err(Error::Hub(format!(
+                "{}: the download has SHA-256 {found}, expected {expected}; it was removed, try again (or the file has \
+                 changed since its card was written)",
+                job.name
+            )));
+        }
     }
-    Err(Error::Hub(format!(
-        "{}: the download has SHA-256 {found}, expected {expected}; it was removed, try again (or the file has changed \
-         since its card was written)",
-        job.name
-    )))
+    match damage(part, job.name)? {
+        None => Ok(()),
+        Some(why) => Err(Error::Hub(format!(
+            "{}: {why}; it was removed: the repository, or the server of HF_ENDPOINT, has a damaged file",
+            job.name
+        ))),
+    }
 }
 
 fn transfer(

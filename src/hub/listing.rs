@@ -1,7 +1,7 @@
 //! What a repository of the hub holds at a revision: one request.
 
-use super::HubOptions;
 use super::name::{ModelName, is_safe_token};
+use super::options::HubOptions;
 use crate::error::{Error, Result};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};

@@ -1,5 +1,6 @@
 //! Where to look and what is allowed, from the environment variables that Python's tools know too.
 
+use super::private_temp::private_folders;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,10 +72,12 @@ impl HubOptions {
 
     /// Reads `MOREC_MODELS` (default `models`), `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN`,
     /// `HF_TOKEN_PATH` (default `HF_HOME/token`), `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` and
-    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds). An empty variable counts as unset.
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds). An empty variable counts as unset. Without a home folder the cache is a private
+    /// temporary one.
     ///
     /// # Errors
-    /// [`Error::Config`] for a value that cannot be meant, or when no home folder is known and no cache is named.
+    /// [`Error::Config`] for a value that cannot be meant, or when no home folder is known, no cache is named and no temporary
+    /// folder can be had.
     pub fn from_env() -> Result<Self> {
         let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
         let text = |name: &str| match var(name).map(|v| v.into_string()) {
@@ -90,6 +93,7 @@ impl HubOptions {
         let cache = var("HF_HUB_CACHE")
             .map(PathBuf::from)
             .or_else(|| home.as_ref().map(|h| h.join("hub")))
+            .or_else(|| private_folders().first().map(|t| t.join("hub")))
             .ok_or_else(|| Error::config("HF_HUB_CACHE", "no home folder is known; set HF_HUB_CACHE to a folder"))?;
 
         let mut options = Self::new(var("MOREC_MODELS").unwrap_or_else(|| "models".into()), cache);

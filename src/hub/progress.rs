@@ -1,5 +1,6 @@
 //! Progress of a transfer: a bar with rate and ETA on a terminal, plain lines otherwise.
 
+use crate::terminal::{self, message};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub(super) struct Progress {
 
 impl Progress {
     pub fn new(loud: bool, name: &str, total: Option<u64>) -> Self {
+        // The name comes from the hub's listing.
+        let name = terminal::line(name);
         let bar = (loud && std::io::stderr().is_terminal()).then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
@@ -48,7 +51,8 @@ impl Progress {
             bar.set_position(self.done);
         } else if self.loud && self.last.elapsed() >= EVERY {
             self.last = Instant::now();
-            eprintln!("{}", line(&self.name, self.done, self.total, self.done - self.resumed, self.start.elapsed()));
+            let fresh = self.done - self.resumed;
+            message(&line(&self.name, self.done, self.total, fresh, self.start.elapsed()));
         }
     }
 
@@ -58,7 +62,7 @@ impl Progress {
         }
         if self.loud {
             let seconds = self.start.elapsed().as_secs_f64();
-            eprintln!("{}: {} in {seconds:.1} s", self.name, HumanBytes(self.done));
+            message(&format!("{}: {} in {seconds:.1} s", self.name, HumanBytes(self.done)));
         }
     }
 }

@@ -1,21 +1,15 @@
 //! The order in which a name is looked up.
 
-use super::card::{Card, Guard, cards};
+use super::cache::Cached;
+use super::card::{Card, Guard};
 use super::embedded;
-use super::folder::{Origin, looks_like_model, missing};
+use super::folder::{ModelFolder, Origin, looks_like_model, missing};
 use super::name::ModelName;
-use super::pull::fetch_snapshot;
-use super::{Cached, HubOptions, ModelFolder};
+use super::options::HubOptions;
+use super::snapshot::fetch_snapshot;
+use super::target::{Target, from_card, target};
 use crate::error::{Error, Result};
 use std::path::Path;
-
-/// A repository and what its files must be.
-pub(super) struct Target {
-    /// Id and revision, both set.
-    pub source: ModelName,
-    pub guard: Guard,
-    pub card: Option<Card>,
-}
 
 /// Finds the model called `name`, fetching it only when nothing local will do.
 ///
@@ -97,29 +91,4 @@ fn remote(name: &str, wanted: &Target, options: &HubOptions) -> Result<ModelFold
         (Err(Error::Hub(_)), Some(cached)) => cached.open(name).map(with_card),
         (Err(e), _) => Err(e),
     }
-}
-
-/// Which repository a name stands for: a card's, or the name itself.
-pub(super) fn target(name: &ModelName, options: &HubOptions) -> Result<Target> {
-    if let Some(card_name) = name.card_name() {
-        let dir = options.models.join(card_name);
-        if let Some(card) = Card::read(&dir)?.or_else(|| Card::built_in(card_name)) {
-            return from_card(&dir, card, name.revision.as_deref());
-        }
-    }
-    let revision = name.revision.clone().unwrap_or_else(|| "main".into());
-    let same = |c: &Card| c.hub.as_ref().is_some_and(|h| h.id == name.id && h.revision == revision);
-    let card = cards(&options.models)?.into_iter().find(same);
-    let guard = card.as_ref().map(|c| c.guard(&revision)).unwrap_or_default();
-    Ok(Target { source: ModelName { id: name.id.clone(), revision: Some(revision) }, guard, card })
-}
-
-fn from_card(dir: &Path, card: Card, revision: Option<&str>) -> Result<Target> {
-    let Some(hub) = &card.hub else {
-        let m = format!("its files are not here, and its card gives no hub repository; they come from {}", card.origin);
-        return Err(Error::model(dir, m));
-    };
-    let revision = revision.unwrap_or(&hub.revision).to_string();
-    let source = ModelName { id: hub.id.clone(), revision: Some(revision.clone()) };
-    Ok(Target { guard: card.guard(&revision), source, card: Some(card) })
 }

@@ -1,14 +1,13 @@
 //! Reads every file of a model folder and says what is wrong with it.
 
-use super::ModelFolder;
 use super::card::Card;
-use super::folder::{CONFIG, INDEX, Origin, TOKENIZER, WEIGHTS, shards};
+use super::content;
+use super::folder::{CONFIG, INDEX, ModelFolder, Origin, TOKENIZER, WEIGHTS, shards};
+use super::layout::named_digest;
 use crate::error::{Error, Result};
 use crate::fsio;
-use safetensors::SafeTensors;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Element types that load; everything else (packed 4- and 8-bit floats) needs a conversion first.
@@ -81,20 +80,38 @@ pub fn inspect(dir: &Path, card: Option<&Card>) -> Result<Report> {
         return Err(Error::model(dir, "no such folder"));
     }
     let own = Card::read(dir)?;
-    let mut report = Report {
-        dir: dir.into(),
-        model_type: None,
-        tensors: 0,
-        parameters: 0,
-        dtypes: BTreeMap::new(),
-        files: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut report = Report::of(dir);
     report.read(dir, own.as_ref().or(card))?;
     Ok(report)
 }
 
+/// What is wrong with the weights, and what is worth knowing of configuration and tokenizer. No digest is computed: of
+/// weights only the headers are read.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Model`] for a malformed index.
+pub(super) fn structure(folder: &ModelFolder) -> Result<(Vec<Problem>, Vec<String>)> {
+    let mut report = Report::of(&folder.dir);
+    report.weights(&folder.dir, folder)?;
+    let weights = std::mem::take(&mut report.problems);
+    let config = report.config(&folder.dir, None)?;
+    report.tokenizer(&folder.dir, &config)?;
+    Ok((weights, report.problems.iter().map(Problem::to_string).collect()))
+}
+
 impl Report {
+    fn of(dir: &Path) -> Self {
+        Self {
+            dir: dir.into(),
+            model_type: None,
+            tensors: 0,
+            parameters: 0,
+            dtypes: BTreeMap::new(),
+            files: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
     /// The report itself when nothing is wrong.
     ///
     /// # Errors
@@ -132,9 +149,9 @@ impl Report {
 
     fn digest(&mut self, dir: &Path, name: &str, card: Option<&Card>) -> Result<()> {
         let path = dir.join(name);
-        let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let bytes = std::fs::metadata(&path).map_err(Error::model_io(&path))?.len();
         let sha256 = fsio::sha256_file(&path)?;
-        let blob = super::cache::named_digest(&path);
+        let blob = named_digest(&path);
         let mut checked = None;
         for (by, expected) in [("hub", blob.as_ref()), ("card", card.and_then(|c| c.sha256.get(name)))] {
             let Some(expected) = expected else { continue };
@@ -154,11 +171,10 @@ impl Report {
         if !path.is_file() {
             return Ok(serde_json::Value::Null);
         }
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        let config: serde_json::Value = match serde_json::from_slice(&bytes) {
+        let config = match content::json(&path)? {
             Ok(config) => config,
-            Err(e) => {
-                self.problem(CONFIG, format!("not JSON: {e}"));
+            Err(why) => {
+                self.problem(CONFIG, why);
                 return Ok(serde_json::Value::Null);
             }
         };
@@ -178,8 +194,10 @@ impl Report {
         if !path.is_file() {
             return Ok(());
         }
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        match tokenizers::Tokenizer::from_bytes(&bytes) {
+        let bytes = std::fs::read(&path).map_err(Error::model_io(&path))?;
+        // The crate panics on some that are damaged.
+        let parsed = fsio::caught(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
+        match parsed.unwrap_or_else(|| Err("its reader panicked".into())) {
             Err(e) => self.problem(TOKENIZER, format!("does not parse: {e}")),
             Ok(tokenizer) => {
                 let top = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| u64::from(id) + 1);
@@ -212,30 +230,23 @@ impl Report {
 
     /// Tensor names of one file. Opening it checks the header's length, each offset and the file's length.
     fn header(&mut self, path: &Path, shard: &str) -> Result<BTreeSet<String>> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        if file.metadata().map_err(Error::io(path))?.len() < 8 {
-            self.problem(shard, "too short for a safetensors file");
-            return Ok(BTreeSet::new());
-        }
-        // SAFETY: read only, and dropped here; a file that another program cuts meanwhile is not a model anyway.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
-        let tensors = match SafeTensors::deserialize(&map) {
-            Ok(tensors) => tensors,
-            Err(e) => {
-                self.problem(shard, format!("not a whole safetensors file: {e}"));
+        let header = match content::tensors(path)? {
+            Ok(header) => header,
+            Err(why) => {
+                self.problem(shard, why);
                 return Ok(BTreeSet::new());
             }
         };
         let mut names = BTreeSet::new();
-        for (name, view) in tensors.iter() {
-            let dtype = view.dtype().to_string();
+        for (name, info) in header.tensors().into_iter().collect::<BTreeMap<_, _>>() {
+            let dtype = info.dtype.to_string();
             if !DTYPES.contains(&dtype.as_str()) {
                 self.problem(shard, format!("the tensor `{name}` is {dtype}, which cannot be loaded"));
             }
             self.tensors += 1;
-            self.parameters += view.shape().iter().map(|d| *d as u64).product::<u64>();
+            self.parameters += info.shape.iter().map(|d| *d as u64).product::<u64>();
             *self.dtypes.entry(dtype).or_default() += 1;
-            names.insert(name.to_string());
+            names.insert(name);
         }
         if names.is_empty() {
             self.problem(shard, "holds no tensors");
@@ -245,7 +256,7 @@ impl Report {
 
     /// Compares the index with what the shards hold, both ways.
     fn index(&mut self, dir: &Path, index: &Path, seen: &BTreeMap<String, String>) -> Result<()> {
-        let text = fsio::read_text(index)?;
+        let text = fsio::read_model_text(index)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let empty = serde_json::Map::new();
         let map = value.get("weight_map").and_then(|m| m.as_object()).unwrap_or(&empty);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; rooms of one line do not know each other.
 const LAYERS: [&[&str]; 16] = [
-    &["error", "report", "rng"],
+    &["error", "report", "rng", "terminal"],
     &["fsio", "picture"],
     &["hub"],
     &["nn"],

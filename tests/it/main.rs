@@ -14,12 +14,14 @@ mod data_support;
 mod distill;
 mod encode;
 mod encoders;
+mod examples;
 mod golden;
 mod golden_user;
 mod grad;
 mod hub;
 mod images;
 mod kinds;
+mod mutations;
 mod nn_ops;
 mod pictures;
 mod ranking;
@@ -29,3 +31,6 @@ mod synth;
 mod training;
 mod user_encoders;
 mod vision;
+
+#[global_allocator]
+static MEMORY: mutations::memory::Watched = mutations::memory::Watched;

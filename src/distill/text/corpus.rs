@@ -38,7 +38,7 @@ impl TextCorpus {
             out.sources.push((d.name.clone(), d.digest.clone()));
         }
         for path in files {
-            let text = crate::fsio::read_text(path)?;
+            let text = crate::fsio::read_data_text(path)?;
             text.lines().for_each(&mut add);
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             out.sources.push((name, crate::fsio::sha256_bytes(text.as_bytes())));

@@ -1,4 +1,4 @@
-//! Batch normalisation over rows (Ioffe & Szegedy 2015), joined with the residual and the ReLU that follow it.
+//! Batch normalisation over rows (Ioffe & Szegedy 2015), fused with the residual sum and the ReLU that follow it.
 
 use super::composed::composed;
 use crate::error::Result;
@@ -9,10 +9,10 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// Rows of a block of partial sums; fixed, so that they do not depend on the threads.
+/// Rows per block of partial sums; fixed, so that sums do not depend on the number of threads.
 const BLOCK: usize = 512;
 
-/// Σ over rows of what `f` adds for each row to `k` values a channel.
+/// Sums over all rows the values that `f` adds for each row: `k` values per channel, for `c` channels.
 fn sums(rows: usize, c: usize, k: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f64> {
     let parts: Vec<Vec<f32>> = (0..rows.div_ceil(BLOCK))
         .into_par_iter()
@@ -27,8 +27,8 @@ fn sums(rows: usize, c: usize, k: usize, f: impl Fn(usize, &mut [f32]) + Sync) -
     all
 }
 
-/// relu?(γ·(x − μ)/σ + β (+ residual)) for x (rows, c). `batch`: μ and σ are those of the rows, and the running statistics
-/// move towards them when the pass records; otherwise they are the running ones.
+/// Computes relu?(γ·(x − μ)/σ + β (+ residual)) for x (rows, c). With `batch`, μ and σ are the statistics of these
+/// rows, and the running statistics are updated if the pass records. Otherwise μ and σ are the running statistics.
 pub fn batch_norm(
     pass: &Pass,
     x: &Act,
@@ -86,7 +86,7 @@ fn statistics(xs: &[f32], rows: usize, c: usize) -> (Vec<f32>, Vec<f32>) {
     (mean, var)
 }
 
-/// Gradient before a ReLU: `g` where its output `y` is positive, else 0.
+/// Backward pass of a ReLU: `g` where the output `y` is positive, otherwise 0.
 fn relu_backward(y: &Tensor, g: &Tensor) -> Result<Tensor> {
     let (rows, c) = y.dims2()?;
     let mut d = scratch(rows * c);
@@ -102,14 +102,14 @@ fn relu_backward(y: &Tensor, g: &Tensor) -> Result<Tensor> {
     tensor(d, (rows, c))
 }
 
-/// The normalisation as one multiplication and one addition a channel: γ·(x − μ)/σ + β = scale·x + shift.
+/// The normalisation as one scale and one shift per channel: γ·(x − μ)/σ + β = scale·x + shift.
 struct ChannelMap {
     mean: Vec<f32>,
-    /// 1/σ.
+    /// 1/σ of each channel.
     rstd: Vec<f32>,
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// Whether μ and σ are the batch's, so that gradients flow through them.
+    /// Whether μ and σ are the batch's statistics, so that gradients flow through them.
     batch: bool,
 }
 
@@ -122,7 +122,7 @@ impl ChannelMap {
         Ok(Self { mean, rstd, scale, shift, batch })
     }
 
-    /// relu?(scale·x + shift (+ residual)).
+    /// Computes relu?(scale·x + shift (+ residual)).
     fn forward(&self, x: &Tensor, residual: Option<&Tensor>, with_relu: bool) -> Result<Tensor> {
         let (rows, c) = x.dims2()?;
         let mut y = scratch(rows * c);
@@ -145,13 +145,14 @@ impl ChannelMap {
         tensor(y, (rows, c))
     }
 
-    /// Adds the gradients of γ and β, given that of the normalised rows; returns that of `x` where `wants_dx`.
+    /// Adds the gradients of γ and β, given the gradient `g` of the normalised rows; returns the gradient of `x` if
+    /// `wants_dx`.
     fn backward(&self, x: &Tensor, g: &Tensor, norm: &BatchNorm, wants_dx: bool) -> Result<Option<Tensor>> {
         let (rows, c) = x.dims2()?;
         let (xh, gh) = (host(x)?, host(g)?);
         let (xs, gs): (&[f32], &[f32]) = (&xh, &gh);
         let learns = norm.weight.trains() || norm.bias.trains();
-        // Σ g and Σ g·(x − μ)/σ.
+        // Sums of g and of g·(x − μ)/σ.
         let total = if learns || self.batch { self.gradient_sums(xs, gs) } else { vec![] };
         let put = |from: &[f64], out: &mut [f32], beta: f32| {
             for (o, &v) in out.iter_mut().zip(from) {
@@ -188,7 +189,7 @@ impl ChannelMap {
         tensor(dx, (rows, c)).map(Some)
     }
 
-    /// Over the rows, Σ g and behind it Σ g·(x − μ)/σ of each channel.
+    /// Sums over the rows for each channel: first Σ g of all channels, then Σ g·(x − μ)/σ of all channels.
     fn gradient_sums(&self, xs: &[f32], gs: &[f32]) -> Vec<f64> {
         let c = self.mean.len();
         let (mean, rstd): (&[f32], &[f32]) = (&self.mean, &self.rstd);

@@ -1,7 +1,7 @@
 //! Gated recurrent units (Cho et al. 2014, in PyTorch's form) over packed sequences.
 //!
-//! Sequences of similar length go together through time; each group is one task on one thread, so that no step waits for
-//! another thread, and no step computes a sequence that has ended.
+//! Sequences of similar length are processed together, step by step. Each group is one job on one thread, so that no
+//! step waits for another thread and no step is computed for a sequence that has ended.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -13,23 +13,23 @@ use crate::nn::{Segments, Weight};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// Sequences of a group; fixed, so that sums depend on the input alone.
+/// Sequences per group; fixed, so that sums depend only on the input.
 const GROUP: usize = 32;
 
-/// (first row, length) of each sequence, longest first, in groups.
+/// (first row, length) of each non-empty sequence, longest first, in groups.
 fn groups(segments: &Segments) -> Vec<Vec<(usize, usize)>> {
     let mut all: Vec<(usize, usize)> = segments.iter().filter(|s| s.1 > 0).collect();
     all.sort_by_key(|s| std::cmp::Reverse(s.1));
     all.chunks(GROUP).map(<[_]>::to_vec).collect()
 }
 
-/// How many of a group's sequences have a step number `step`.
+/// Number of sequences in a group that are longer than `step`.
 fn active(group: &[(usize, usize)], step: usize) -> usize {
     group.partition_point(|s| s.1 > step)
 }
 
-/// Runs states over each sequence: `gates` (t, 3h) is the input's part of the gates r, z, n; `recurrent` (3h, h) the state's.
-/// States start at 0. → (t, h).
+/// Runs a GRU over each packed sequence → hidden states (t, h). `gates` (t, 3h) is the input's contribution to the
+/// gates r, z, n; `recurrent` (3h, h) maps the hidden state to its contribution. Hidden states start at 0.
 pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) -> Result<Act> {
     let (t, h3) = gates.dims2()?;
     let h = h3 / 3;
@@ -61,8 +61,8 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
     Ok(pass.result(y, back))
 }
 
-/// States (t, h) and, where `records`, what [`gru_row_back`] needs of each row, (t, 4h). `gi`: gates (t, 3h) of the input;
-/// `w`: (3h, h).
+/// Hidden states (t, h) and, if `records`, the values of each row that [`gru_row_back`] needs (t, 4h). `gi` is the
+/// input's contribution to the gates (t, 3h), `w` the recurrent weight (3h, h).
 fn forward(gi: &[f32], w: &[f32], groups: &[Vec<(usize, usize)>], h: usize, records: bool) -> (Vec<f32>, Vec<f32>) {
     let h3 = 3 * h;
     let t = gi.len() / h3;
@@ -79,7 +79,7 @@ fn forward(gi: &[f32], w: &[f32], groups: &[Vec<(usize, usize)>], h: usize, reco
             for (i, &(at, _)) in group[..n].iter().enumerate() {
                 let row = at + step;
                 let s = &mut state[i * h..(i + 1) * h];
-                // SAFETY: rows of a sequence are written by the one task that has it, inside `y` and `kept`.
+                // SAFETY: the rows of a sequence lie inside `y` and `kept`, and only the job of its group writes them.
                 let (o, k) = unsafe {
                     let k =
                         if records { Some(std::slice::from_raw_parts_mut(keep.at(row * 4 * h), 4 * h)) } else { None };
@@ -93,7 +93,7 @@ fn forward(gi: &[f32], w: &[f32], groups: &[Vec<(usize, usize)>], h: usize, reco
     (y, kept)
 }
 
-/// The state before each row (t, h), given the states after: 0 before a sequence's first row.
+/// Hidden state before each row (t, h), from the hidden states `ys` after each row; 0 before a sequence's first row.
 fn previous_states(ys: &[f32], groups: &[Vec<(usize, usize)>], h: usize) -> Vec<f32> {
     let mut before = vec![0f32; ys.len()];
     for &(at, len) in groups.iter().flatten() {
@@ -102,7 +102,8 @@ fn previous_states(ys: &[f32], groups: &[Vec<(usize, usize)>], h: usize) -> Vec<
     before
 }
 
-/// Gradients of the input's gates and of the state's, (t, 3h) each, given that of the states `gs` (t, h).
+/// Gradients of the input's and of the hidden state's contributions to the gates, each (t, 3h), from the gradient `gs`
+/// (t, h) of the hidden states.
 fn backward(
     gs: &[f32],
     w: &[f32],
@@ -123,7 +124,7 @@ fn backward(
                 let row = at + step;
                 let d = &mut dh[i * h..(i + 1) * h];
                 d.iter_mut().zip(&gs[row * h..(row + 1) * h]).for_each(|(d, g)| *d += g);
-                // SAFETY: rows of a sequence are written by the one task that has it, inside `di` and `dg`.
+                // SAFETY: the rows of a sequence lie inside `di` and `dg`, and only the job of its group writes them.
                 let (a, b) = unsafe {
                     (
                         std::slice::from_raw_parts_mut(dio.at(row * h3), h3),
@@ -142,7 +143,7 @@ fn backward(
     (di, dg)
 }
 
-/// The composed path: one step of all sequences after the other.
+/// Composed path: for each step, one operation over all sequences.
 fn stepwise(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight, h: usize) -> Result<Act> {
     let device = gates.value().device().clone();
     let mut all: Vec<(usize, usize)> = segments.iter().filter(|s| s.1 > 0).collect();
@@ -150,7 +151,7 @@ fn stepwise(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight, h
     let longest = segments.longest();
     let at_step =
         |step: usize| all.iter().take_while(|s| s.1 > step).map(|s| (s.0 + step) as u32).collect::<Vec<u32>>();
-    // Where each row stands among the steps' rows, one step after the other.
+    // Position of each row in the concatenation of all steps' rows.
     let mut place = vec![0u32; segments.total()];
     (0..longest).flat_map(&at_step).enumerate().for_each(|(i, row)| place[row as usize] = i as u32);
     let place = Tensor::new(place, &device)?;

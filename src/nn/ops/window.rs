@@ -1,4 +1,4 @@
-//! Attention inside windows of one size, with a learned bias by relative place (Swin; Liu et al. 2021).
+//! Attention inside windows of equal size, with a learned bias by relative position (Swin; Liu et al. 2021).
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -11,19 +11,20 @@ use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// What is added to the scores of a window.
+/// Values added to the attention scores of each window.
 #[derive(Clone)]
 pub struct WindowBias {
-    /// (entries, heads).
+    /// Learned biases, shape (entries, heads).
     pub table: Weight,
-    /// Which entry stands at each of the l × l places.
+    /// Row of `table` for each of the l × l pairs of positions.
     pub index: Arc<Vec<u32>>,
-    /// For each window of a picture l × l values, −∞-like where two places do not see each other; absent: all do.
+    /// For each window of an image l × l values: a large negative number where two positions must not attend to each
+    /// other, otherwise 0. `None` means that all positions attend to each other.
     pub mask: Option<Arc<Vec<f32>>>,
 }
 
 impl WindowBias {
-    /// (heads, l, l) values.
+    /// Biases of all pairs of positions, shape (heads, l, l).
     fn expanded(&self, heads: usize) -> Result<Vec<f32>> {
         let t = self.table.value();
         let t = host(&t)?;
@@ -41,22 +42,22 @@ impl WindowBias {
     }
 }
 
-/// Sizes of an attention inside windows.
+/// Sizes of a window attention.
 #[derive(Clone, Copy)]
 struct Shape {
     windows: usize,
     heads: usize,
-    /// Places of a window.
+    /// Number of positions per window.
     l: usize,
-    /// Width of all heads together.
+    /// Total width of all heads.
     d: usize,
-    /// Width of a head.
+    /// Width of one head.
     hd: usize,
-    /// 1/√hd.
+    /// Scale of the scores, 1/√hd.
     scale: f32,
 }
 
-/// qkv (windows · l, 3d) → (windows · l, d), each window by itself.
+/// Window attention qkv (windows · l, 3d) → (windows · l, d); each window attends only to itself.
 pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &WindowBias) -> Result<Act> {
     let (t, d3) = qkv.dims2()?;
     let d = d3 / 3;
@@ -106,14 +107,15 @@ fn forward(x: &[f32], bias: &WindowBias, shape: Shape) -> Result<(Vec<f32>, Vec<
                 softmax(row);
             });
             let to = at * d + head * hd;
-            // SAFETY: this window's rows, this head's columns: written by this task alone, inside `out`.
+            // SAFETY: this window's rows and this head's columns lie inside `out`, and only this job writes them.
             unsafe { sgemm_at(l, hd, l, 1.0, Mat::new(p, l), Mat::new(&q[2 * d..], d3), 0.0, o.at(to), d, false) };
         }
     });
     Ok((p, out))
 }
 
-/// Gradient of qkv, given that of the output. `p` holds the probabilities, and afterwards the gradient of the scores.
+/// Gradient of qkv from the gradient `gs` of the output. `p` holds the probabilities and receives the gradient of the
+/// scores.
 fn backward(x: &[f32], gs: &[f32], p: &mut [f32], shape: Shape) -> Vec<f32> {
     let Shape { windows, heads, l, d, hd, scale } = shape;
     let (d3, square) = (3 * d, l * l);
@@ -126,13 +128,14 @@ fn backward(x: &[f32], gs: &[f32], p: &mut [f32], shape: Shape) -> Vec<f32> {
             let from = at * d3 + head * hd;
             let (q, g) = (&x[from..], &gs[at * d + head * hd..]);
             let (dq, dk, dv) = (from, from + d, from + 2 * d);
-            // SAFETY (all three): this window's rows, this head's columns of dq, dk, dv; this task alone.
+            // SAFETY (all three): this window's rows and this head's columns of dq, dk, dv are written only by this
+            // job.
             unsafe { sgemm_at(l, hd, l, 1.0, Mat::t(p, l), Mat::new(g, d), 0.0, o.at(dv), d3, false) };
             sgemm(l, l, hd, 1.0, Mat::new(g, d), Mat::t(&q[2 * d..], d3), 0.0, &mut buffer, l, false);
             for (p, b) in p.chunks_exact(l).zip(buffer.chunks_exact_mut(l)) {
                 softmax_back(p, b, 1.0);
             }
-            // From here on p holds the gradient of the scores.
+            // From here on `p` holds the gradient of the scores.
             p.copy_from_slice(&buffer);
             unsafe {
                 sgemm_at(l, hd, l, scale, Mat::new(p, l), Mat::new(&q[d..], d3), 0.0, o.at(dq), d3, false);
@@ -143,7 +146,7 @@ fn backward(x: &[f32], gs: &[f32], p: &mut [f32], shape: Shape) -> Vec<f32> {
     dx
 }
 
-/// Adds the gradient of the table's entries, given that of the scores: the sum over windows, then by entry.
+/// Adds the gradient of the bias table, from the gradient of the scores: their sum over the windows, added per entry.
 fn add_bias_grad(bias: &WindowBias, ds: &[f32], shape: Shape) {
     let (heads, square) = (shape.heads, shape.l * shape.l);
     let mut total = vec![0f32; heads * square];
@@ -158,7 +161,7 @@ fn add_bias_grad(bias: &WindowBias, ds: &[f32], shape: Shape) {
     });
 }
 
-/// In candle's differentiable operations.
+/// Composed path: window attention with candle's differentiable operations.
 fn by_parts(pass: &Pass, qkv: &Act, bias: &WindowBias, shape: Shape) -> Result<Act> {
     let Shape { windows, heads, l, d, hd, scale } = shape;
     let device = qkv.value().device().clone();

@@ -1,0 +1,86 @@
+//! Whether a file of a model can be read as what its name says. [`verify`](super::verify()) reports it, and a pull keeps
+//! no file that fails.
+
+use super::folder::{CONFIG, INDEX, PREPROCESSOR, TOKENIZER};
+use super::name::is_shard_name;
+use crate::error::{Error, Result};
+use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
+use std::fs::File;
+use std::path::Path;
+
+/// What is wrong with a file, in words, or its content.
+pub(super) type Checked<T> = std::result::Result<T, String>;
+
+/// The header of a safetensors file. The header's length, each tensor's offsets and the file's length are checked.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be opened.
+pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
+    let file = File::open(path).map_err(Error::model_io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    if length < 8 {
+        return Ok(Err(format!("too short for a safetensors file: {length} bytes")));
+    }
+    // SAFETY: read only, and dropped here; a file that another program cuts meanwhile is not a model anyway.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+    let whole = || {
+        SafeTensors::deserialize(&map)?;
+        SafeTensors::read_metadata(&map).map(|(_, header)| header)
+    };
+    Ok(whole().map_err(|e: safetensors::SafeTensorError| format!("not a whole safetensors file: {e}")))
+}
+
+/// A JSON file, parsed.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn json(path: &Path) -> Result<Checked<serde_json::Value>> {
+    let bytes = std::fs::read(path).map_err(Error::model_io(path))?;
+    Ok(serde_json::from_slice(&bytes).map_err(|e| format!("not JSON: {e}")))
+}
+
+/// What is wrong with the file at `path` that is to be called `name`: a header that is not whole, text that is not JSON.
+/// `None` for a good file, and for one of another kind.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn damage(path: &Path, name: &str) -> Result<Option<String>> {
+    if is_shard_name(name) {
+        return Ok(match tensors(path)? {
+            Ok(header) if header.tensors().is_empty() => Some("holds no tensors".into()),
+            Ok(_) => None,
+            Err(why) => Some(why),
+        });
+    }
+    match [CONFIG, INDEX, TOKENIZER, PREPROCESSOR].contains(&name) {
+        true => Ok(json(path)?.err()),
+        false => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::damage;
+
+    #[test]
+    fn a_file_is_judged_by_what_its_name_promises() {
+        let tmp = tempfile::tempdir().unwrap();
+        let judged = |name: &str, content: &[u8]| {
+            let path = tmp.path().join("x");
+            std::fs::write(&path, content).unwrap();
+            damage(&path, name).unwrap()
+        };
+        for bad in
+            [&b"{}"[..], b"", &[2, 0, 0, 0, 0, 0, 0, 0, b'{', b'}'], b"version https://git-lfs.github.com/spec/v1\n"]
+        {
+            assert!(judged("model.safetensors", bad).is_some(), "{bad:?}");
+        }
+        for (name, bad) in
+            [("config.json", &b"<html>"[..]), ("tokenizer.json", b""), ("model.safetensors.index.json", b"{")]
+        {
+            assert!(judged(name, bad).unwrap().contains("JSON"), "{name}");
+        }
+        assert_eq!((judged("vocab.txt", b"<html>"), judged("config.json", b"{}")), (None, None));
+    }
+}

@@ -1,0 +1,71 @@
+//! Folders below the system's temporary ones that only this user can read and write.
+
+use std::path::{Path, PathBuf};
+
+/// The private folders that can be had, best first: `morec-UID` in `TMPDIR` (or `/tmp`), then in `/dev/shm`, which is
+/// writable where a container's file system is read-only. Empty when there is none.
+pub(super) fn private_folders() -> Vec<PathBuf> {
+    let bases = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+    bases.iter().filter(|b| b.is_dir()).filter_map(|b| claim(&b.join(name())).ok()).collect()
+}
+
+#[cfg(unix)]
+fn name() -> String {
+    format!("morec-{}", user_id())
+}
+
+#[cfg(unix)]
+fn user_id() -> u32 {
+    // SAFETY: takes no argument and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Makes the folder, or takes the one that is there if it belongs to this user and nobody else may enter it: anybody can
+/// make a folder of that name in `/tmp`, or a link to another place.
+#[cfg(unix)]
+fn claim(dir: &Path) -> std::io::Result<PathBuf> {
+    use std::io::{Error, ErrorKind};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(dir)?;
+    match found.is_dir() && found.uid() == user_id() && found.mode() & 0o077 == 0 {
+        true => Ok(dir.into()),
+        false => Err(Error::new(ErrorKind::PermissionDenied, "not a folder of this user alone")),
+    }
+}
+
+#[cfg(not(unix))]
+fn name() -> String {
+    "morec".into()
+}
+
+/// Temporary folders of other systems belong to one user already.
+#[cfg(not(unix))]
+fn claim(dir: &Path) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(dir).map(|()| dir.into())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::claim;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn only_a_folder_that_nobody_else_can_enter_is_taken() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = |n: &str| tmp.path().join(n);
+        claim(&at("new")).unwrap();
+        claim(&at("new")).unwrap();
+        assert_eq!(std::fs::metadata(at("new")).unwrap().permissions().mode() & 0o777, 0o700);
+        symlink(at("new"), at("link")).unwrap();
+        std::fs::create_dir(at("open")).unwrap();
+        std::fs::set_permissions(at("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::write(at("file"), "x").unwrap();
+        for taken in ["link", "open", "file", "missing/below"] {
+            assert!(claim(&at(taken)).is_err(), "{taken}");
+        }
+    }
+}
