@@ -1,5 +1,6 @@
 //! Settings of adapters: small trainable parts in a model that otherwise stays as it is.
 
+use super::bounds::bounded;
 use crate::error::{Error, Result};
 use crate::nn::adapter::{AdapterSpec, Method};
 use serde::{Deserialize, Serialize};
@@ -186,7 +187,7 @@ impl AdapterConfig {
             ("adapter.products", self.products),
             ("adapter.prompt", self.prompt),
         ];
-        super::bounded(1 << 16, &widths)?;
+        bounded(1 << 16, &widths)?;
         if !self.lr.is_finite() {
             return bad("lr", format!("{} is not a finite number", self.lr));
         }

@@ -1,6 +1,6 @@
 //! Settings of items' pictures.
 
-use super::Cache;
+use super::cache::Cache;
 use crate::error::{Error, Result};
 use crate::picture::Augment;
 use serde::{Deserialize, Serialize};

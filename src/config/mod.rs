@@ -1,15 +1,20 @@
 //! Experiment settings with documented defaults, TOML layers and `-s key=value` overrides.
 
 mod adapter;
+mod bounds;
+mod cache;
 mod cut_offs;
 mod image;
+mod item;
 mod layers;
 mod modality;
 mod objective;
 mod user;
 
 pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
+pub use cache::Cache;
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
+pub use item::{ItemConfig, ItemKind, ProjectionActivation};
 pub use layers::{first_difference, load, load_stored, to_toml};
 pub use modality::{ByModality, EncoderSettings, Modality};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
@@ -17,8 +22,6 @@ pub use user::{NormPosition, UserConfig, UserKind};
 
 use crate::error::{Error, Result};
 use crate::nn::Param;
-use crate::nn::kernels::Activation;
-use crate::nn::ops::Pooling;
 use serde::{Deserialize, Serialize};
 
 /// A whole experiment. Every field has a default; `config.toml` of a run holds all of them.
@@ -109,119 +112,6 @@ pub enum SplitKind {
     LeaveOneOut,
     /// One cut in time for everybody: nothing is trained on that happened after what is tested.
     Temporal,
-}
-
-/// The item encoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ItemConfig {
-    /// `text`, `image`, `both` or `id`.
-    pub kind: ItemKind,
-    /// Pre-trained text encoder: a folder, a name below `models/`, or a hub id.
-    pub model: String,
-    /// Start the encoder from its pre-trained weights (false: random, for comparison).
-    pub pretrained: bool,
-    /// `cls` or `mean` over tokens.
-    pub pooling: Pooling,
-    /// After the projection: `gelu` or `none`.
-    pub activation: ProjectionActivation,
-    /// Tokens a text is cut to, special ones included.
-    pub max_tokens: usize,
-    /// Lower-case texts before tokenising.
-    pub lower_case: bool,
-    /// Dropout inside the encoder; negative: as its config.json says.
-    pub dropout: f64,
-    /// Only the last n blocks of the text encoder train; negative: all of it. What is below is computed once an item.
-    pub train_layers: i64,
-    /// How the output of the encoder's frozen layers is kept beside the data set: `f32`, `f16`, or `off`: not at all.
-    pub cache: Cache,
-    /// Megabytes that all such files of a data set may take; those used longest ago are removed.
-    pub cache_mb: u64,
-    /// With both modalities: `sum`, `concat`, `gated`, `co-attention`, or `mixture` (each item one of the two).
-    pub fusion: Fusion,
-    /// Mixture: share of the items with both that are taken as pictures (drawn by item id).
-    pub image_share: f64,
-    /// Pictures.
-    pub image: ImageConfig,
-}
-
-/// Precision of what is kept of frozen layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cache {
-    /// Exact.
-    F32,
-    /// Rounded, half the room.
-    F16,
-    /// Computed again each time.
-    Off,
-}
-
-impl Default for ItemConfig {
-    fn default() -> Self {
-        Self {
-            kind: ItemKind::Text,
-            model: String::new(),
-            pretrained: true,
-            pooling: Pooling::Mean,
-            activation: ProjectionActivation::Gelu,
-            max_tokens: 30,
-            lower_case: true,
-            dropout: -1.0,
-            train_layers: -1,
-            cache: Cache::F32,
-            cache_mb: 16384,
-            fusion: Fusion::Sum,
-            image_share: 0.5,
-            image: ImageConfig::default(),
-        }
-    }
-}
-
-/// What an item is to the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ItemKind {
-    /// A row of a learned table (does not transfer).
-    Id,
-    /// Its text, through a pre-trained encoder.
-    Text,
-    /// Its picture, through a pre-trained encoder.
-    Image,
-    /// Text and picture.
-    Both,
-}
-
-impl ItemKind {
-    /// As it stands in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Text => "text",
-            Self::Image => "image",
-            Self::Both => "both",
-        }
-    }
-}
-
-/// Non-linearity after the projection of pooled vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProjectionActivation {
-    /// GELU (MoRec).
-    Gelu,
-    /// Nothing (MicroLens).
-    None,
-}
-
-impl ProjectionActivation {
-    /// The kernel, if any.
-    pub fn kernel(self) -> Option<Activation> {
-        match self {
-            Self::Gelu => Some(Activation::Gelu),
-            Self::None => None,
-        }
-    }
 }
 
 /// The optimiser.
@@ -384,14 +274,6 @@ pub struct Rule {
     /// Comma-separated: `load` | `reset` | `pretrained`, `train` | `freeze`, `lr=1e-4`.
     #[serde(rename = "do")]
     pub action: String,
-}
-
-/// Refuses sizes of layers above `most`: no model has them, and building one would ask for more memory than there is.
-fn bounded(most: usize, sizes: &[(&str, usize)]) -> Result<()> {
-    match sizes.iter().find(|(_, v)| *v > most) {
-        Some((key, v)) => Err(Error::config(*key, format!("{v} is more than {most}"))),
-        None => Ok(()),
-    }
 }
 
 impl Config {

@@ -1,7 +1,8 @@
 //! The modalities of an item's content. Everything that exists once a modality (encoder, content, frozen-layer cache,
 //! learning rate) is kept in a map whose key is [`Modality`].
 
-use super::{Cache, ItemConfig, ItemKind};
+use super::cache::Cache;
+use super::item::{ItemConfig, ItemKind};
 use std::collections::BTreeMap;
 
 /// Kind of content that an item encoder reads.

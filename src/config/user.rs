@@ -1,5 +1,6 @@
 //! Settings of the user encoder.
 
+use super::bounds::bounded;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -123,10 +124,10 @@ impl UserConfig {
             ("user.horizontal", self.horizontal),
             ("user.vertical", self.vertical),
         ];
-        super::bounded(1 << 16, &widths)?;
+        bounded(1 << 16, &widths)?;
         let widest = self.dilations.iter().copied().max().unwrap_or(0);
-        super::bounded(1 << 20, &[("user.max_len", self.max_len), ("user.dilations", widest)])?;
-        super::bounded(1 << 10, &[("user.layers", self.layers), ("user.dilations", self.dilations.len())])?;
+        bounded(1 << 20, &[("user.max_len", self.max_len), ("user.dilations", widest)])?;
+        bounded(1 << 10, &[("user.layers", self.layers), ("user.dilations", self.dilations.len())])?;
         if !self.dropout.is_finite() || !(0.0..1.0).contains(&self.dropout) {
             return bad("user.dropout", format!("{} is no probability below 1", self.dropout));
         }

@@ -266,16 +266,42 @@ impl Crate {
     }
 }
 
+/// The tokens of the attribute before token `i`.
+fn attribute(t: &[Token], i: usize) -> &[Token] {
+    match t[..i].iter().rposition(|t| t.text == "#") {
+        Some(from) if t[i - 1].text == "]" => &t[from..i],
+        _ => &[],
+    }
+}
+
+/// Places of the names of all variants of enums.
+fn variants(t: &[Token]) -> BTreeSet<usize> {
+    let mut out = BTreeSet::new();
+    for i in (0..t.len()).filter(|&i| t[i].text == "enum") {
+        let Some(open) = (i..t.len()).find(|&j| t[j].text == "{") else { continue };
+        let mut depth = 0;
+        for j in open..closing(t, open) {
+            if depth == 1 && ["{", ",", "]"].contains(&t[j - 1].text.as_str()) {
+                out.insert(j);
+            }
+            depth += i32::from(["{", "(", "["].contains(&t[j].text.as_str()));
+            depth -= i32::from(["}", ")", "]"].contains(&t[j].text.as_str()));
+        }
+    }
+    out
+}
+
 /// What a file defines, imports and names.
 fn scan(path: &[String], t: &[Token], is_module: &dyn Fn(&[String]) -> bool) -> Module {
     let text = |i: usize| t.get(i).map_or("", |t| t.text.as_str());
     let is_name = |s: &str| s.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
     let mut out = Module::default();
+    let variants = variants(t);
     let (mut i, mut depth) = (0, 0);
     while i < t.len() {
         match text(i) {
-            // `#[cfg(test)] mod x { … }`
-            "mod" if text(i + 2) == "{" && i >= 4 && text(i - 3) == "test" => {
+            // `#[cfg(test)] mod x { … }`, also with other conditions beside `test`.
+            "mod" if text(i + 2) == "{" && attribute(t, i).iter().any(|a| a.text == "test") => {
                 i = closing(t, i + 2);
             }
             "use" if text(i + 1) != "<" => {
@@ -299,6 +325,8 @@ fn scan(path: &[String], t: &[Token], is_module: &dyn Fn(&[String]) -> bool) -> 
             }
             "{" => depth += 1,
             "}" => depth -= 1,
+            // Neither the name in `mod x;` nor that of a variant is a use.
+            s if is_name(s) && i > 0 && (text(i - 1) == "mod" || variants.contains(&i)) => {}
             s if is_name(s) && (i == 0 || text(i - 1) != "::") => {
                 let mut p = vec![s.to_string()];
                 while text(i + 1) == "::" && is_name(text(i + 2)) {
@@ -400,12 +428,12 @@ fn circles_are_found_through_reexports_and_module_names() {
     // Comments, literals, test modules, and names of modules alone are no uses.
     let none = [
         lib,
-        ("a/mod.rs", "mod one; mod two; pub use {one::First, two::*}; pub trait T {}"),
+        ("a/mod.rs", "mod one; mod two; pub use {one::First, two::*}; pub trait T {} pub enum E { First, Two(u8) }"),
         ("a/one.rs", "use super::{T, two};\n/* super::two::g */ pub struct First; impl T for First {}"),
         (
             "a/two.rs",
             "// super::one::First\nconst S: &str = r#\"\" super::one::First\"#; const C: char = '\"';\n\
-             #[cfg(test)] mod tests { use super::super::one::First; }",
+             #[cfg(all(test, unix))] mod tests { use super::super::one::First; }",
         ),
     ];
     assert_eq!(found(&none), [""; 0]);

@@ -44,7 +44,7 @@ pub fn batch_norm(
         return by_parts(pass, x, norm, batch, residual, with_relu);
     }
     let (mean, var) = if batch {
-        let (mean, var) = statistics(&*host(x.value())?, rows, c);
+        let (mean, var) = statistics(&host(x.value())?, rows, c);
         norm.observe(pass, &mean, &var, rows)?;
         (mean, var)
     } else {

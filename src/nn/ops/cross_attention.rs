@@ -31,22 +31,7 @@ pub fn cross_attention(
     }
     let scale = 1.0 / (hd as f32).sqrt();
     if !pass.fused(q.value().device()) {
-        return composed(pass, &[q, kv], &[], |a, _| {
-            let mut out = vec![];
-            for ((qa, ql), (ka, kl)) in query_segments.iter().zip(key_segments.iter()) {
-                let split = |x: Tensor, l: usize| -> Result<Tensor> {
-                    Ok(x.reshape((l, heads, hd))?.transpose(0, 1)?.contiguous()?)
-                };
-                let q = split(a[0].narrow(0, qa, ql)?.contiguous()?, ql)?;
-                let rows = a[1].narrow(0, ka, kl)?;
-                let k = split(rows.narrow(1, 0, d)?.contiguous()?, kl)?;
-                let v = split(rows.narrow(1, d, d)?.contiguous()?, kl)?;
-                let s = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * f64::from(scale))?;
-                let y = candle_nn::ops::softmax(&s, D::Minus1)?.matmul(&v)?;
-                out.push(y.transpose(0, 1)?.contiguous()?.reshape((ql, d))?);
-            }
-            Ok(Tensor::cat(&out, 0)?)
-        });
+        return by_parts(pass, q, kv, query_segments, key_segments, heads);
     }
     // Offset of each sequence's attention weights (heads · ql · kl).
     let mut starts = vec![0];
@@ -113,6 +98,36 @@ pub fn cross_attention(
         }
     });
     Ok(pass.result(tensor(out, (t, d))?, back))
+}
+
+/// In candle's differentiable operations.
+fn by_parts(
+    pass: &Pass,
+    q: &Act,
+    kv: &Act,
+    query_segments: &Segments,
+    key_segments: &Segments,
+    heads: usize,
+) -> Result<Act> {
+    let d = q.dims2()?.1;
+    let hd = d / heads;
+    let scale = 1.0 / (hd as f32).sqrt();
+    composed(pass, &[q, kv], &[], |a, _| {
+        let mut out = vec![];
+        for ((qa, ql), (ka, kl)) in query_segments.iter().zip(key_segments.iter()) {
+            let split = |x: Tensor, l: usize| -> Result<Tensor> {
+                Ok(x.reshape((l, heads, hd))?.transpose(0, 1)?.contiguous()?)
+            };
+            let q = split(a[0].narrow(0, qa, ql)?.contiguous()?, ql)?;
+            let rows = a[1].narrow(0, ka, kl)?;
+            let k = split(rows.narrow(1, 0, d)?.contiguous()?, kl)?;
+            let v = split(rows.narrow(1, d, d)?.contiguous()?, kl)?;
+            let s = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * f64::from(scale))?;
+            let y = candle_nn::ops::softmax(&s, D::Minus1)?.matmul(&v)?;
+            out.push(y.transpose(0, 1)?.contiguous()?.reshape((ql, d))?);
+        }
+        Ok(Tensor::cat(&out, 0)?)
+    })
 }
 
 /// Splits the buffer of attention weights by sequence, as parallel jobs.

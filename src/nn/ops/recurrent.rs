@@ -41,13 +41,13 @@ pub fn gru(pass: &Pass, gates: &Act, segments: &Segments, recurrent: &Weight) ->
     }
     let records = pass.records_with(gates.tracked(), [recurrent]);
     let groups = groups(segments);
-    let (y, kept) = forward(&*host(gates.value())?, &*host(&recurrent.value())?, &groups, h, records);
+    let (y, kept) = forward(&host(gates.value())?, &host(&recurrent.value())?, &groups, h, records);
     let y = tensor(y, (t, h))?;
     let back = records.then(|| {
         let (node, recurrent, states) = (gates.node(), recurrent.clone(), y.clone());
         move |g: Tensor, grads: &mut Grads| {
-            let before = previous_states(&*host(&states)?, &groups, h);
-            let (di, dg) = backward(&*host(&g)?, &*host(&recurrent.value())?, &before, &kept, &groups, h);
+            let before = previous_states(&host(&states)?, &groups, h);
+            let (di, dg) = backward(&host(&g)?, &host(&recurrent.value())?, &before, &kept, &groups, h);
             recurrent.add_grad(|dw, beta| {
                 sgemm(h3, h, t, 1.0, Mat::t(&dg, h3), Mat::new(&before, h), beta, dw, h, true);
             });

@@ -69,12 +69,12 @@ pub fn window_attention(pass: &Pass, qkv: &Act, l: usize, heads: usize, bias: &W
     if !pass.fused(qkv.value().device()) {
         return by_parts(pass, qkv, bias, shape);
     }
-    let (p, out) = forward(&*host(qkv.value())?, bias, shape)?;
+    let (p, out) = forward(&host(qkv.value())?, bias, shape)?;
     let back = pass.records_with(qkv.tracked(), [&bias.table]).then(|| {
         let (qkv, node, bias) = (qkv.value().clone(), qkv.node(), bias.clone());
         move |g: Tensor, grads: &mut Grads| {
             let mut ds = p;
-            let dx = backward(&*host(&qkv)?, &*host(&g)?, &mut ds, shape);
+            let dx = backward(&host(&qkv)?, &host(&g)?, &mut ds, shape);
             add_bias_grad(&bias, &ds, shape);
             grads.done([&bias.table])?;
             if node.is_some() {
