@@ -104,6 +104,17 @@ impl DataError {
     }
 }
 
+/// What is wrong with the file itself, where an I/O error says so; `None` where the system or the disk is at fault.
+fn defect(e: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    match e.kind() {
+        NotFound | NotADirectory => Some("missing".into()),
+        IsADirectory => Some("is not a regular file".into()),
+        InvalidData | UnexpectedEof => Some(format!("damaged: {e}")),
+        _ => None,
+    }
+}
+
 impl From<DataError> for Error {
     fn from(e: DataError) -> Self {
         Self::Data(Box::new(e))
@@ -115,6 +126,24 @@ impl Error {
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { path, source }
+    }
+    /// Wraps an I/O error on a file that belongs to a model, a run, a checkpoint or an adapter. A file that is missing,
+    /// is a folder or holds something else than it should is [`Error::Model`]; what the system refuses is [`Error::Io`].
+    pub fn model_io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| match defect(&source) {
+            Some(m) => Self::Model { path, message: format!("{m}; fetch or write its folder again") },
+            None => Self::Io { path, source },
+        }
+    }
+    /// As [`Error::model_io`] for a file that belongs to a data set or is imported: [`Error::Data`] in the place of
+    /// [`Error::Model`].
+    pub fn data_io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| match defect(&source) {
+            Some(m) => DataError::new(path, m).remedy("check the path, or make the file again").into(),
+            None => Self::Io { path, source },
+        }
     }
     /// A setting's error.
     pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {

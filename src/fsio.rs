@@ -3,10 +3,12 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// Writes a file so that readers see the old content or the new one, never half of it.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
@@ -44,6 +46,56 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// Reads a whole text file.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(Error::io(path))
+}
+
+/// Reads a text file that belongs to a model, a run, a checkpoint or an adapter.
+///
+/// # Errors
+/// [`Error::Model`] when it is missing, no regular file or not UTF-8; [`Error::Io`].
+pub fn read_model_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = open_regular(path).and_then(|mut f| f.read_to_string(&mut text));
+    read.map_err(Error::model_io(path))?;
+    Ok(text)
+}
+
+/// Reads a text file with data, which may be a pipe.
+///
+/// # Errors
+/// [`Error::Data`] when it is missing, a folder or not UTF-8; [`Error::Io`].
+pub fn read_data_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::data_io(path))
+}
+
+/// Opens a regular file for reading; a folder, a pipe or a device is an error of the kind `IsADirectory`, because opening
+/// a pipe waits for its writer and a folder fails only when it is read.
+pub fn open_regular(path: &Path) -> std::io::Result<File> {
+    match fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(std::io::ErrorKind::IsADirectory.into()),
+    }
+}
+
+thread_local! {
+    /// Whether panics of this thread are caught and told as errors, so that nothing is printed about them.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a reader of another crate that panics on some damaged files; `None` where it did. The panic prints nothing.
+pub fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = QUIET.replace(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    QUIET.set(outer);
+    result.ok()
 }
 
 fn sibling(path: &Path, tag: &str) -> PathBuf {
@@ -172,11 +224,20 @@ fn exchange(new: &Path, old: &Path) -> Result<()> {
 
 /// SHA-256 of a file, lower-case hex.
 pub fn sha256_file(path: &Path) -> Result<String> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path))?);
+    File::open(path).and_then(sha256_read).map_err(Error::io(path))
+}
+
+/// [`sha256_file`] of a regular file that belongs to a model, a run or a data set.
+fn sha256_part(path: &Path) -> Result<String> {
+    open_regular(path).and_then(sha256_read).map_err(Error::model_io(path))
+}
+
+fn sha256_read(file: File) -> std::io::Result<String> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut hash = Sha256::new();
     let mut buf = vec![0u8; 1 << 20];
     loop {
-        let n = reader.read(&mut buf).map_err(Error::io(path))?;
+        let n = reader.read(&mut buf)?;
         if n == 0 {
             return Ok(hex(&hash.finalize()));
         }
@@ -253,7 +314,7 @@ impl Manifest {
         if !path.exists() {
             return Err(Error::model(dir, format!("not a {kind} folder: no {MANIFEST}; {remake}")));
         }
-        let manifest: Self = serde_json::from_str(&read_text(&path)?)
+        let manifest: Self = serde_json::from_str(&read_model_text(&path)?)
             .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
         if manifest.kind != kind {
             return Err(Error::model(dir, format!("is a {} folder, not a {kind} folder", manifest.kind)));
@@ -270,12 +331,12 @@ impl Manifest {
     pub fn verify(&self, dir: &Path, deep: bool) -> Result<()> {
         for (name, entry) in &self.files {
             let path = dir.join(name);
-            let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
+            let bytes = fs::metadata(&path).map_err(Error::model_io(&path))?.len();
             if bytes != entry.bytes {
                 let m = format!("damaged: {bytes} bytes, the manifest says {}", entry.bytes);
                 return Err(Error::model(&path, m));
             }
-            if deep && sha256_file(&path)? != entry.sha256 {
+            if deep && sha256_part(&path)? != entry.sha256 {
                 return Err(Error::model(&path, "damaged: its SHA-256 differs from the manifest"));
             }
         }

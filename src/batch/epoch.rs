@@ -1,11 +1,11 @@
-//! The order of training windows in an epoch, and batches made ahead of their use.
+//! Order of the training windows in an epoch, and batches built ahead of their use.
 
 use super::{Batch, BatchSpec, NegativeSampler};
 use crate::config::{Config, ObjectiveKind, Positions};
 use crate::data::Split;
 use crate::rng::Stream;
 
-/// The order of training windows in one epoch; a cursor into it is all a resumed run needs.
+/// The training windows of one epoch in their shuffled order. A resumed run needs only the index of the next batch.
 pub struct Epoch<'a> {
     split: &'a Split,
     windows: Vec<(u32, u32, u32)>,
@@ -18,7 +18,8 @@ pub struct Epoch<'a> {
 }
 
 impl<'a> Epoch<'a> {
-    /// Epoch `number`; the seed of the settings fixes its order, what is hidden and what is drawn.
+    /// Builds epoch `number`. The seed of the settings determines its order, the masked positions and the sampled
+    /// negatives.
     pub fn new(split: &'a Split, config: &Config, number: usize) -> Self {
         let sliding = config.objective.positions(config.user.kind) == Positions::Last;
         let mut windows = split.windows(config.user.max_len, config.train.windows, sliding);
@@ -38,16 +39,16 @@ impl<'a> Epoch<'a> {
     pub fn len(&self) -> usize {
         self.windows.len().div_ceil(self.batch_size)
     }
-    /// Whether there is nothing to train on.
+    /// Whether the epoch has no windows.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
-    /// The windows of batch `i`, with their users.
+    /// The windows of batch `i`, each with its user.
     pub fn windows(&self, i: usize) -> impl Iterator<Item = (u32, &[u32])> {
         let part = &self.windows[i * self.batch_size..((i + 1) * self.batch_size).min(self.windows.len())];
         part.iter().map(|&(u, a, b)| (u, &self.split.seqs.row(u as usize)[a as usize..b as usize]))
     }
-    /// Batch `i`.
+    /// Builds batch `i`.
     pub fn batch(&self, i: usize) -> Batch {
         let mut stream = Stream::new(self.seed, &format!("batch/{}/{i}", self.number));
         let windows: Vec<_> = self.windows(i).collect();
@@ -59,12 +60,12 @@ impl<'a> Epoch<'a> {
     }
 }
 
-/// Batches made in advance.
+/// Number of batches built in advance.
 const AHEAD: usize = 2;
 
 impl Epoch<'_> {
-    /// Runs `work` with a function that gives batch `from`, then the next, and so on; another thread makes them while
-    /// `work` computes.
+    /// Calls `work` with a function that returns batch `from`, then the next one, and so on; another thread builds the
+    /// batches while `work` computes.
     pub fn prefetch<R>(&self, from: usize, work: impl FnOnce(&mut dyn FnMut() -> Batch) -> R) -> R {
         std::thread::scope(|scope| {
             let (give, take) = std::sync::mpsc::sync_channel(AHEAD);
@@ -72,7 +73,7 @@ impl Epoch<'_> {
             let mut at = from;
             work(&mut || {
                 at += 1;
-                // The other thread ends early only with this one.
+                // The other thread ends early only if this one does.
                 take.recv().unwrap_or_else(|_| self.batch(at - 1))
             })
         })

@@ -1,4 +1,4 @@
-//! Batches: each distinct item once, and positions into that small table.
+//! Batches: a table of the distinct items, and all other fields as positions in that table.
 
 mod epoch;
 mod negatives;
@@ -13,42 +13,42 @@ use crate::user::Histories;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What one training step sees.
+/// Input of one training step.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The n distinct items (candidate indices), in order of first appearance; or the whole catalogue in its order.
+    /// The n distinct items (candidate indices) in order of first appearance, or the whole catalogue in its order.
     pub items: Arc<Vec<u32>>,
-    /// Position in `items` of each of the t input events, packed; [`MASKED`] where it has to be guessed.
+    /// Position in `items` of each of the t input events, packed; [`MASKED`] for a masked event that must be predicted.
     pub inputs: Arc<Vec<u32>>,
-    /// How the t events are packed.
+    /// Segments and slots of the t packed events.
     pub histories: Histories,
-    /// The events after which (or in place of which) an item is predicted; `None`: after each.
+    /// Indices of the events after which (or at which, if masked) an item is predicted; `None` means after each event.
     pub rows: Option<Arc<Vec<u32>>>,
-    /// Position in `items` of what is predicted, for each of the p predictions.
+    /// Position in `items` of the label of each of the p predictions.
     pub targets: Vec<u32>,
-    /// Which history (row) each prediction belongs to.
+    /// Index of the history that each prediction belongs to.
     pub owner: Vec<u32>,
-    /// Positions of each history's own items (of its user's training events), each once.
+    /// Positions in `items` of each history's own items (from its user's training events), each once.
     pub own: Vec<Vec<u32>>,
-    /// In how many slots (inputs and last targets) each of the n items stands.
+    /// Number of slots (inputs and last targets) in which each of the n items occurs.
     pub slots: Vec<u32>,
-    /// Positions of the negatives drawn for each prediction, k of them, one prediction after the other.
+    /// Positions in `items` of the k negatives sampled for each prediction, prediction by prediction.
     pub negatives: Arc<Vec<u32>>,
 }
 
-/// How windows of events become a batch.
+/// Settings by which windows of events are turned into a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSpec {
     positions: Positions,
     mask_share: f64,
     hides: bool,
     slots: usize,
-    /// Size of the catalogue, where the batch's table is all of it.
+    /// Size of the catalogue, if the batch's table is the whole catalogue.
     whole: Option<usize>,
 }
 
 impl BatchSpec {
-    /// Of these settings, for a catalogue of `items` candidates.
+    /// Takes the settings from a configuration, for a catalogue of `items` candidates.
     pub fn new(c: &Config, items: usize) -> Self {
         Self {
             positions: c.objective.positions(c.user.kind),
@@ -58,13 +58,13 @@ impl BatchSpec {
             whole: (c.objective.kind == ObjectiveKind::Full).then_some(items),
         }
     }
-    /// The next item after every event; histories of at most `slots` events.
+    /// Next-item prediction after every event, for histories of at most `slots` events.
     fn next_item(slots: usize) -> Self {
         Self { positions: Positions::All, mask_share: 0.0, hides: false, slots, whole: None }
     }
 }
 
-/// A batch's table of distinct items while it grows.
+/// Table of a batch's distinct items while it is being built.
 struct Table {
     place: HashMap<u32, u32>,
     items: Vec<u32>,
@@ -90,13 +90,15 @@ impl Table {
 }
 
 impl Batch {
-    /// From windows of at least two items: inputs are all but the last, targets all but the first.
+    /// Builds a next-item batch from windows of at least two items: inputs are all items but the last, targets all but
+    /// the first.
     pub fn new<'a>(windows: impl IntoIterator<Item = &'a [u32]>, max_len: usize) -> Self {
         let windows: Vec<(u32, &[u32])> = windows.into_iter().map(|w| (0, w)).collect();
         Self::build(&windows, &BatchSpec::next_item(max_len), None, &mut Stream::new(0, ""))
     }
 
-    /// Adds to each history's own items those of its user's training events outside the window that stand in this batch.
+    /// Adds to each history's own items those of its user's training events outside the window whose items are in this
+    /// batch.
     pub(crate) fn add_own_items<'e>(&mut self, windows: &[(u32, &[u32])], events: impl Fn(u32) -> &'e [u32]) {
         let longer = |(user, window): &(u32, &[u32])| events(*user).len() > window.len();
         if !windows.iter().any(longer) {
@@ -110,7 +112,8 @@ impl Batch {
         }
     }
 
-    /// From (user, window of at least two items); `stream` decides what is hidden and drawn.
+    /// Builds a batch from (user, window of at least two items); `stream` determines masked positions and sampled
+    /// negatives.
     pub fn build(
         windows: &[(u32, &[u32])],
         spec: &BatchSpec,
@@ -168,8 +171,8 @@ impl Batch {
             negatives: Arc::new(negatives),
         }
     }
-    /// The in-batch softmax of this batch (REFERENCE §4.1): `log_share[c]` = log p of candidate c, or `None` for no
-    /// debiasing. A negative standing in m slots weighs m times under [`Multiplicity::Slots`].
+    /// Targets of the in-batch softmax of this batch (REFERENCE §4.1). `log_share[c]` is log p of candidate c; `None`
+    /// means no debiasing. Under [`Multiplicity::Slots`] a negative that occurs in m slots has weight m.
     pub fn in_batch_targets(&self, log_share: Option<&[f32]>, multiplicity: Multiplicity) -> InBatchTargets {
         let label_bias: Vec<f32> = self.items.iter().map(|&c| log_share.map_or(0.0, |l| -l[c as usize])).collect();
         let negative_bias = label_bias

@@ -1,14 +1,14 @@
-//! Drawing negatives: uniform, by popularity, or from the same batch; never one of the user's own training items.
+//! Sampling of negatives: uniform, by popularity, or from the same batch; never one of the user's own training items.
 
 use crate::config::{ObjectiveConfig, Sampler};
 use crate::data::Split;
 use crate::data::split::Popularity;
 use crate::rng::Stream;
 
-/// Draws before the next item that is not the user's own is taken instead.
+/// Number of random draws after which the next item that is not the user's own is taken instead.
 const TRIES: usize = 100;
 
-/// Draws candidates.
+/// Samples negative candidates.
 pub struct NegativeSampler<'a> {
     split: &'a Split,
     sampler: Sampler,
@@ -17,11 +17,12 @@ pub struct NegativeSampler<'a> {
 }
 
 impl<'a> NegativeSampler<'a> {
-    /// With the settings' sampler and number k.
+    /// Sampler of the kind and with the number k of negatives from the settings.
     pub fn new(split: &'a Split, c: &ObjectiveConfig) -> Self {
         Self { split, sampler: c.sampler, k: c.negatives, popularity: split.popularity() }
     }
-    /// k candidates for each prediction, given the (user, window) of each history and the history of each prediction.
+    /// Samples k candidates for each prediction, given the (user, window) of each history and the history of each
+    /// prediction.
     pub(super) fn draw(&self, windows: &[(u32, &[u32])], owner: &[u32], stream: &mut Stream) -> Vec<u32> {
         let pool: Vec<u32> = match self.sampler {
             Sampler::InBatch => windows.iter().flat_map(|w| w.1).copied().collect(),
@@ -46,7 +47,7 @@ impl<'a> NegativeSampler<'a> {
                 let free = |i: &u32| own.binary_search(i).is_err();
                 let drawn = (0..TRIES).map(|_| one(stream)).find(free);
                 out.push(drawn.unwrap_or_else(|| {
-                    // Hardly anything is left: the first free one after a place drawn at random.
+                    // Almost no item is allowed: take the first allowed one after a randomly drawn index.
                     let from = stream.below(items);
                     (0..items).map(|i| ((from + i) % items) as u32).find(free).unwrap_or(from as u32)
                 }));

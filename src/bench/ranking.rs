@@ -1,6 +1,7 @@
 //! Full ranking of invented vectors.
 
-use super::{Case, Spec};
+use super::case::Case;
+use super::cases::Spec;
 use crate::error::Result;
 use crate::eval::{RankQuery, rank_dense};
 use crate::rng::Stream;

@@ -1,6 +1,7 @@
 //! Training steps of the whole recommender on a real data set; the batches and the first values go to the peer.
 
-use super::{Case, Kind, Spec, stepping};
+use super::case::{Case, stepping};
+use super::cases::{Kind, Spec};
 use crate::batch::Epoch;
 use crate::config::Config;
 use crate::error::{Error, Result};

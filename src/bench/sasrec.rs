@@ -1,6 +1,7 @@
 //! A training step of SASRec over an item table.
 
-use super::{Case, Spec, stepping};
+use super::case::{Case, stepping};
+use super::cases::Spec;
 use crate::batch::Batch;
 use crate::config::Multiplicity;
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! A text encoder alone: training on invented tokens, encoding real titles.
 
-use super::{Case, Spec, stepping};
+use super::case::{Case, stepping};
+use super::cases::Spec;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::item::Tokens;

@@ -1,6 +1,7 @@
 //! Vision encoders alone: training and encoding on invented pictures, decoding real covers.
 
-use super::{Case, Kind, Spec, stepping};
+use super::case::{Case, stepping};
+use super::cases::{Kind, Spec};
 use crate::config::BatchNormMode;
 use crate::error::{Error, Result};
 use crate::item::image::{Backbone, Images, ResNet, ResNetConfig, Vit, VitConfig};

@@ -222,7 +222,7 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
 
 fn entry(dir: &Path) -> Result<Entry> {
     // One that cannot be read is a line that says so, not the end of the list.
-    let settings = crate::config::load(&crate::config::Config::default(), &[dir.join("config.toml")], &[]);
+    let settings = crate::config::load_stored(dir);
     let manifest = folder::manifest(dir)?;
     // What is wrong, without what to do about it: `evaluate` and the others say that.
     let brief = |e: Error| {

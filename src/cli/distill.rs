@@ -3,7 +3,9 @@
 use super::output;
 use super::progress::Progress;
 use super::settings::{RunsDir, Threads};
-use crate::distill::{self, Corpus, DistillConfig, Gallery};
+use crate::distill::{
+    self, DistillConfig, DistillReport, ImageCorpus, ImageDistillation, TextCorpus, TextDistillation,
+};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
 use crate::item::image::ImageFolder;
@@ -126,109 +128,142 @@ pub fn run(args: DistillArgs) -> Result<()> {
         return Err(Error::Usage("give something to learn from: --data DIR…, or for texts --texts FILE…".into()));
     }
     let name = args.out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "student".into());
-    let config = DistillConfig {
-        name: name.clone(),
-        teacher: args.teacher.clone(),
-        pooling: if args.pooling == Some(Pool::Cls) { Pooling::Cls } else { Pooling::Mean },
-        max_tokens: args.max_tokens.unwrap_or(48),
-        lower_case: !args.keep_case,
-        hidden: args.hidden,
-        layers: args.layers,
-        heads: args.heads,
-        intermediate: args.intermediate.unwrap_or(4 * args.hidden),
-        vocab: args.vocab.unwrap_or(10_000),
-        side: args.side.unwrap_or(112),
-        patch: args.patch.unwrap_or(16),
-        epochs: args.epochs,
-        batch_size: args.batch_size,
-        lr: args.lr,
-        weight_decay: args.weight_decay,
-        hidden_weight: args.hidden_weight.unwrap_or(0.0),
-        crops: args.crops,
-        held_out: args.held_out,
-        seed: args.seed,
-        full_precision: args.f32,
-        checkpoint_steps: args.checkpoint_steps,
-    };
+    let config = settings(&args, &name);
     config.check()?;
-    let work = args.work.unwrap_or_else(|| args.runs.runs.join(format!("distill-{name}")));
+    let work = args.work.clone().unwrap_or_else(|| args.runs.runs.join(format!("distill-{name}")));
     may_write(&args.out, &work, args.force)?;
     let options = HubOptions::from_env()?;
-    let teacher = hub::resolve(&args.teacher, &options)?;
+    let teacher = hub::resolve(&args.teacher, &options)?.dir;
     let others = args
         .compare
         .iter()
         .map(|name| Ok((short(name), TextFolder::open(&hub::resolve(name, &options)?.dir, true)?)))
         .collect::<Result<Vec<_>>>()?;
-    let (reading, steps): (RefCell<Option<Progress>>, RefCell<Option<Progress>>) = Default::default();
-    let tell = |p: distill::Progress| match p {
-        distill::Progress::Note(text) => match &*steps.borrow() {
-            Some(bar) => bar.line(text),
-            None => terminal::message(text),
-        },
-        distill::Progress::Teacher(done, all) => {
-            reading.borrow_mut().get_or_insert_with(|| Progress::new("teacher reads", all as u64)).set(done as u64);
-            if done == all
-                && let Some(bar) = reading.take()
-            {
-                bar.finish();
+    let bars = Bars::default();
+    let tell = |p: distill::Progress| bars.show(p);
+    let report = if ImageFolder::is_one(&teacher) {
+        refuse_flags(&text_flags(&args), "pictures")?;
+        let pre = ImageFolder::open(&teacher, false)?.preprocess;
+        let corpus = ImageCorpus::read(&args.data, &pre, config.held_out, config.seed, &tell)?;
+        distill::distill(&ImageDistillation::open(&config, &teacher, &corpus)?, &work, &args.out, &tell)?
+    } else {
+        refuse_flags(&image_flags(&args), "texts")?;
+        let corpus = TextCorpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
+        distill::distill(&TextDistillation::open(&config, &teacher, &corpus, &others)?, &work, &args.out, &tell)?
+    };
+    bars.finish();
+    if args.json { output::print_json(&report) } else { output::print(&describe(&report, config.hidden)) }
+}
+
+/// The settings that the arguments give.
+fn settings(args: &DistillArgs, name: &str) -> DistillConfig {
+    let default = DistillConfig::default();
+    DistillConfig {
+        name: name.into(),
+        teacher: args.teacher.clone(),
+        pooling: if args.pooling == Some(Pool::Cls) { Pooling::Cls } else { Pooling::Mean },
+        max_tokens: args.max_tokens.unwrap_or(default.max_tokens),
+        lower_case: !args.keep_case,
+        hidden: args.hidden,
+        layers: args.layers,
+        heads: args.heads,
+        intermediate: args.intermediate.unwrap_or(4 * args.hidden),
+        vocab: args.vocab.unwrap_or(default.vocab),
+        side: args.side.unwrap_or(default.side),
+        patch: args.patch.unwrap_or(default.patch),
+        epochs: args.epochs,
+        batch_size: args.batch_size,
+        lr: args.lr,
+        weight_decay: args.weight_decay,
+        hidden_weight: args.hidden_weight.unwrap_or(default.hidden_weight),
+        crops: args.crops,
+        held_out: args.held_out,
+        seed: args.seed,
+        full_precision: args.f32,
+        checkpoint_steps: args.checkpoint_steps,
+    }
+}
+
+/// Flags that only text teachers take, and whether they were given.
+fn text_flags(args: &DistillArgs) -> [(&'static str, bool); 7] {
+    [
+        ("--texts", !args.texts.is_empty()),
+        ("--compare", !args.compare.is_empty()),
+        ("--pooling", args.pooling.is_some()),
+        ("--max-tokens", args.max_tokens.is_some()),
+        ("--keep-case", args.keep_case),
+        ("--vocab", args.vocab.is_some()),
+        ("--hidden-weight", args.hidden_weight.is_some()),
+    ]
+}
+
+/// Flags that only image teachers take, and whether they were given.
+fn image_flags(args: &DistillArgs) -> [(&'static str, bool); 2] {
+    [("--side", args.side.is_some()), ("--patch", args.patch.is_some())]
+}
+
+fn refuse_flags(flags: &[(&str, bool)], samples: &str) -> Result<()> {
+    match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Error::Usage(format!("{flag} has no meaning with a teacher of {samples}"))),
+        None => Ok(()),
+    }
+}
+
+/// Progress bars: one while the teacher encodes, one while the student trains.
+#[derive(Default)]
+struct Bars {
+    teacher: RefCell<Option<Progress>>,
+    student: RefCell<Option<Progress>>,
+}
+
+impl Bars {
+    fn show(&self, p: distill::Progress) {
+        match p {
+            distill::Progress::Note(text) => match &*self.student.borrow() {
+                Some(bar) => bar.line(text),
+                None => terminal::message(text),
+            },
+            distill::Progress::Teacher(done, all) => {
+                let mut bar = self.teacher.borrow_mut();
+                bar.get_or_insert_with(|| Progress::new("teacher reads", all as u64)).set(done as u64);
+                if done == all
+                    && let Some(bar) = bar.take()
+                {
+                    bar.finish();
+                }
+            }
+            distill::Progress::Step(step, total, loss) => {
+                let mut bar = self.student.borrow_mut();
+                let bar = bar.get_or_insert_with(|| Progress::new("student learns", total));
+                bar.message(format!("loss {loss:.4}"));
+                bar.set(step);
             }
         }
-        distill::Progress::Step(step, total, loss) => {
-            let mut bar = steps.borrow_mut();
-            let bar = bar.get_or_insert_with(|| Progress::new("student learns", total));
-            bar.message(format!("loss {loss:.4}"));
-            bar.set(step);
+    }
+    fn finish(&self) {
+        if let Some(bar) = self.student.take() {
+            bar.finish();
         }
-    };
-    let pictures = ImageFolder::is_one(&teacher.dir);
-    let foreign = match pictures {
-        true => [
-            ("--texts", !args.texts.is_empty()),
-            ("--compare", !args.compare.is_empty()),
-            ("--pooling", args.pooling.is_some()),
-            ("--max-tokens", args.max_tokens.is_some()),
-            ("--keep-case", args.keep_case),
-            ("--vocab", args.vocab.is_some()),
-            ("--hidden-weight", args.hidden_weight.is_some()),
-        ]
-        .to_vec(),
-        false => vec![("--side", args.side.is_some()), ("--patch", args.patch.is_some())],
-    };
-    if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
-        let what = if pictures { "pictures" } else { "texts" };
-        return Err(Error::Usage(format!("{flag} has no meaning with a teacher of {what}")));
     }
-    let report = if !pictures {
-        let corpus = Corpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
-        distill::distill(&config, &teacher.dir, &others, &corpus, &work, &args.out, &tell)?
-    } else {
-        let pre = ImageFolder::open(&teacher.dir, false)?.preprocess;
-        let gallery = Gallery::read(&args.data, &pre, config.held_out, config.seed, &tell)?;
-        distill::distill_images(&config, &teacher.dir, &gallery, &work, &args.out, &tell)?
-    };
-    if let Some(bar) = steps.take() {
-        bar.finish();
-    }
-    if args.json {
-        return output::print_json(&report);
-    }
+}
+
+/// The result for people; `width` is the student's.
+fn describe(report: &DistillReport, width: usize) -> String {
     let judged = if report.held_out < 2 {
         "too few were held out to judge it by\n".to_string()
     } else {
         let beside: String =
             report.others.iter().map(|(name, recall)| format!("  {name}: {:.1} %\n", 100.0 * recall)).collect();
         format!(
-            "recall@10 of the teacher's neighbours on {} held out: {:.1} % (teacher cut to width {}: {:.1} %); \
+            "recall@10 of the teacher's neighbours on {} held out: {:.1} % (teacher cut to width {width}: {:.1} %); \
              mean cosine {:.4}\n{beside}",
             report.held_out,
             100.0 * report.recall_at_10,
-            config.hidden,
             100.0 * report.recall_at_10_limit,
             report.cosine,
         )
     };
-    output::print(&format!(
+    format!(
         "{}: {:.2} million parameters, {} (teacher {:.2} million)\n{judged}{} steps, {:.0} s, {}\n",
         report.dir,
         report.parameters as f64 / 1e6,
@@ -237,7 +272,7 @@ pub fn run(args: DistillArgs) -> Result<()> {
         report.steps,
         report.seconds,
         report.peak_memory.map_or("memory unknown".into(), |b| format!("{} of memory", output::bytes(b))),
-    ))
+    )
 }
 
 /// A model's name without its path.

@@ -10,10 +10,10 @@ use crate::config::{self, Config, ItemKind};
 use crate::data::synth::{Platform, SynthConfig};
 use crate::error::{Error, Result};
 use crate::experiment::showcase::{self, ShowcaseMethod};
-use crate::experiment::{self, ExistingRun, Prepared};
+use crate::experiment::{self, ExistingRun, Prepared, RunResult};
 use crate::fsio::{self, Manifest};
 use crate::model::ModelFolder;
-use crate::report::{self, Curve, Page};
+use crate::report::{self, Curve, Page, Person};
 use crate::terminal;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -58,104 +58,30 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let started = Instant::now();
     let out = &args.out.clone().unwrap_or_else(|| args.runs.runs.join("quickstart"));
     claim(out)?;
-    let at = |name: &str| out.join(name);
-    let (source_data, target_data) = (at("data/source"), at("data/target"));
-    let invent = |platform, users, items| SynthConfig {
-        platform,
-        users,
-        items,
-        mean_events: 8.0,
-        noise: 0.1,
-        seed: args.seed,
-        covers: true,
-    };
-    synth::make(&invent(Platform::Media, 6000, 4000), &source_data)?;
-    synth::make(&invent(Platform::Goods, 2500, 2000), &target_data)?;
-
-    let settings = at("settings.toml");
+    let (source_data, target_data) = write_platforms(out, args.seed)?;
+    let settings = out.join("settings.toml");
     fsio::write_bytes(&settings, SETTINGS.as_bytes())?;
     let base = config::load(
         &Config { seed: args.seed, device: args.device.name().into(), ..Config::default() },
         &[settings],
         &[],
     )?;
-    let on = |data: &Path| {
-        let mut c = base.clone();
-        c.data.path = data.display().to_string();
-        c
-    };
-    let mut source_config = on(&source_data);
-    source_config.train.epochs = SOURCE_EPOCHS;
-    let source = Prepared::open(&source_config)?;
-    let sizes = |p: &Prepared| format!("{} users, {} items", p.split.users.len(), p.item_ids.len());
-    terminal::message(&format!("1/2 media platform: {}: pre-training", sizes(&source)));
-    let pretrained = go("source", &source_config, &source, None, &at("source"))?;
-    for kind in [ItemKind::Image, ItemKind::Both] {
-        go(kind.name(), &frozen(&source_config, kind), &source, None, &at(&format!("source-{}", kind.name())))?;
-    }
-    drop(source);
 
-    let target = Prepared::open(&on(&target_data))?;
+    let pretrained = pretrain(&on(&base, &source_data), out)?;
+    let target_config = on(&base, &target_data);
+    let target = Prepared::open(&target_config)?;
     terminal::message(&format!("2/2 goods platform: {}: seven ways", sizes(&target)));
     let mut rows = super::results::baselines(&base, &target, "test")?;
-    let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
-        let result = go(name, config, &target, source, &at(name))?;
-        rows.push(Row { name: name.into(), test: result.test.clone(), run: Some(result) });
-        Ok::<(), Error>(())
-    };
-    let mut id = on(&target_data);
-    id.item.kind = ItemKind::Id;
-    id.item.model = String::new();
-    // An ID table learns slowly, and an epoch of it costs next to nothing.
-    id.train.epochs = ID_EPOCHS;
-    add("ID-SASRec", &id, None)?;
-    let folder = ModelFolder::open(&at("source"))?;
-    for preset in ["zero-shot", "frozen", "from-scratch", "full"] {
-        let mut c = on(&target_data);
-        c.transfer.source = at("source").display().to_string();
-        c.transfer.preset = preset.into();
-        add(preset, &c, Some(&folder))?;
-    }
-    for kind in [ItemKind::Image, ItemKind::Both] {
-        let dir = at(&format!("source-{}", kind.name()));
-        let mut c = frozen(&on(&target_data), kind);
-        c.transfer.source = dir.display().to_string();
-        c.transfer.preset = "frozen".into();
-        add(kind.name(), &c, Some(&ModelFolder::open(&dir)?))?;
-    }
+    rows.extend(compare(&target_config, &target, out)?);
 
     let popular = MostPopular::new(&target.split);
-    let runs = ["ID-SASRec", "from-scratch", "full"].map(|n| (n.to_string(), at(n)));
+    let runs = ["ID-SASRec", "from-scratch", "full"].map(|n| (n.to_string(), out.join(n)));
     let mut advisors = vec![("most popular".to_string(), ShowcaseMethod::Baseline(&popular))];
     advisors.extend(runs.iter().map(|(n, d)| (n.clone(), ShowcaseMethod::Run(d))));
     let people = showcase::sample_users(&target, &advisors, PEOPLE, 5, args.seed)?;
-    let table = super::results::lines(&rows, &base.eval.ks);
     let seconds = started.elapsed().as_secs_f64();
-    let page = Page {
-        title: "morec quickstart".into(),
-        intro: vec![
-            format!(
-                "Two invented platforms: media (pre-training: {} test users, NDCG@10 {:.2} %) and goods. They share no user \
-                 and no item, only that titles and covers say what people are interested in. The table is of the goods platform.",
-                pretrained.test.users,
-                100.0 * pretrained.test.get("ndcg@10")
-            ),
-            "full: the media model, all of it trained on; frozen: its text encoder stays as it is; zero-shot: nothing \
-             trained; from-scratch: the same model, never on media; ID-SASRec: items are rows of a table, titles unused. image, both: the items' covers, alone and with their titles, through \
-             encoders that stay as they are."
-                .into(),
-        ],
-        table,
-        note: format!("{} Whole quickstart: {seconds:.0} s.", super::results::protocol_line(&rows)),
-        plot: ("Learning on the goods platform".into(), "epoch".into(), "validation NDCG@10, %".into()),
-        curves: ["ID-SASRec", "frozen", "from-scratch", "full", "image", "both"]
-            .iter()
-            .map(|n| Ok(Curve { name: (*n).into(), points: curve(&at(n).join("metrics.jsonl"))? }))
-            .collect::<Result<_>>()?,
-        people,
-        next: NEXT.iter().map(|s| (*s).to_string()).collect(),
-    };
-    let file = at("report.html");
+    let page = page(out, &pretrained, &rows, &base.eval.ks, seconds, people)?;
+    let file = out.join("report.html");
     fsio::write_bytes(&file, report::page(&page).as_bytes())?;
     if args.json {
         return output::print_json(&serde_json::json!({
@@ -165,6 +91,117 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let text = comparison(&rows, &base.eval.ks);
     let shown = file.display();
     output::print(&format!("{text}{seconds:.0} s; page: {shown}\n\nOn your own data:\n  {}\n", NEXT.join("\n  ")))
+}
+
+/// Writes the two platforms' data sets; returns the folders of source and target.
+fn write_platforms(out: &Path, seed: u64) -> Result<(PathBuf, PathBuf)> {
+    let (source, target) = (out.join("data/source"), out.join("data/target"));
+    let config = |platform, users, items| SynthConfig {
+        platform,
+        users,
+        items,
+        mean_events: 8.0,
+        noise: 0.1,
+        seed,
+        covers: true,
+    };
+    synth::make(&config(Platform::Media, 6000, 4000), &source)?;
+    synth::make(&config(Platform::Goods, 2500, 2000), &target)?;
+    Ok((source, target))
+}
+
+fn sizes(p: &Prepared) -> String {
+    format!("{} users, {} items", p.split.users.len(), p.item_ids.len())
+}
+
+/// The same settings on the data set in `data`.
+fn on(base: &Config, data: &Path) -> Config {
+    let mut c = base.clone();
+    c.data.path = data.display().to_string();
+    c
+}
+
+/// Trains the three source models, of titles, covers and both; returns the result of the first.
+fn pretrain(base: &Config, out: &Path) -> Result<RunResult> {
+    let mut config = base.clone();
+    config.train.epochs = SOURCE_EPOCHS;
+    let source = Prepared::open(&config)?;
+    terminal::message(&format!("1/2 media platform: {}: pre-training", sizes(&source)));
+    let pretrained = go("source", &config, &source, None, &out.join("source"))?;
+    for kind in [ItemKind::Image, ItemKind::Both] {
+        let dir = out.join(format!("source-{}", kind.name()));
+        go(kind.name(), &frozen(&config, kind), &source, None, &dir)?;
+    }
+    Ok(pretrained)
+}
+
+/// Trains or transfers the seven models on the target.
+fn compare(base: &Config, target: &Prepared, out: &Path) -> Result<Vec<Row>> {
+    let mut rows = vec![];
+    let mut add = |name: &str, config: &Config, source: Option<&ModelFolder>| {
+        let result = go(name, config, target, source, &out.join(name))?;
+        rows.push(Row { name: name.into(), test: result.test.clone(), run: Some(result) });
+        Ok::<(), Error>(())
+    };
+    let mut id = base.clone();
+    id.item.kind = ItemKind::Id;
+    id.item.model = String::new();
+    // An ID table learns slowly, and an epoch of it costs next to nothing.
+    id.train.epochs = ID_EPOCHS;
+    add("ID-SASRec", &id, None)?;
+    let source = out.join("source");
+    let folder = ModelFolder::open(&source)?;
+    for preset in ["zero-shot", "frozen", "from-scratch", "full"] {
+        let mut c = base.clone();
+        c.transfer.source = source.display().to_string();
+        c.transfer.preset = preset.into();
+        add(preset, &c, Some(&folder))?;
+    }
+    for kind in [ItemKind::Image, ItemKind::Both] {
+        let dir = out.join(format!("source-{}", kind.name()));
+        let mut c = frozen(base, kind);
+        c.transfer.source = dir.display().to_string();
+        c.transfer.preset = "frozen".into();
+        add(kind.name(), &c, Some(&ModelFolder::open(&dir)?))?;
+    }
+    Ok(rows)
+}
+
+/// The report of all runs below `out`.
+fn page(
+    out: &Path,
+    pretrained: &RunResult,
+    rows: &[Row],
+    ks: &[usize],
+    seconds: f64,
+    people: Vec<Person>,
+) -> Result<Page> {
+    let intro = vec![
+        format!(
+            "Two invented platforms: media (pre-training: {} test users, NDCG@10 {:.2} %) and goods. They share no user \
+             and no item, only that titles and covers say what people are interested in. The table is of the goods platform.",
+            pretrained.test.users,
+            100.0 * pretrained.test.get("ndcg@10")
+        ),
+        "full: the media model, all of it trained on; frozen: its text encoder stays as it is; zero-shot: nothing \
+         trained; from-scratch: the same model, never on media; ID-SASRec: items are rows of a table, titles unused. image, both: the items' covers, alone and with their titles, through \
+         encoders that stay as they are."
+            .into(),
+    ];
+    let curves = ["ID-SASRec", "frozen", "from-scratch", "full", "image", "both"]
+        .iter()
+        .map(|n| Ok(Curve { name: (*n).into(), points: curve(&out.join(n).join("metrics.jsonl"))? }))
+        .collect::<Result<_>>()?;
+    Ok(Page {
+        title: "morec quickstart".into(),
+        intro,
+        table: super::results::lines(rows, ks),
+        note: format!("{} Whole quickstart: {seconds:.0} s.", super::results::protocol_line(rows)),
+        plot: ("Learning on the goods platform".into(), "epoch".into(), "validation NDCG@10, %".into()),
+        curves,
+        people,
+        next: NEXT.iter().map(|s| (*s).to_string()).collect(),
+    })
 }
 
 /// The same settings for items with covers, both encoders as they came.
@@ -206,7 +243,7 @@ fn go(
     prepared: &Prepared,
     source: Option<&ModelFolder>,
     dir: &Path,
-) -> Result<experiment::RunResult> {
+) -> Result<RunResult> {
     let console = Console::new(&format!("[{label}]"), &config.train.metric);
     experiment::execute(config, prepared, source, dir, ExistingRun::Force, vec![Box::new(console)], &encoding(label))
 }

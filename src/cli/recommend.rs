@@ -212,7 +212,7 @@ fn rows_of(folder: &ModelFolder, users: &[(String, Vec<u32>)]) -> Result<Option<
 /// Reads `user⇥item item …`; every line is checked before anything is computed.
 fn read_users(file: &Path, shelf: &Shelf) -> Result<Vec<(String, Vec<u32>)>> {
     let mut users = vec![];
-    for (n, line) in crate::fsio::read_text(file)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+    for (n, line) in crate::fsio::read_data_text(file)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let bad = |field: &str, m: String| DataError::new(file, m).line(n as u64 + 1).field(field);
         let (user, items) = line.split_once('\t').ok_or_else(|| {
             bad("user", "no tab between user and items".into()).remedy("write `user⇥item item …`, oldest first")

@@ -5,7 +5,7 @@ use super::output;
 use super::results::{Row, baselines, comparison, detail};
 use super::settings::{Settings, prepare};
 use super::train::RunArgs;
-use crate::config::{AdapterMethod, Config, EvalConfig, Rule, TransferConfig};
+use crate::config::{Config, EvalConfig, Rule, TransferConfig};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Prepared};
 use crate::model::ModelFolder;
@@ -124,7 +124,7 @@ fn targets(args: &TransferArgs, config: &Config, source: &ModelFolder) -> Result
             return Err(Error::Usage(format!("--target: two data sets are called `{name}`")));
         }
         let plan = |preset: &String| -> Result<(String, Plan)> {
-            let c = with_preset(&config, preset);
+            let c = config.with_preset(preset);
             Ok((preset.clone(), experiment::plan_of(&c, Some(source), prepared.counts())?))
         };
         let plans = args.preset.iter().map(plan).collect::<Result<_>>()?;
@@ -141,7 +141,7 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
         rows.extend(baselines(config, prepared, "test")?);
     }
     for preset in &args.preset {
-        let config = with_preset(config, preset);
+        let config = config.with_preset(preset);
         let dir = match (&args.run.out, several, args.preset.len() > 1) {
             (Some(o), true, _) => o.join(name).join(preset),
             (Some(o), false, true) => o.join(preset),
@@ -158,16 +158,4 @@ fn one(args: &TransferArgs, target: &Target, source: &ModelFolder, several: bool
         rows.push(Row { name: preset.clone(), test: result.test.clone(), run: Some(result) });
     }
     Ok(rows)
-}
-
-fn with_preset(config: &Config, preset: &str) -> Config {
-    let mut c = config.clone();
-    c.transfer.preset = preset.into();
-    if let Some(method) = AdapterMethod::named(preset) {
-        c.adapter.method = method;
-    } else if preset == "from-scratch" {
-        // Whatever the source had: nothing of it is there.
-        c.adapter.method = AdapterMethod::None;
-    }
-    c
 }

@@ -179,6 +179,14 @@ impl AdapterConfig {
         if let Some((key, _)) = counts.into_iter().find(|c| c.1 == 0) {
             return bad(key, "has to be at least 1".into());
         }
+        let widths = [
+            ("adapter.width", self.width),
+            ("adapter.user_width", self.user_width),
+            ("adapter.rank", self.rank),
+            ("adapter.products", self.products),
+            ("adapter.prompt", self.prompt),
+        ];
+        super::bounded(1 << 16, &widths)?;
         if !self.lr.is_finite() {
             return bad("lr", format!("{} is not a finite number", self.lr));
         }

@@ -2,12 +2,45 @@
 
 use super::Config;
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// The defaults overlaid with `base`, the TOML files and the overrides, and checked for unknown keys (not for sense:
 /// see [`Config::check`]).
 pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> Result<Config> {
+    let read = |path: &Path| -> Result<(PathBuf, String)> {
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            ErrorKind::InvalidData | ErrorKind::IsADirectory => {
+                Error::config(path.display().to_string(), e.to_string())
+            }
+            _ => Error::io(path)(e),
+        })?;
+        Ok((path.into(), text))
+    };
+    let texts = files.iter().map(|f| read(f.as_ref())).collect::<Result<Vec<_>>>()?;
+    merged(base, &texts, overrides)
+}
+
+/// The settings that a run or a model was made with: `config.toml` in its folder.
+///
+/// # Errors
+/// [`Error::Model`] when there is none, or when it cannot be what we wrote; [`Error::Io`].
+pub fn load_stored(dir: &Path) -> Result<Config> {
+    let path = dir.join("config.toml");
+    let text = crate::fsio::read_model_text(&path)?;
+    let config = merged(&Config::default(), &[(path.clone(), text)], &[]).and_then(|c| c.check().map(|()| c));
+    config.map_err(|e| match e {
+        Error::Config { key, message } => {
+            let m = format!("damaged: {key}: {message}; train again, or use the version that wrote it");
+            Error::model(&path, m)
+        }
+        e => e,
+    })
+}
+
+/// The defaults overlaid with `base`, the texts of TOML files and the overrides.
+fn merged(base: &Config, texts: &[(PathBuf, String)], overrides: &[String]) -> Result<Config> {
     let known = table(&Config::default())?;
     let mut all = table(base)?;
     let mut given = [("eval", "ks", false), ("train", "metric", false)];
@@ -16,9 +49,7 @@ pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> 
             *named |= layer.get(*section).and_then(Value::as_table).is_some_and(|s| s.contains_key(*key));
         }
     };
-    for file in files {
-        let path = file.as_ref();
-        let text = crate::fsio::read_text(path)?;
+    for (path, text) in texts {
         let layer: Table =
             text.parse().map_err(|e: toml::de::Error| Error::config(path.display().to_string(), e.to_string()))?;
         mark(&layer);

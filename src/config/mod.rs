@@ -10,7 +10,7 @@ mod user;
 
 pub use adapter::{ADAPTERS, AdapterConfig, AdapterMethod, Patch};
 pub use image::{BatchNormMode, Fusion, ImageConfig, ImagePooling};
-pub use layers::{first_difference, load, to_toml};
+pub use layers::{first_difference, load, load_stored, to_toml};
 pub use modality::{ByModality, EncoderSettings, Modality};
 pub use objective::{Multiplicity, ObjectiveConfig, ObjectiveKind, Positions, Sampler, Similarity};
 pub use user::{NormPosition, UserConfig, UserKind};
@@ -386,6 +386,14 @@ pub struct Rule {
     pub action: String,
 }
 
+/// Refuses sizes of layers above `most`: no model has them, and building one would ask for more memory than there is.
+fn bounded(most: usize, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, v)| *v > most) {
+        Some((key, v)) => Err(Error::config(*key, format!("{v} is more than {most}"))),
+        None => Ok(()),
+    }
+}
+
 impl Config {
     /// Refuses impossible values, naming the field, before any work.
     pub fn check(&self) -> Result<()> {
@@ -462,6 +470,18 @@ impl Config {
 }
 
 impl Config {
+    /// These settings under a transfer preset; an adapter's preset also sets `adapter.method`.
+    pub fn with_preset(&self, preset: &str) -> Self {
+        let mut c = self.clone();
+        c.transfer.preset = preset.into();
+        if let Some(method) = AdapterMethod::named(preset) {
+            c.adapter.method = method;
+        } else if preset == "from-scratch" {
+            // Nothing of the source is loaded, so an adapter that it had is not either.
+            c.adapter.method = AdapterMethod::None;
+        }
+        c
+    }
     /// Learning rate of a parameter: its own, that of adapters, of the image encoder, of pre-trained encoders, or of all.
     pub fn lr_of(&self, p: &Param) -> f64 {
         let image = &self.item.image;

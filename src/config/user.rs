@@ -116,6 +116,17 @@ impl UserConfig {
         if let Some((key, _)) = positive.iter().find(|(_, v)| *v == 0) {
             return bad(key, "has to be at least 1".into());
         }
+        let widths = [
+            ("user.dim", self.dim),
+            ("user.kernel", self.kernel),
+            ("user.window", self.window),
+            ("user.horizontal", self.horizontal),
+            ("user.vertical", self.vertical),
+        ];
+        super::bounded(1 << 16, &widths)?;
+        let widest = self.dilations.iter().copied().max().unwrap_or(0);
+        super::bounded(1 << 20, &[("user.max_len", self.max_len), ("user.dilations", widest)])?;
+        super::bounded(1 << 10, &[("user.layers", self.layers), ("user.dilations", self.dilations.len())])?;
         if !self.dropout.is_finite() || !(0.0..1.0).contains(&self.dropout) {
             return bad("user.dropout", format!("{} is no probability below 1", self.dropout));
         }

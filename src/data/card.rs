@@ -1,7 +1,7 @@
 //! Data set cards: `datasets/<name>/dataset.toml` says where data comes from, under which licence, and how to import it.
 
 use crate::error::{DataError, Result};
-use crate::fsio::read_text;
+use crate::fsio::read_data_text;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ impl Card {
     /// # Errors
     /// A data error with the line when it is not a card.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = read_text(path)?;
+        let text = read_data_text(path)?;
         toml::from_str(&text).map_err(|e| {
             let line = e.span().map(|s| text[..s.start].matches('\n').count() as u64 + 1);
             let mut error = DataError::new(path, e.message());

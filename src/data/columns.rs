@@ -1,6 +1,7 @@
 //! Columns in and out of Parquet files.
 
 use crate::error::{DataError, Error, Result};
+use crate::fsio::{caught, open_regular};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
@@ -68,14 +69,18 @@ pub fn write(path: &Path, rows: usize, columns: &[Column<'_>]) -> Result<()> {
 /// Calls `each` with every batch of a file of ours; whatever does not fit is a "damaged" error.
 pub fn read(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     let bad = |m: String| damaged(path, m);
-    let file = File::open(path).map_err(|e| bad(e.to_string()))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|b| b.with_batch_size(BATCH).build())
-        .map_err(|e| bad(e.to_string()))?;
-    for batch in reader {
+    let file = open_regular(path).map_err(|e| bad(e.to_string()))?;
+    let open = || ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.with_batch_size(BATCH).build());
+    let mut reader = sound(path, open)?.map_err(|e| bad(e.to_string()))?;
+    while let Some(batch) = sound(path, || reader.next())? {
         each(&batch.map_err(|e| bad(e.to_string()))?)?;
     }
     Ok(())
+}
+
+/// What the Parquet reader gives; that it panics, as it does on some damaged files, is an error like others.
+pub fn sound<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T> {
+    caught(read).ok_or_else(|| damaged(path, "the Parquet reader panicked"))
 }
 
 /// Appends a text column to `out`; nulls become empty.

@@ -43,7 +43,7 @@ pub struct DatasetParts<'a> {
 
 impl Dataset {
     /// Opens a data set folder and checks it: sizes and digests against the manifest, row counts, index ranges, order
-    /// in time. (The Parquet reader panics on some damaged files, so digests come first; they cost 1 s for some 2 GB.)
+    /// in time. (Digests come first, so that damage has one name; they cost 1 s for some 2 GB.)
     ///
     /// # Errors
     /// A data error that names the file and asks for a new import when anything does not fit.

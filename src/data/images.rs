@@ -1,19 +1,22 @@
 //! The pictures of a data set: `images.parquet` with the columns `item` (u32, dense index) and `image` (compressed bytes,
 //! as they came). An item without a picture has no row.
 
-use super::columns::damaged;
+use super::columns::{damaged, sound};
 use super::notes::Notes;
 use crate::error::{DataError, Error, Result};
+use crate::fsio::open_regular;
 use crate::picture::check;
 use arrow::array::{AsArray, LargeBinaryArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::properties::WriterProperties;
 use rayon::prelude::*;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+type Builder = ParquetRecordBatchReaderBuilder<File>;
 
 /// The file's name.
 pub const IMAGES: &str = "images.parquet";
@@ -34,12 +37,9 @@ impl ImageFile {
     /// Opens the file of a data set with `count` items; `digest` is its content's.
     pub fn open(path: &Path, digest: &str, count: usize) -> Result<Self> {
         let bad = |m: String| damaged(path, m);
-        let file = File::open(path).map_err(|e| bad(e.to_string()))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| bad(e.to_string()))?;
-        let mask = ProjectionMask::leaves(builder.parquet_schema(), [0]);
-        let reader = builder.with_projection(mask).build().map_err(|e| bad(e.to_string()))?;
+        let mut reader = reader(path, 0, |b| b)?;
         let mut items = vec![];
-        for batch in reader {
+        while let Some(batch) = sound(path, || reader.next())? {
             let batch = batch.map_err(|e| bad(e.to_string()))?;
             let column = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt32Type>());
             items.extend_from_slice(column.ok_or_else(|| bad("column 0 is not u32".into()))?.values());
@@ -83,12 +83,9 @@ impl ImageFile {
         mut take: impl FnMut(usize, Vec<Vec<u8>>) -> Result<()>,
     ) -> Result<()> {
         let bad = |m: String| damaged(&self.path, m);
-        let file = File::open(&self.path).map_err(|e| bad(e.to_string()))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| bad(e.to_string()))?;
-        let mask = ProjectionMask::leaves(builder.parquet_schema(), [1]);
-        let reader = builder.with_projection(mask).with_offset(from).with_batch_size(batch).build();
+        let mut reader = reader(&self.path, 1, |b| b.with_offset(from).with_batch_size(batch))?;
         let mut at = from;
-        for rows in reader.map_err(|e| bad(e.to_string()))? {
+        while let Some(rows) = sound(&self.path, || reader.next())? {
             let rows = rows.map_err(|e| bad(e.to_string()))?;
             let column = rows.columns().first().and_then(|c| c.as_binary_opt::<i64>());
             let column = column.ok_or_else(|| bad("column 1 is not binary".into()))?;
@@ -99,6 +96,18 @@ impl ImageFile {
         }
         Ok(())
     }
+}
+
+/// Reads one of the two columns.
+fn reader(path: &Path, column: usize, rows: impl FnOnce(Builder) -> Builder) -> Result<ParquetRecordBatchReader> {
+    let bad = |m: String| damaged(path, m);
+    let file = open_regular(path).map_err(|e| bad(e.to_string()))?;
+    let builder = sound(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(|e| bad(e.to_string()))?;
+    if builder.parquet_schema().num_columns() != 2 {
+        return Err(bad("its columns are not item, image".into()));
+    }
+    let mask = ProjectionMask::leaves(builder.parquet_schema(), [column]);
+    sound(path, || rows(builder.with_projection(mask)).build())?.map_err(|e| bad(e.to_string()))
 }
 
 /// Takes a picture: its item, its place for messages, its bytes or what is wrong with it.

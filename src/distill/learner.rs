@@ -1,6 +1,7 @@
-//! The loop of a distillation, whatever is learned from; resumable at any step.
+//! The epochs of a distillation, of any modality; resumable at any step.
 
-use super::{DistillConfig, Progress};
+use super::DistillConfig;
+use super::progress::Progress;
 use crate::config::{Schedule, TrainConfig};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest, Staged};
@@ -111,10 +112,14 @@ fn restore(dir: &Path, identity: &str, params: &Params, optimizer: &mut AdamW) -
     }
     manifest.verify(dir, true)?;
     let path = dir.join("cursor.json");
-    let at: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
+    let at: Cursor = serde_json::from_str(&fsio::read_model_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
     let values = Weights::open(&dir.join("model.safetensors"))?;
     for p in params.iter() {
+        if values.shape(p.name()) != Some(p.shape()) {
+            let m = format!("`{}` is missing or has another shape; {remake}", p.name());
+            return Err(Error::model(values.path(), m));
+        }
         let data = values.read(p.name())?;
         host::update(&p.value(), |v| v.copy_from_slice(&data))?;
     }

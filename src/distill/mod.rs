@@ -1,25 +1,29 @@
-//! Knowledge distillation: a large text encoder teaches a small one of the same family on a corpus of titles; a large
-//! vision encoder a small ViT on the pictures of data sets ([`distill_images`]).
+//! Knowledge distillation: a large encoder teaches a small one, which is written as a Hugging Face folder. A text encoder
+//! teaches one of its family on a corpus of titles ([`TextDistillation`]), a vision encoder a ViT on the pictures of data
+//! sets ([`ImageDistillation`]); [`distill`] runs either.
 //!
 //! The student learns the teacher's pooled vectors (Reimers & Gurevych 2020 do the same across languages), reduced to
-//! the student's width by the subspace that keeps their inner products best; optionally its hidden states as well
-//! (TinyBERT, Jiao et al. 2020). Its vocabulary is the part of the teacher's that the corpus uses, and its token
-//! vectors start from what the teacher says of each token alone (as in Model2Vec).
+//! the student's width by the subspace that keeps their inner products best. Text: optionally its hidden states as well
+//! (TinyBERT, Jiao et al. 2020); the student's vocabulary is the part of the teacher's that the corpus uses, and its token
+//! vectors start from the teacher's vector of each token alone (as in Model2Vec).
 
-pub mod corpus;
-mod export;
+mod card;
+mod holdout;
+mod image;
 mod learner;
+mod loss;
 pub mod neighbours;
-mod pictures;
+mod progress;
 mod run;
-mod student;
 pub mod subspace;
-mod teacher;
-pub mod vocab;
+mod task;
+mod text;
 
-pub use corpus::Corpus;
-pub use pictures::{Gallery, distill as distill_images};
-pub use run::{Progress, distill};
+pub use image::{ImageCorpus, ImageDistillation};
+pub use progress::Progress;
+pub use run::distill;
+pub use task::{BatchLoss, Distillation, HeldOut, Student, TaskInfo};
+pub use text::{TextCorpus, TextDistillation, corpus, vocab};
 
 use crate::error::{Error, Result};
 use crate::nn::ops::Pooling;
@@ -57,7 +61,7 @@ pub struct DistillConfig {
     pub patch: usize,
     /// Passes over the corpus.
     pub epochs: usize,
-    /// Texts a step.
+    /// Samples (texts, views of pictures) a step.
     pub batch_size: usize,
     /// Peak learning rate; warm-up over the first twentieth, then cosine.
     pub lr: f64,
@@ -65,9 +69,9 @@ pub struct DistillConfig {
     pub weight_decay: f64,
     /// Weight of the loss on hidden states; 0: not computed.
     pub hidden_weight: f64,
-    /// Random parts of each text that are learned from, too.
+    /// Random parts of each text or picture that are learned from, too.
     pub crops: usize,
-    /// Share of texts held out for judging.
+    /// Share of texts or pictures held out for evaluation.
     pub held_out: f64,
     /// Seed of everything random.
     pub seed: u64,
@@ -149,7 +153,7 @@ impl DistillConfig {
 }
 
 /// What a distillation achieved.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DistillReport {
     /// Folder of the student.
     pub dir: String,
@@ -159,21 +163,21 @@ pub struct DistillReport {
     pub bytes: u64,
     /// Parameters of the teacher.
     pub teacher_parameters: usize,
-    /// Rows of its vocabulary.
+    /// Rows of its vocabulary; 0 for pictures.
     pub vocab: usize,
-    /// Share of the corpus's tokens that its vocabulary keeps.
+    /// Share of the corpus's tokens that its vocabulary keeps; 0 for pictures.
     pub coverage: f64,
-    /// Texts learned from, parts included.
+    /// Training samples: texts or views of pictures, random parts included.
     pub texts: usize,
-    /// Texts it was judged by.
+    /// Held-out texts or pictures.
     pub held_out: usize,
-    /// Mean cosine between student and reduced teacher on held-out texts.
+    /// Mean cosine between student and reduced teacher on the held-out samples.
     pub cosine: f64,
     /// Share of the teacher's ten nearest held-out neighbours that are the student's, as exported.
     pub recall_at_10: f64,
     /// The same for the teacher reduced to the student's width: the most this width allows.
     pub recall_at_10_limit: f64,
-    /// Name and recall@10 of other encoders on the same texts.
+    /// Name and recall@10 of other encoders on the same samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<(String, f64)>,
     /// Steps taken.

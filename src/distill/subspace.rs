@@ -56,6 +56,45 @@ pub fn project(x: &[f32], d: usize, basis: &[f32]) -> Vec<f32> {
     y
 }
 
+/// Maps vectors of the teacher to the student's width.
+pub struct Reduction {
+    /// What is subtracted first; empty: nothing.
+    mean: Vec<f32>,
+    /// Orthonormal rows, (width, d).
+    basis: Vec<f32>,
+    /// Width of the teacher's vectors.
+    d: usize,
+}
+
+impl Reduction {
+    /// Fits the leading `k`-dimensional subspace of the rows of x (n, d). With `centered` their mean is subtracted before,
+    /// also in `x`: in a vision encoder it is most of each vector and tells no picture from another.
+    pub fn fit(x: &mut [f32], d: usize, k: usize, seed: u64, centered: bool) -> Self {
+        let mut out = Self { mean: if centered { mean(x, d) } else { vec![] }, basis: vec![], d };
+        out.center(x);
+        out.basis = leading(x, d, k, seed);
+        out
+    }
+    /// Subtracts the mean from each row, if it was fitted with one.
+    pub fn center(&self, x: &mut [f32]) {
+        if !self.mean.is_empty() {
+            x.chunks_exact_mut(self.d).for_each(|r| r.iter_mut().zip(&self.mean).for_each(|(v, m)| *v -= m));
+        }
+    }
+    /// Rows (n, d), centered by the caller, in the subspace: (n, k).
+    pub fn project(&self, x: &[f32]) -> Vec<f32> {
+        project(x, self.d, &self.basis)
+    }
+}
+
+/// Mean of the rows of x (n, d).
+fn mean(x: &[f32], d: usize) -> Vec<f32> {
+    let mut sum = vec![0f64; d];
+    x.chunks_exact(d).for_each(|r| sum.iter_mut().zip(r).for_each(|(s, v)| *s += f64::from(*v)));
+    let n = (x.len() / d.max(1)).max(1) as f64;
+    sum.iter().map(|s| (s / n) as f32).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

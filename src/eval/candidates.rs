@@ -94,7 +94,7 @@ impl Candidates {
         let (_, n) = sampled_protocol(name)?;
         let remedy = "remove the file to draw the candidates again, or give the one of this data set and split";
         let place: HashMap<&str, u32> = (0..split.items.len() as u32).map(|i| ((names.item)(i), i)).collect();
-        let text = fsio::read_text(path)?;
+        let text = fsio::read_data_text(path)?;
         let lines: Vec<&str> = text.lines().collect();
         let bad = |line: usize, field: &str, m: String| {
             Error::from(DataError::new(path, m).line(line as u64 + 1).field(field).remedy(remedy))

@@ -3,6 +3,7 @@
 use super::Rank;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::fsio::{caught, open_regular};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::UInt32Type;
 use parquet::arrow::ArrowWriter;
@@ -56,12 +57,13 @@ pub fn read(path: &Path) -> Result<Ranks> {
     let bad = |m: String| {
         Error::model(path, format!("{m}; rank again: `morec train … --force`, or `morec evaluate --ranks`"))
     };
-    let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|b| b.build())
+    let file = open_regular(path).map_err(Error::model_io(path))?;
+    let panicked = || bad("damaged: the Parquet reader panicked".into());
+    let mut reader = caught(|| ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build()))
+        .ok_or_else(panicked)?
         .map_err(|e| bad(format!("not a file of ranks: {e}")))?;
     let mut out = Ranks::default();
-    for batch in reader {
+    while let Some(batch) = caught(|| reader.next()).ok_or_else(panicked)? {
         let batch = batch.map_err(|e| bad(format!("damaged: {e}")))?;
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| bad(format!("no column `{name}`")));
         let text = |name: &str, to: &mut Vec<String>| -> Result<()> {
@@ -78,6 +80,9 @@ pub fn read(path: &Path) -> Result<Ranks> {
         text("item", &mut out.items)?;
         let (above, equal, before) = (number("above")?, number("tied")?, number("tied_before")?);
         let masked = column("masked")?.as_boolean_opt().ok_or_else(|| bad("`masked` is not yes or no".into()))?;
+        if (0..batch.num_rows()).any(|i| before[i] > equal[i] || above[i].checked_add(equal[i]).is_none()) {
+            return Err(bad("damaged: a rank is larger than any catalogue".into()));
+        }
         out.ranks.extend((0..batch.num_rows()).map(|i| Rank {
             above: above[i],
             equal: equal[i],

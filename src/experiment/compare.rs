@@ -1,7 +1,7 @@
 //! Finished runs side by side: means over seeds, and whether methods differ over the same users.
 
 use super::result::{RunResult, result_of};
-use crate::config::{Config, EvalConfig, Ties};
+use crate::config::{EvalConfig, Ties};
 use crate::error::{Error, Result};
 use crate::eval::metrics::{Metrics, gain_of, means};
 use crate::eval::ranks_file::{self, Ranks};
@@ -67,9 +67,13 @@ struct Run {
 impl Run {
     fn open(dir: &Path) -> Result<Self> {
         let result = result_of(dir).ok_or_else(|| {
-            Error::model(dir, "no result.json: not a finished run; `morec train … --resume` finishes it")
+            let path = dir.join("result.json");
+            match path.exists() {
+                true => Error::model(path, "damaged; `morec train … --resume` writes it again"),
+                false => Error::model(dir, "no result.json: not a finished run; `morec train … --resume` finishes it"),
+            }
         })?;
-        let config = crate::config::load(&Config::default(), &[dir.join("config.toml")], &[])?;
+        let config = crate::config::load_stored(dir)?;
         let ranks = ranks_file::read(&dir.join("ranks.parquet"))?;
         Ok(Self { dir: dir.into(), result, ranks, ties: config.eval.ties })
     }

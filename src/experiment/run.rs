@@ -6,7 +6,7 @@ use super::result::{ExistingRun, RunResult, TrainingSummary, protocol, result_of
 use super::run_folder;
 use super::usage;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::encode::ProgressFn;
 use crate::eval::{Candidates, EvalTask, Report, build_frozen_caches, evaluate, ranks_file};
 use crate::fsio;
@@ -62,7 +62,7 @@ impl<'a> Experiment<'a> {
             crate::objective::build(&config.objective, &prepared.split)?;
         }
         let inputs = run_folder::inputs(prepared, self.source, &blueprint)?;
-        let needed = self.source.map_or(Ok(vec![]), |s| crate::model::adapter_folder::base_chain(&s.dir))?;
+        let needed = self.source.map_or(Ok(vec![]), |s| folder::base_chain(&s.dir))?;
         let (resume, _lock) = run_folder::start(dir, config, prepared, &inputs, self.existing, &needed)?;
 
         let model = blueprint.build(&device, &plan.actions(), self.source.map(|s| &s.weights))?;
@@ -163,6 +163,10 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     folder::check(&best)?;
     let values = folder::values(&best, model)?;
     for p in model.params.iter().filter(|p| p.is_updated()) {
+        if values.shape(p.name()) != Some(p.shape()) {
+            let m = format!("`{}` is missing or has another shape; start the run again with --force", p.name());
+            return Err(Error::model(values.path(), m));
+        }
         p.set(&values.tensor(p.name(), &model.device)?)?;
     }
     Ok(())

@@ -115,7 +115,7 @@ fn lock(dir: &Path) -> Result<File> {
 
 fn may_resume(dir: &Path, config: &Config, inputs: &BTreeMap<String, String>) -> Result<()> {
     let old = Manifest::read(dir, "run", FORMAT, "start it again with --force")?;
-    let before = crate::config::load(&Config::default(), &[dir.join("config.toml")], &[])?;
+    let before = crate::config::load_stored(dir)?;
     let changed = first_difference(&before, config, &free_on_resume(config))?.or_else(|| {
         let other = inputs.iter().find(|(k, v)| old.inputs.get(*k) != Some(v));
         other.map(|(k, _)| format!("input `{k}`"))

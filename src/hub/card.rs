@@ -125,7 +125,7 @@ impl Card {
         if !path.is_file() {
             return Ok(None);
         }
-        Self::parse(&path, &fsio::read_text(&path)?).map(Some)
+        Self::parse(&path, &fsio::read_model_text(&path)?).map(Some)
     }
 
     /// The card that comes with the program under this name.

@@ -17,7 +17,7 @@ pub(super) type Checked<T> = std::result::Result<T, String>;
 /// # Errors
 /// [`Error::Io`] when the file cannot be opened.
 pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = File::open(path).map_err(Error::model_io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     if length < 8 {
         return Ok(Err(format!("too short for a safetensors file: {length} bytes")));
@@ -36,7 +36,7 @@ pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
 /// # Errors
 /// [`Error::Io`].
 pub(super) fn json(path: &Path) -> Result<Checked<serde_json::Value>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = std::fs::read(path).map_err(Error::model_io(path))?;
     Ok(serde_json::from_slice(&bytes).map_err(|e| format!("not JSON: {e}")))
 }
 

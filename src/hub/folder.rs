@@ -135,9 +135,9 @@ impl ModelFolder {
     /// `config.json`, parsed.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Model`] when it is not JSON.
+    /// [`Error::Model`] when it cannot be read as JSON; [`Error::Io`].
     pub fn config(&self) -> Result<serde_json::Value> {
-        serde_json::from_str(&fsio::read_text(&self.config)?)
+        serde_json::from_str(&fsio::read_model_text(&self.config)?)
             .map_err(|e| Error::model(&self.config, format!("not JSON: {e}")))
     }
 
@@ -200,7 +200,7 @@ pub fn model_folders(models: &Path) -> Vec<String> {
 /// The shards that an index file names, in name order.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>> {
     let wrong = |message: String| Error::model(index, message);
-    let text = fsio::read_text(index)?;
+    let text = fsio::read_model_text(index)?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(format!("not JSON: {e}")))?;
     let map = value.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
     let map = map.ok_or_else(|| wrong("has no `weight_map`, so it names no shards".into()))?;

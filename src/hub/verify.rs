@@ -149,7 +149,7 @@ impl Report {
 
     fn digest(&mut self, dir: &Path, name: &str, card: Option<&Card>) -> Result<()> {
         let path = dir.join(name);
-        let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let bytes = std::fs::metadata(&path).map_err(Error::model_io(&path))?.len();
         let sha256 = fsio::sha256_file(&path)?;
         let blob = named_digest(&path);
         let mut checked = None;
@@ -194,8 +194,10 @@ impl Report {
         if !path.is_file() {
             return Ok(());
         }
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        match tokenizers::Tokenizer::from_bytes(&bytes) {
+        let bytes = std::fs::read(&path).map_err(Error::model_io(&path))?;
+        // The crate panics on some that are damaged.
+        let parsed = fsio::caught(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
+        match parsed.unwrap_or_else(|| Err("its reader panicked".into())) {
             Err(e) => self.problem(TOKENIZER, format!("does not parse: {e}")),
             Ok(tokenizer) => {
                 let top = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| u64::from(id) + 1);
@@ -254,7 +256,7 @@ impl Report {
 
     /// Compares the index with what the shards hold, both ways.
     fn index(&mut self, dir: &Path, index: &Path, seen: &BTreeMap<String, String>) -> Result<()> {
-        let text = fsio::read_text(index)?;
+        let text = fsio::read_model_text(index)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let empty = serde_json::Map::new();
         let map = value.get("weight_map").and_then(|m| m.as_object()).unwrap_or(&empty);

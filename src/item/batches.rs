@@ -1,15 +1,16 @@
-//! Items of a catalogue in batches of bounded cost.
+//! Splits the items of a catalogue into batches of bounded cost, and encodes them in parallel.
 
 use crate::error::Result;
 use crate::nn::parallel;
 use candle_core::Device;
 
-/// Tokens a batch holds at most (one text may hold more); each thread works on a batch of its own.
+/// Maximum number of tokens per batch; a single longer text forms a batch of its own. Each thread works on one batch.
 pub const BATCH_TOKENS: usize = 2 * 1024;
-/// Items a batch holds at most.
+/// Maximum number of items per batch.
 const BATCH_ITEMS: usize = 4096;
 
-/// Splits items into batches of bounded size, longest texts first so that memory use is known early.
+/// Splits items into batches of bounded size, with the longest texts first, so that the peak memory use is reached
+/// early.
 pub fn batches(count: usize, len: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
     let mut order: Vec<u32> = (0..count as u32).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(len(i as usize)));
@@ -29,8 +30,9 @@ pub fn batches(count: usize, len: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
     batches
 }
 
-/// (count, width) rows of all items, computed in batches: on a CPU a batch a thread. `len` of an item: its tokens;
-/// `on_progress(done, all)` is told after each batch.
+/// Computes one row of `width` values per item, in batches, → (count, width). On a CPU there is one batch per thread.
+/// `len` returns the number of tokens of an item; `on_progress(done, all)` is called after each batch with numbers of
+/// items.
 pub fn compute_rows(
     count: usize,
     width: usize,

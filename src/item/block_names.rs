@@ -1,7 +1,8 @@
-//! Blocks of pre-trained encoders by their parameters' names.
+//! Finds the block of a pre-trained encoder that a parameter belongs to, from the parameter's name.
 
-/// The block that a name below a backbone belongs to, as (stage, block) and the beginning of such names: `encoder.layer.3.`,
-/// `encoder.layers.3.`, `encoder.stages.1.layers.2.`, `encoder.layers.1.blocks.2.`. What stands between stages has block MAX.
+/// The block of a parameter below a backbone, as (stage, block), and the name prefix of that block: `encoder.layer.3.`,
+/// `encoder.layers.3.`, `encoder.stages.1.layers.2.`, `encoder.layers.1.blocks.2.`. Parameters between two stages have
+/// block `usize::MAX`.
 pub fn block_of(name: &str) -> Option<((usize, usize), String)> {
     let parts: Vec<&str> = name.split('.').collect();
     let at = parts.iter().position(|p| ["layer", "layers", "stages"].contains(p))?;

@@ -1,4 +1,4 @@
-//! The Hugging Face folders of a model's pre-trained encoders, one a modality.
+//! Hugging Face folders of a model's pre-trained encoders, one per modality.
 
 use super::image::ImageFolder;
 use super::text::TextFolder;
@@ -8,59 +8,60 @@ use crate::nn::weights::Weights;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What an encoder of one modality is built from.
+/// The files from which an encoder of one modality is built.
 #[derive(Clone)]
 pub enum EncoderFolder {
-    /// Text: config.json, tokenizer.json.
+    /// Text encoder: `config.json`, `tokenizer.json`.
     Text(TextFolder),
-    /// Image: config.json, preprocessor_config.json.
+    /// Image encoder: `config.json`, `preprocessor_config.json`.
     Image(ImageFolder),
 }
 
 impl EncoderFolder {
-    /// Reads the folder of a modality's encoder; with `weights` its tensors are opened, too.
+    /// Reads the folder of the encoder of a modality; with `weights` the weight files are opened, too.
     pub fn open(modality: Modality, dir: &Path, weights: bool) -> Result<Self> {
         Ok(match modality {
             Modality::Text => Self::Text(TextFolder::open(dir, weights)?),
             Modality::Image => Self::Image(ImageFolder::open(dir, weights)?),
         })
     }
-    /// Name of its folder inside a model folder.
+    /// Name of the encoder's subfolder in a model folder.
     pub fn checkpoint_folder(modality: Modality) -> &'static str {
         match modality {
             Modality::Text => "encoder",
             Modality::Image => "image-encoder",
         }
     }
-    /// What it reads.
+    /// Modality that the encoder reads.
     pub fn modality(&self) -> Modality {
         match self {
             Self::Text(_) => Modality::Text,
             Self::Image(_) => Modality::Image,
         }
     }
-    /// `config.json` as it stands in the folder.
+    /// Text of the folder's `config.json`, unchanged.
     pub fn config_json(&self) -> &str {
         match self {
             Self::Text(f) => &f.config_json,
             Self::Image(f) => &f.config_json,
         }
     }
-    /// The files, by name, that are kept in checkpoints.
+    /// Names and contents of the files that are stored in checkpoints.
     pub fn files(&self) -> [(&'static str, &str); 2] {
         match self {
             Self::Text(f) => [("config.json", &f.config_json), ("tokenizer.json", &f.tokenizer_json)],
             Self::Image(f) => [("config.json", &f.config_json), ("preprocessor_config.json", &f.preprocess_json)],
         }
     }
-    /// Pre-trained values; absent in checkpoints.
+    /// Pre-trained weights; `None` for an encoder read from a checkpoint.
     pub fn weights(&self) -> Option<&Arc<Weights>> {
         match self {
             Self::Text(f) => f.weights.as_ref(),
             Self::Image(f) => f.weights.as_ref(),
         }
     }
-    /// Refuses an encoder whose input is prepared in another way than `source`'s: loaded values would be applied to other input.
+    /// Returns an error if this encoder preprocesses its input differently from `source`, because weights loaded from
+    /// there would be applied to other input.
     pub fn check_same_input(&self, source: &Self, config: &ItemConfig) -> Result<()> {
         let key = config.encoder(self.modality()).key("model");
         match (self, source) {
@@ -76,31 +77,31 @@ impl EncoderFolder {
     }
 }
 
-/// The encoder folders of a model.
+/// Encoder folders of a model, by modality.
 #[derive(Clone, Default)]
 pub struct Encoders(ByModality<EncoderFolder>);
 
 impl Encoders {
-    /// Adds (or replaces) an encoder.
+    /// Adds the encoder of a modality, or replaces it.
     pub fn insert(&mut self, folder: EncoderFolder) {
         self.0.insert(folder.modality(), folder);
     }
-    /// The encoder of a modality.
+    /// The encoder of a modality, if the model has one.
     pub fn get(&self, modality: Modality) -> Option<&EncoderFolder> {
         self.0.get(&modality)
     }
-    /// All of them, in order of the modality.
+    /// Iterates over the encoders in order of their modality.
     pub fn iter(&self) -> impl Iterator<Item = &EncoderFolder> {
         self.0.values()
     }
-    /// The text encoder.
+    /// The text encoder, if the model has one.
     pub fn text(&self) -> Option<&TextFolder> {
         match self.get(Modality::Text) {
             Some(EncoderFolder::Text(f)) => Some(f),
             _ => None,
         }
     }
-    /// The image encoder.
+    /// The image encoder, if the model has one.
     pub fn image(&self) -> Option<&ImageFolder> {
         match self.get(Modality::Image) {
             Some(EncoderFolder::Image(f)) => Some(f),

@@ -1,4 +1,4 @@
-//! What is known of each item of a catalogue, by modality.
+//! Content of the items of a catalogue, by modality.
 
 use super::frozen_cache::{FrozenCache, FrozenDepth};
 use super::image::{COST, Pixels};
@@ -9,28 +9,28 @@ use std::sync::Arc;
 /// Content of all items in one modality.
 #[derive(Debug, Clone)]
 pub enum ModalityContent {
-    /// Token ids of their texts.
+    /// Token ids of the items' texts.
     Tokens(Tokens),
-    /// Their pictures.
+    /// Pixels of the items' images.
     Pixels(Pixels),
 }
 
 impl ModalityContent {
-    /// The modality it is content of.
+    /// Modality of this content.
     pub fn modality(&self) -> Modality {
         match self {
             Self::Tokens(_) => Modality::Text,
             Self::Pixels(_) => Modality::Image,
         }
     }
-    /// Whether an item has this modality. Every item has tokens: of an empty text the special ones.
+    /// Whether an item has this modality. Every item has tokens; an empty text has the special tokens only.
     pub fn has(&self, item: usize) -> bool {
         match self {
             Self::Tokens(_) => true,
             Self::Pixels(p) => p.has(item),
         }
     }
-    /// Cost of encoding an item that has it, in tokens.
+    /// Cost of encoding an item that has this modality, in tokens.
     pub fn cost(&self, item: usize) -> usize {
         match self {
             Self::Tokens(t) => t.row(item).len(),
@@ -46,16 +46,16 @@ impl ModalityContent {
     }
 }
 
-/// Some of the modalities.
+/// A set of modalities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModalitySet(u8);
 
 impl ModalitySet {
-    /// Whether it holds a modality.
+    /// Whether the set contains a modality.
     pub fn contains(self, modality: Modality) -> bool {
         self.0 & (1 << modality as u8) != 0
     }
-    /// Adds a modality.
+    /// Adds a modality to the set.
     pub fn insert(&mut self, modality: Modality) {
         self.0 |= 1 << modality as u8;
     }
@@ -69,39 +69,40 @@ impl FromIterator<Modality> for ModalitySet {
     }
 }
 
-/// What is known of each item of a catalogue, by candidate index.
+/// Content of each item of a catalogue, by candidate index.
 #[derive(Debug, Clone, Default)]
 pub struct Features {
     /// Number of items.
     pub count: usize,
-    /// Their content.
+    /// Content of the items in each modality.
     pub content: ByModality<ModalityContent>,
-    /// Output of the frozen layers of a modality's encoder.
+    /// Cached output of the frozen layers of each modality's encoder.
     pub frozen: ByModality<FrozenCache>,
-    /// Which modalities of each item are used, where a model reads several; absent: all that it has.
+    /// Modalities that are used of each item, for models that read several; `None` means all that the item has.
     pub used: Option<Arc<Vec<ModalitySet>>>,
 }
 
 impl Features {
-    /// Of `count` items with this content and no other.
+    /// Features of `count` items with content in one modality.
     pub fn of(count: usize, content: ModalityContent) -> Self {
         Self { count, content: [(content.modality(), content)].into(), ..Default::default() }
     }
-    /// Token ids of the items' texts.
+    /// Token ids of the items' texts, if there are any.
     pub fn tokens(&self) -> Option<&Tokens> {
         match self.content.get(&Modality::Text) {
             Some(ModalityContent::Tokens(t)) => Some(t),
             _ => None,
         }
     }
-    /// The items' pictures.
+    /// Pixels of the items' images, if there are any.
     pub fn pixels(&self) -> Option<&Pixels> {
         match self.content.get(&Modality::Image) {
             Some(ModalityContent::Pixels(p)) => Some(p),
             _ => None,
         }
     }
-    /// Whether an item has a modality, and it is used. Text counts as there where nothing says otherwise.
+    /// Whether an item has a modality and the model uses it. Without any text content, every item counts as having
+    /// text.
     pub fn has(&self, modality: Modality, item: usize) -> bool {
         let used = self.used.as_ref().is_none_or(|u| u[item].contains(modality));
         used && self.content.get(&modality).map_or(modality == Modality::Text, |c| c.has(item))
@@ -109,7 +110,7 @@ impl Features {
     /// Cost of encoding an item, in tokens.
     pub fn cost(&self, item: usize) -> usize {
         let cached = |c: &FrozenCache| match c.depth() {
-            // Several hidden states side by side, and as many layers over them.
+            // A side tower reads several hidden states of one row each and has as many layers.
             FrozenDepth::SideTower(_) => 8,
             _ => c.rows_of(item),
         };

@@ -1,9 +1,9 @@
-//! What the frozen layers of an encoder make of every item, computed once: in memory, or memory-mapped from a file that
-//! runs share.
+//! Cache of the output of an encoder's frozen layers for every item, computed once: in memory, or memory-mapped from a
+//! file that several runs share.
 //!
-//! The file is a safetensors file with one tensor `prefix` (rows, width) in F32 or F16. Its name holds a digest of all
-//! that goes into the values (tokens, frozen parameters, architecture, depth, precision): another input has another
-//! file, so a stale one is never read.
+//! The file is a safetensors file with one tensor `prefix` (rows, width) in F32 or F16. Its name contains a digest of
+//! everything the values depend on (tokens, frozen parameters, architecture, depth, precision). Other inputs give
+//! another file name, so an outdated file is never read.
 
 use crate::error::{Error, Result};
 use crate::fsio;
@@ -18,31 +18,33 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How far up an encoder is frozen.
+/// Depth to which an encoder is frozen, and the form of the cached rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrozenDepth {
-    /// All of it: one pooled row an item.
+    /// The whole encoder is frozen: one pooled row per item.
     Pooled,
-    /// The embeddings and the first k blocks: one row a token.
+    /// The embeddings and the first k blocks are frozen: one row per token.
     Blocks(usize),
-    /// All of it, and what it says on the way: hidden states before block 0, every, 2·every, …, and the end, each pooled, side
-    /// by side: one row an item.
+    /// The whole encoder is frozen, with side towers: the pooled hidden states at the taps of the schedule and the last
+    /// one, concatenated: one row per item.
     SideTower(TapSchedule),
-    /// The same with every state of every token: one row a token.
+    /// The whole encoder is frozen, with a K-Adapter: the hidden states at the taps of the schedule and the last one,
+    /// concatenated: one row per token.
     KAdapter(TapSchedule),
 }
 
-/// After `first` blocks, and every so many from there, below the last.
+/// The positions (taps) at which hidden states are read: after `first` blocks, and after every further `every` blocks,
+/// before the last block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TapSchedule {
-    /// Blocks below the first tap.
+    /// Number of blocks before the first tap.
     pub first: usize,
-    /// Blocks between two.
+    /// Number of blocks between two taps.
     pub every: usize,
 }
 
 impl FrozenDepth {
-    /// Its part of a cache file's digest; stable between versions.
+    /// Identifies the depth in the digest of a cache file; does not change between versions.
     pub fn cache_key(self) -> String {
         let taps = |t: TapSchedule| format!("Heights {{ first: {}, every: {} }}", t.first, t.every);
         match self {
@@ -55,7 +57,8 @@ impl FrozenDepth {
 }
 
 impl TapSchedule {
-    /// The numbers of blocks, of `blocks`, after which a hidden state is read; the last hidden state comes on top.
+    /// Numbers of blocks, out of `blocks`, after which a hidden state is read; the last hidden state is read in
+    /// addition.
     pub fn taps(self, blocks: usize) -> Vec<usize> {
         (self.first..blocks).step_by(self.every).collect()
     }
@@ -66,12 +69,12 @@ enum Values {
     File { map: Mmap, at: usize, precision: Precision },
 }
 
-/// Rows of every item of a catalogue.
+/// Cached rows of every item of a catalogue.
 #[derive(Clone)]
 pub struct FrozenCache {
     depth: FrozenDepth,
     width: usize,
-    /// First row of each item, and the number of rows.
+    /// Index of each item's first row, followed by the total number of rows.
     offsets: Arc<Vec<usize>>,
     values: Arc<Values>,
     rounding: Option<RoundingError>,
@@ -83,21 +86,21 @@ impl std::fmt::Debug for FrozenCache {
     }
 }
 
-/// How to make a prefix: its shape, and the rows of a range of items.
+/// Computes a frozen-layer cache: its shape, and the function that computes the rows of some items.
 pub struct FrozenCacheBuilder<'a> {
-    /// How deep.
+    /// Depth to which the encoder is frozen.
     pub depth: FrozenDepth,
-    /// Width of a row.
+    /// Number of values per row.
     pub width: usize,
-    /// Rows of each item.
+    /// Returns the number of rows of an item.
     pub rows: &'a dyn Fn(usize) -> usize,
     /// Number of items.
     pub count: usize,
-    /// Rows of some items, one item after the other.
+    /// Computes the rows of some items, item by item.
     pub compute: &'a (dyn Fn(&[u32]) -> Result<Vec<f32>> + Sync),
-    /// Where it is computed.
+    /// Device on which the rows are computed.
     pub device: &'a Device,
-    /// Told (items done, items in all).
+    /// Progress callback: (items done, all items).
     pub on_progress: &'a dyn Fn(usize, usize),
 }
 
@@ -111,7 +114,7 @@ impl FrozenCacheBuilder<'_> {
             }))
             .collect()
     }
-    /// Items in order, in batches by what `cost` (tokens) says of each.
+    /// Computes all rows in item order, in batches bounded by `cost` (tokens per item), and passes them to `each`.
     fn each(&self, cost: &dyn Fn(usize) -> usize, mut each: impl FnMut(Vec<f32>) -> Result<()>) -> Result<()> {
         let (mut batches, mut batch, mut sum) = (vec![], vec![], 0);
         for i in 0..self.count {
@@ -143,7 +146,7 @@ impl FrozenCacheBuilder<'_> {
             },
         )
     }
-    /// Computes it into memory. `cost` of an item: its tokens.
+    /// Computes the cache into memory. `cost` returns the number of tokens of an item.
     pub fn in_memory(&self, cost: &dyn Fn(usize) -> usize) -> Result<FrozenCache> {
         let offsets = self.offsets();
         let mut all = Vec::with_capacity(offsets[self.count] * self.width);
@@ -153,7 +156,8 @@ impl FrozenCacheBuilder<'_> {
         })?;
         Ok(self.finish(offsets, Values::Memory(all)))
     }
-    /// Opens the file, or computes and writes it first.
+    /// Opens the cache file; computes and writes it first if it does not exist. `cost` returns the number of tokens of
+    /// an item.
     pub fn in_file(&self, path: &Path, precision: Precision, cost: &dyn Fn(usize) -> usize) -> Result<FrozenCache> {
         let offsets = self.offsets();
         let (total, notes) = (offsets[self.count], path.with_extension("json"));
@@ -161,7 +165,7 @@ impl FrozenCacheBuilder<'_> {
             header(&Default::default(), &[("prefix", precision.label(), &[total, self.width], precision.bytes())]);
         if let Some(values) = open(path, &header, total * self.width * precision.bytes(), precision) {
             (self.on_progress)(self.count, self.count);
-            // Used now: the last to be pruned.
+            // Mark the file as recently used, so that it is pruned last.
             File::options().append(true).open(path).and_then(|f| f.set_modified(std::time::SystemTime::now())).ok();
             let rounding = fsio::read_text(&notes).ok().and_then(|t| serde_json::from_str(&t).ok());
             return Ok(FrozenCache { rounding, ..self.finish(offsets, values) });
@@ -203,7 +207,7 @@ impl FrozenCacheBuilder<'_> {
     }
 }
 
-/// A file of exactly this header and length; anything else is as good as none.
+/// Opens a file that has exactly this header and this number of value bytes; returns `None` for any other file.
 fn open(path: &Path, header: &[u8], bytes: usize, precision: Precision) -> Option<Values> {
     let file = File::open(path).ok()?;
     // SAFETY: the map is read-only; cache files are replaced by rename, never rewritten in place.
@@ -216,28 +220,28 @@ fn open(path: &Path, header: &[u8], bytes: usize, precision: Precision) -> Optio
 }
 
 impl FrozenCache {
-    /// How deep it goes.
+    /// Depth to which the cached encoder is frozen.
     pub fn depth(&self) -> FrozenDepth {
         self.depth
     }
-    /// What rounding did to it, where it is kept in F16.
+    /// Rounding error of the cached values, if they are stored in F16.
     pub fn rounding(&self) -> Option<RoundingError> {
         self.rounding
     }
-    /// Width of a row.
+    /// Number of values per row.
     pub fn width(&self) -> usize {
         self.width
     }
-    /// Rows of an item.
+    /// Number of rows of an item.
     pub fn rows_of(&self, item: usize) -> usize {
         self.offsets[item + 1] - self.offsets[item]
     }
-    /// Rows of some items on a device, packed.
+    /// Packed rows of some items as a constant on a device, with their segments.
     pub fn rows(&self, items: &[u32], device: &Device) -> Result<(Act, Segments)> {
         let (rows, segments) = self.pack(items);
         Ok((Act::constant(Tensor::from_vec(rows, (segments.total(), self.width), device)?), segments))
     }
-    /// Rows of some items, packed.
+    /// Packed rows of some items as a vector, with their segments.
     pub fn pack(&self, items: &[u32]) -> (Vec<f32>, Segments) {
         let segments = Segments::from_lengths(items.iter().map(|&i| self.rows_of(i as usize)));
         let d = self.width;
@@ -264,14 +268,14 @@ impl FrozenCache {
     }
 }
 
-/// Removes the files used longest ago until all together are no larger than `most` bytes; never `current`. What another run still
-/// reads stays readable to it.
+/// Deletes the least recently used frozen-layer caches in the data set folder `data` until they take at most `most`
+/// bytes together; never deletes `current`. A deleted file stays readable to runs that have it open.
 pub fn prune(data: &Path, current: &Path, most: u64) {
     let Ok(entries) = std::fs::read_dir(data.join(".cache")) else { return };
     let name = |p: &Path| p.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
     let ours = |p: &Path| name(p).starts_with("prefix-") && name(p).ends_with(".safetensors");
     let entries: Vec<_> = entries.flatten().collect();
-    // What a process that was killed had not finished; one that writes still does so within the hour.
+    // Unfinished files of killed processes; a process that still writes has modified its file within the last hour.
     let hour = std::time::Duration::from_secs(3600);
     let old = |e: &std::fs::DirEntry| {
         e.metadata().ok().and_then(|m| m.modified().ok()?.elapsed().ok()).is_some_and(|t| t > hour)
@@ -296,16 +300,16 @@ pub fn prune(data: &Path, current: &Path, most: u64) {
     }
 }
 
-/// What rounding to F16 did to the values.
+/// Error of rounding the values to F16.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoundingError {
-    /// Largest difference of a value.
+    /// Largest absolute difference of a value.
     pub largest: f64,
-    /// Norm of all differences over the norm of all values.
+    /// Norm of all differences divided by the norm of all values.
     pub relative: f64,
 }
 
-/// Where the prefix of this digest lies below a data set's folder.
+/// Path of the cache file with this digest, in the folder of the data set.
 pub fn cache_path(data: &Path, digest: &str) -> PathBuf {
     data.join(".cache").join(format!("prefix-{}.safetensors", &digest[..24.min(digest.len())]))
 }

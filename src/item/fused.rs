@@ -1,7 +1,7 @@
-//! Items with text and picture, or one of the two (NineRec's fusions; TransRec's mixture of modality).
+//! Encoders of items that have text and images, or one of the two (NineRec's fusions; TransRec's mixture of modality).
 //!
-//! A modality that an item lacks is a learned vector in the place of its encoding, so that every fusion is defined for
-//! every item; in a mixture an item is encoded by one encoder only, and the rows are put together again.
+//! A missing modality is replaced by a learned vector, so that every fusion is defined for every item. In a mixture
+//! each item is encoded by one encoder only, and the rows are then reordered by item.
 
 use super::encoder::ItemEncoder;
 use super::features::Features;
@@ -19,27 +19,28 @@ use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use candle_core::Device;
 use std::sync::Arc;
 
-/// Joins two vectors of width d.
+/// Fuses the text vector and the image vector of an item, each of width d.
 enum FusionLayer {
     Sum,
-    /// (d, 2d).
+    /// Concatenation, followed by a linear map with weight (d, 2d).
     Concat(Linear),
-    /// Of text, of picture: (d, d) each.
+    /// Gate: a linear map of the text and one of the image, each with weight (d, d).
     Gated(Linear, Linear),
-    /// Tokens look at the picture, its pieces at the tokens; both pooled, side by side, (d, 2d).
+    /// Co-attention between tokens and image patches; both results are pooled and concatenated, followed by a linear
+    /// map with weight (d, 2d).
     CoAttention(Box<CoAttention>),
-    /// One of the two.
+    /// Mixture: the vector of one of the two modalities.
     Mixture,
 }
 
-/// Both sides of a co-attention, and (d, 2d).
+/// Cross-attention in both directions, and the final linear map with weight (d, 2d).
 struct CoAttention {
     text: CrossAttention,
     image: CrossAttention,
     line: Linear,
 }
 
-/// One side of a co-attention: x + O·attention(x over the other), normed (Lu et al. 2019).
+/// Cross-attention in one direction: norm(x + O·attention(x, other)) (Lu et al. 2019).
 struct CrossAttention {
     query: Linear,
     key: Linear,
@@ -48,7 +49,7 @@ struct CrossAttention {
     norm: LayerNorm,
 }
 
-/// Heads of a co-attention, where the width divides by them.
+/// Number of attention heads, if it divides the width.
 const HEADS: usize = 4;
 
 impl CrossAttention {
@@ -62,7 +63,7 @@ impl CrossAttention {
             norm: LayerNorm::new(&scope.pp("norm"), d, 1e-6)?,
         })
     }
-    /// Rows that have looked at the others, pooled to one a sequence.
+    /// Rows after cross-attention, pooled to one row per sequence.
     fn run(
         &self,
         pass: &Pass,
@@ -78,20 +79,20 @@ impl CrossAttention {
     }
 }
 
-/// Text and picture → (n, d).
+/// Encoder of items with text and image → (n, d).
 pub struct FusedEncoder {
     text: TextEncoder,
     image: ImageEncoder,
-    /// Stands for a text that is not there; a mixture needs none.
+    /// Learned vector for a missing text; a mixture has none.
     missing: Option<Weight>,
     join: FusionLayer,
-    /// Over both encoders' hidden states.
+    /// Side tower over the hidden states of both encoders.
     inter_tower: Option<InterTower>,
     device: Device,
 }
 
 impl FusedEncoder {
-    /// Parameters `text.*`, `image.*`, `missing_text`, and the fusion's below `fusion`.
+    /// Declares `text.*`, `image.*`, `missing_text`, and the fusion's parameters below `fusion`.
     pub fn new(scope: &Scope, text: &TextFolder, image: &ImageFolder, c: &ItemConfig, dim: usize) -> Result<Self> {
         let at = scope.pp("fusion");
         let line = |name: &str, i: usize| Linear::new(&at.pp(name), i, dim, true, Init::XavierNormal);
@@ -112,7 +113,7 @@ impl FusedEncoder {
             let m = "side towers have no place in a co-attention, which reads tokens; use another item.fusion";
             return Err(Error::config("adapter.method", m));
         }
-        // An item of a mixture has no pair of hidden states.
+        // In a mixture an item has hidden states of one encoder only, so they cannot be paired.
         let paired = c.fusion != Fusion::Mixture;
         let tap_shape = (text.tap_shape(), image.tap_shape());
         Ok(Self {
@@ -130,7 +131,7 @@ impl FusedEncoder {
             join,
         })
     }
-    /// Projected tokens of each item, packed; the learned one where there is no text.
+    /// Projected tokens of each item, packed; an item without text has one row, the learned vector.
     fn tokens(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (present, position) = items.partition(|i| items.features.has(Modality::Text, i));
         let (rows, packed) = match present.is_empty() {
@@ -140,7 +141,8 @@ impl FusedEncoder {
         let (position, segments) = scatter_segments(&position, &packed);
         Ok((ops::gather_or_fill(pass, &rows, Arc::new(position), self.missing.as_ref())?, segments))
     }
-    /// Vectors of the items for which `wanted`, and where each item's stands among them.
+    /// Encodes the items for which `wanted` returns true; also returns the row of each item of the table, [`MASKED`]
+    /// for the others.
     fn encode_batch(
         &self,
         encoder: &dyn ItemEncoder,
@@ -155,7 +157,8 @@ impl FusedEncoder {
         };
         Ok((rows, position))
     }
-    /// Text and picture of each item, one row each; and what is added to their fusion.
+    /// Text vectors and image vectors of the items, one row per item, and the output of the inter-tower, if there is
+    /// one.
     fn pair(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Act, Option<Act>)> {
         let (present, position) = items.partition(|i| items.features.has(Modality::Text, i));
         let (text, high) = match present.is_empty() {
@@ -178,7 +181,7 @@ impl FusedEncoder {
         let text = ops::gather_or_fill(pass, &text, Arc::new(position), self.missing.as_ref())?;
         Ok((text, image, more))
     }
-    /// Each item's text, or else its picture, or the learned vector for none.
+    /// Vector of each item's text, or of its image if it has no text, or the learned vector if it has neither.
     fn mixed(&self, items: &ItemTable, pass: &Pass) -> Result<Act> {
         let f = items.features;
         let (text, position) = self.encode_batch(&self.text, items, |i| f.has(Modality::Text, i), pass)?;
@@ -221,7 +224,7 @@ impl ItemEncoder for FusedEncoder {
     fn frozen_depths(&self) -> Vec<(Modality, FrozenDepth)> {
         let mut all = [self.text.frozen_depths(), self.image.frozen_depths()].concat();
         if let FusionLayer::CoAttention(_) = self.join {
-            // It looks at rows, not at what they were pooled to.
+            // Co-attention needs the unpooled rows.
             for (m, depth) in all.iter_mut().filter(|(_, d)| *d == FrozenDepth::Pooled) {
                 *depth =
                     FrozenDepth::Blocks(if *m == Modality::Text { self.text.blocks() } else { self.image.blocks() });

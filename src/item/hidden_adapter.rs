@@ -1,5 +1,5 @@
-//! Adapters that read a frozen encoder's hidden states: side towers and K-Adapter. The encoder itself runs once an item in a
-//! whole run; no gradient goes through it.
+//! Adapters that read the hidden states of a frozen encoder: side towers and K-Adapter. The encoder runs once per item
+//! in a whole run, and no gradient flows through it.
 
 use super::frozen_cache::TapSchedule;
 use super::k_adapter::KAdapter;
@@ -17,7 +17,7 @@ pub(super) enum HiddenStateAdapter {
 }
 
 impl HiddenStateAdapter {
-    /// Beside an encoder of `blocks` blocks, all of width `d`, for item vectors of width `dim`.
+    /// Builds the adapter for an encoder of `blocks` blocks of width `d` and item vectors of width `dim`.
     pub(super) fn new(scope: &Scope, blocks: usize, d: usize, dim: usize) -> Result<Self> {
         let Some(a) = scope.adapter() else { return Ok(Self::None) };
         let first = a.first(blocks);
@@ -34,7 +34,7 @@ impl HiddenStateAdapter {
             _ => Self::None,
         })
     }
-    /// The numbers of blocks after which hidden states are read, without the last.
+    /// Numbers of blocks after which hidden states are read, without the last hidden state.
     pub(super) fn taps(&self) -> &[usize] {
         match self {
             Self::None => &[],
@@ -42,7 +42,7 @@ impl HiddenStateAdapter {
             Self::KAdapter(k) => &k.taps,
         }
     }
-    /// The rule that gives [`taps`](Self::taps).
+    /// Schedule from which [`taps`](Self::taps) is computed.
     pub(super) fn schedule(&self) -> TapSchedule {
         match self {
             Self::None => TapSchedule { first: 0, every: 1 },
@@ -52,7 +52,7 @@ impl HiddenStateAdapter {
     }
 }
 
-/// Refuses adapters in more blocks than the encoder has.
+/// Returns an error if the settings ask for adapters in more blocks than the encoder has.
 pub(super) fn check_adapter_layers(scope: &Scope, blocks: usize) -> Result<()> {
     match scope.adapter() {
         Some(a) if a.last > blocks => {
@@ -62,7 +62,7 @@ pub(super) fn check_adapter_layers(scope: &Scope, blocks: usize) -> Result<()> {
     }
 }
 
-/// Splits rows (n, parts · w) into `parts` values (n, w).
+/// Splits the columns of rows (n, parts · w) into `parts` values of shape (n, w).
 pub(super) fn split_columns(pass: &Pass, rows: &Act, parts: usize) -> Result<Vec<Act>> {
     let width = rows.dims2()?.1 / parts;
     (0..parts).map(|i| ops::slice_columns(pass, rows, i * width, width)).collect()

@@ -1,17 +1,17 @@
-//! Items as rows of a learned table: the baseline that does not transfer.
+//! Items as rows of a learned embedding table: the ID-based baseline, which does not transfer.
 
 use super::{ItemEncoder, ItemTable};
 use crate::error::Result;
 use crate::nn::init::Init;
 use crate::nn::{Act, Pass, Scope, Weight, ops};
 
-/// One learned vector an item.
+/// ID encoder: one learned vector per item.
 pub struct IdEncoder {
     weight: Weight,
 }
 
 impl IdEncoder {
-    /// Parameter `weight` (count, dim), Xavier-normal like MoRec's.
+    /// Declares `weight` (count, dim), initialised by Xavier normal as in MoRec.
     pub fn new(scope: &Scope, count: usize, dim: usize) -> Result<Self> {
         Ok(Self { weight: scope.weight("weight", &[count, dim], Init::XavierNormal)? })
     }

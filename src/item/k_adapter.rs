@@ -8,9 +8,9 @@ use crate::nn::kernels::Activation;
 use crate::nn::ops::{self, AttentionSpec};
 use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments};
 
-/// Transformer blocks at each tap.
+/// Number of transformer blocks per tap.
 const BLOCKS: usize = 2;
-/// Attention heads, where the width divides by them; else 1.
+/// Number of attention heads, if it divides the width; otherwise 1.
 const HEADS: usize = 4;
 
 /// A small post-norm transformer block.
@@ -58,8 +58,9 @@ struct AdapterLayer {
     up: Linear,
 }
 
-/// a₀ = 0, aᵢ = aᵢ₋₁ + Up(blocks(Down(hᵢ + aᵢ₋₁))), and a is added to the last hidden state. The paper's skip connection carries
-/// hᵢ as well and joins by concatenation; in this form the model's output is unchanged at the start.
+/// K-Adapter: a₀ = 0, aᵢ = aᵢ₋₁ + Up(blocks(Down(hᵢ + aᵢ₋₁))), and the last a is added to the last hidden state. In the
+/// paper the skip connection also carries hᵢ, and the results are concatenated; in this form the model's output is
+/// unchanged at the start.
 pub(super) struct KAdapter {
     pub(super) schedule: TapSchedule,
     pub(super) taps: Vec<usize>,
@@ -67,7 +68,7 @@ pub(super) struct KAdapter {
 }
 
 impl KAdapter {
-    /// Beside an encoder of `blocks` blocks of width `d`.
+    /// Builds the adapter for an encoder of `blocks` blocks of width `d`.
     pub(super) fn new(scope: &Scope, a: AdapterSpec, schedule: TapSchedule, blocks: usize, d: usize) -> Result<Self> {
         let taps = schedule.taps(blocks);
         let up = if a.sigma > 0.0 { Init::Normal(a.sigma) } else { Init::Zeros };
@@ -84,8 +85,8 @@ impl KAdapter {
             .collect::<Result<_>>()?;
         Ok(Self { schedule, taps, layers })
     }
-    /// Hidden states of all rows, lowest first, each (t, d), packed as `segments` → the last one with the adapter's output
-    /// added, (t, d).
+    /// Adds the adapter's output to the last hidden state → (t, d). `h` holds the hidden states at the taps and the
+    /// last one, each (t, d), packed as `segments`.
     pub(super) fn forward(&self, pass: &Pass, h: &[Act], segments: &Segments) -> Result<Act> {
         let mut a: Option<Act> = None;
         for (layer, h) in self.layers.iter().zip(h) {

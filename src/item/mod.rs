@@ -1,4 +1,4 @@
-//! Item encoders: items of a batch, each once → (n, d).
+//! Item encoders: the distinct items of a batch → (n, d).
 
 mod batches;
 mod block_names;

@@ -1,5 +1,5 @@
-//! A soft prompt: learned rows before (in pictures: behind the class token of) each sequence, in front of one block; nothing of the
-//! sequence is overwritten. What comes out of the last block has them no more.
+//! Soft prompt: learned rows inserted before each sequence (for images, after the class token), at the input of one
+//! block. No row of the sequence is replaced, and the rows are removed from the last block's output.
 
 use crate::error::Result;
 use crate::nn::adapter::Method;
@@ -8,16 +8,17 @@ use crate::nn::ops;
 use crate::nn::{Act, Pass, Scope, Segments, Weight};
 use std::sync::Arc;
 
+/// Learned rows of a soft prompt and the position at which they are inserted.
 pub(super) struct Prompt {
     rows: Weight,
-    /// The block in front of which they stand.
+    /// Index of the block before which the rows are inserted.
     pub(super) first: usize,
-    /// Behind how many rows of each sequence.
+    /// Number of rows of each sequence before the prompt.
     after: usize,
 }
 
 impl Prompt {
-    /// Parameter `prompt` (rows, d), where the scope's settings want one.
+    /// Declares `prompt` (rows, d), if the scope's settings ask for a soft prompt.
     pub(super) fn new(scope: &Scope, blocks: usize, d: usize, after: usize) -> Result<Option<Self>> {
         let Some(a) = scope.adapter().filter(|a| a.method == Method::Prompt) else { return Ok(None) };
         let rows = scope.mark_adapter().weight("prompt", &[a.width, d], Init::Normal(0.02))?;
@@ -26,11 +27,11 @@ impl Prompt {
     pub(super) fn trains(&self) -> bool {
         self.rows.trains()
     }
-    /// Rows of a prompt.
+    /// Number of rows of the prompt.
     pub(super) fn len(&self) -> usize {
         self.rows.shape()[0]
     }
-    /// x (t, d) with the prompt in every sequence.
+    /// Inserts the prompt into every sequence of x (t, d); returns the new rows and segments.
     pub(super) fn insert(&self, pass: &Pass, x: &Act, segments: &Segments) -> Result<(Act, Segments)> {
         let (t, p) = (x.dims2()?.0 as u32, self.len());
         let own: Arc<Vec<u32>> = Arc::new((0..p as u32).collect());
@@ -45,7 +46,7 @@ impl Prompt {
         let x = ops::gather(pass, &ops::concat_rows(pass, x, &prompt)?, Arc::new(ids))?;
         Ok((x, Segments::from_lengths(segments.iter().map(|(_, l)| l + p))))
     }
-    /// x without it; `segments` are those of the sequences alone.
+    /// Removes the prompt from every sequence of x; `segments` are the lengths without the prompt.
     pub(super) fn remove(&self, pass: &Pass, x: &Act, segments: &Segments) -> Result<Act> {
         let p = self.len();
         let mut ids = vec![];

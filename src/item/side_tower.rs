@@ -1,4 +1,4 @@
-//! Side towers beside a frozen encoder (IISAN; Fu et al. 2024): bottlenecks over its pooled hidden states.
+//! Side towers for a frozen encoder (IISAN; Fu et al. 2024): bottlenecks over its pooled hidden states.
 
 use super::frozen_cache::TapSchedule;
 use crate::error::{Error, Result};
@@ -19,9 +19,9 @@ fn gate(scope: &Scope, i: usize) -> Result<Weight> {
     scope.pp("gate").weight(&i.to_string(), &[1], Init::Zeros)
 }
 
-/// s₀ = A₀(h₀), sₗ = Aₗ(g·hₗ + (1 − g)·sₗ₋₁), g = σ(p / 0.1), p from 0; A is a bottleneck with its residual. The tower's
-/// output is mapped to the width of item vectors and added to them; that map starts at zero, so the model's output is
-/// unchanged at the start.
+/// Side tower of one encoder: s₀ = A₀(h₀), sₗ = Aₗ(g·hₗ + (1 − g)·sₗ₋₁), g = σ(p / 0.1) with p = 0 at the start; A is a
+/// bottleneck with its residual. The output is mapped to the width of item vectors and added to them. That map starts
+/// at zero, so the model's output is unchanged at the start.
 pub(super) struct SideTower {
     pub(super) schedule: TapSchedule,
     pub(super) taps: Vec<usize>,
@@ -31,7 +31,7 @@ pub(super) struct SideTower {
 }
 
 impl SideTower {
-    /// Beside an encoder of `blocks` blocks of width `d`, for item vectors of width `dim`.
+    /// Builds the tower for an encoder of `blocks` blocks of width `d` and item vectors of width `dim`.
     pub(super) fn new(
         scope: &Scope,
         a: AdapterSpec,
@@ -49,7 +49,7 @@ impl SideTower {
             taps,
         })
     }
-    /// Pooled hidden states, lowest first, each (n, d) → what is added to the items' vectors (n, dim).
+    /// Maps pooled hidden states, first to last, each (n, d), to the value added to the item vectors (n, dim).
     pub(super) fn forward(&self, pass: &Pass, h: &[Act]) -> Result<Act> {
         let [first, above @ ..] = h else {
             return Err(Error::Numeric("a side tower without hidden states".into()));
@@ -62,8 +62,8 @@ impl SideTower {
     }
 }
 
-/// IISAN's tower between two encoders: mₗ = Aₗ(mₗ₋₁ + g·imageₗ + (1 − g)·textₗ). Encoders of different depth are paired from
-/// the last hidden state downwards; hidden states of images are mapped to the text's width where they differ in it.
+/// Inter-modal tower of IISAN: mₗ = Aₗ(mₗ₋₁ + g·imageₗ + (1 − g)·textₗ). Encoders of different depth are paired
+/// backwards from the last hidden state; image hidden states are mapped to the text's width if the widths differ.
 pub(super) struct InterTower {
     bottlenecks: Vec<Bottleneck>,
     gates: Vec<Weight>,
@@ -72,7 +72,7 @@ pub(super) struct InterTower {
 }
 
 impl InterTower {
-    /// Between encoders of (number of taps, width) each.
+    /// Builds the tower for a text and an image encoder, each given as (number of taps, width).
     pub(super) fn new(scope: &Scope, text: (usize, usize), image: (usize, usize), dim: usize) -> Result<Option<Self>> {
         let Some(a) = scope.adapter().filter(|a| a.method == Method::Side) else { return Ok(None) };
         let scope = scope.mark_adapter();
@@ -87,7 +87,7 @@ impl InterTower {
             out: Linear::new(&scope.pp("out"), d, dim, false, Init::Zeros)?,
         }))
     }
-    /// Hidden states of both encoders, each (n, its width) → what is added to the items' vectors (n, dim).
+    /// Maps the hidden states of both encoders, each (n, its width), to the value added to the item vectors (n, dim).
     pub(super) fn forward(&self, pass: &Pass, text: &[Act], image: &[Act]) -> Result<Act> {
         let n = self.bottlenecks.len();
         let mut m: Option<Act> = None;

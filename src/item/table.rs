@@ -1,4 +1,4 @@
-//! The distinct items of a batch, and rows of the items that have a modality among those of all.
+//! The distinct items of a batch, and the mapping between them and the items that have a modality.
 
 use super::features::Features;
 use crate::error::Result;
@@ -7,17 +7,18 @@ use crate::nn::{Act, Pass, Segments};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
-/// The distinct items of a batch and where their content lies.
+/// The distinct items of a batch, with the content of the catalogue.
 #[derive(Clone, Copy)]
 pub struct ItemTable<'a> {
-    /// Rows of `features`, each at most once.
+    /// Candidate indices (rows of `features`), each at most once.
     pub ids: &'a Arc<Vec<u32>>,
     /// Content of the whole catalogue.
     pub features: &'a Features,
 }
 
 impl ItemTable<'_> {
-    /// The items for which `wanted`, and where each of the table's stands among them ([`MASKED`]: nowhere).
+    /// The items for which `wanted` returns true, and for each item of the table its position among them, or
+    /// [`MASKED`].
     pub(super) fn partition(&self, wanted: impl Fn(usize) -> bool) -> (Arc<Vec<u32>>, Vec<u32>) {
         let mut present = vec![];
         let mut position = Vec::with_capacity(self.ids.len());
@@ -33,8 +34,8 @@ impl ItemTable<'_> {
     }
 }
 
-/// Rows of the items that were [picked](ItemTable::partition), packed as `segments`, spread over all items of the table: where each
-/// row comes from, and how they are packed. An item that was not picked has one row, [`MASKED`].
+/// Extends packed rows of the items selected by [`ItemTable::partition`] to all items of the table: returns the source
+/// row of each row, and the new segments. An item that was not selected has one row, [`MASKED`].
 pub(super) fn scatter_segments(position: &[u32], segments: &Segments) -> (Vec<u32>, Segments) {
     let (mut rows, mut lengths) = (vec![], Vec::with_capacity(position.len()));
     for &p in position {
@@ -50,14 +51,15 @@ pub(super) fn scatter_segments(position: &[u32], segments: &Segments) -> (Vec<u3
     (rows, Segments::from_lengths(lengths))
 }
 
-/// Rows of the items that were picked, one an item of the table; zeros for those that were not.
+/// Extends the rows of the items selected by [`ItemTable::partition`] to one row per item of the table, with zeros for
+/// the others.
 pub(super) fn scatter_rows(pass: &Pass, rows: &Act, position: &[u32]) -> Result<Act> {
     let none = rows.dims2()?.0 as u32;
     let at = position.iter().map(|&p| if p == MASKED { none } else { p });
     ops::gather(pass, &ops::append_zero_row(pass, rows)?, Arc::new(at.collect()))
 }
 
-/// One row of zeros (1, d): an operand for operations that take no empty value, where no item has the modality.
+/// One row of zeros (1, d), used where no item has the modality, because the operations do not take empty values.
 pub(super) fn zero_row(d: usize, device: &Device) -> Result<Act> {
     Ok(Act::constant(Tensor::zeros((1, d), DType::F32, device)?))
 }

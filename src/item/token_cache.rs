@@ -1,7 +1,7 @@
-//! Token ids of a catalogue, kept beside the data set: tokenised once, whatever runs.
+//! Cache of a catalogue's token ids in the folder of the data set, so that texts are tokenised once for all runs.
 //!
-//! A safetensors file with `ids` (tokens) and `lengths` (texts), U32; its name holds a digest of the texts, the
-//! tokenizer and the cut, so that a stale one is never read.
+//! The file is a safetensors file with `ids` (tokens) and `lengths` (texts), both U32. Its name contains a digest of
+//! the texts, the tokenizer and the maximum length, so that an outdated file is never read.
 
 use super::Tokens;
 use crate::error::{Error, Result};
@@ -11,7 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// [`Tokens::new`], or what it gave an earlier time. `json` is the tokenizer as it stands in its file.
+/// Reads the tokens from the cache, or computes them by [`Tokens::new`] and writes the cache. `json` is the text of the
+/// tokenizer's file.
 pub fn tokens(
     data: Option<&Path>,
     tokenizer: &Tokenizer,
@@ -29,7 +30,7 @@ pub fn tokens(
     }
     let made = make()?;
     match write(&path, &made) {
-        // A read-only or full disk is no reason not to go on.
+        // A read-only or full disk must not stop the run: it goes on without the cache.
         Err(Error::Io { .. }) | Ok(()) => Ok(made),
         Err(e) => Err(e),
     }
@@ -38,7 +39,7 @@ pub fn tokens(
 fn place(data: &Path, json: &str, texts: &[impl AsRef<str>], max_tokens: usize, lower_case: bool) -> PathBuf {
     let mut key = format!("morec tokens 1 {max_tokens} {lower_case} {}\n", fsio::sha256_bytes(json.as_bytes()));
     for t in texts {
-        // Its length first: no two lists of texts are written alike.
+        // The length comes first, so that two different lists of texts never give the same key.
         key.push_str(&format!("{} {}\n", t.as_ref().len(), t.as_ref()));
     }
     data.join(".cache").join(format!("tokens-{}.safetensors", &fsio::sha256_bytes(key.as_bytes())[..24]))

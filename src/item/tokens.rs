@@ -13,7 +13,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Tokenises each text once, special tokens included, cut to `max_tokens`.
+    /// Tokenises each text, adds special tokens and truncates to `max_tokens`.
     pub fn new(
         tokenizer: &Tokenizer,
         texts: &[impl AsRef<str> + Sync],
@@ -32,10 +32,10 @@ impl Tokens {
                 tokenizer.encode_fast(text.as_ref(), true).map(|e| e.get_ids().to_vec()).map_err(|e| e.to_string())
             })
             .collect::<std::result::Result<_, _>>()
-            .map_err(|e| Error::Numeric(format!("tokenising failed: {e}")))?;
+            .map_err(|e| Error::model("tokenizer.json", format!("tokenising failed: {e}")))?;
         if let Some(i) = rows.iter().position(Vec::is_empty) {
             let m = format!("text {i} has no token, not even a special one; the tokenizer.json lacks a post-processor");
-            return Err(Error::config("item.model", m));
+            return Err(Error::model("tokenizer.json", m));
         }
         let mut out = Self { offsets: vec![0], ids: Vec::with_capacity(rows.iter().map(Vec::len).sum()) };
         for r in &rows {
@@ -44,7 +44,7 @@ impl Tokens {
         }
         Ok(out)
     }
-    /// From rows of ids.
+    /// Builds the tokens from one row of ids per text.
     pub fn from_rows(rows: &[Vec<u32>]) -> Self {
         let mut out = Self { offsets: vec![0], ids: vec![] };
         for r in rows {
@@ -53,7 +53,8 @@ impl Tokens {
         }
         out
     }
-    /// From all ids and the length of each text; nothing where these do not fit.
+    /// Builds the tokens from all ids and the length of each text; `None` if the lengths do not add up to the number of
+    /// ids.
     pub fn from_parts(ids: Vec<u32>, lengths: &[u32]) -> Option<Self> {
         let mut at = 0;
         let offsets: Vec<usize> = std::iter::once(0)
@@ -64,7 +65,7 @@ impl Tokens {
             .collect();
         (at == ids.len()).then_some(Self { offsets, ids })
     }
-    /// Ids of all texts, one after the other.
+    /// Ids of all texts, one text after the other.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
@@ -72,7 +73,7 @@ impl Tokens {
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
-    /// Whether there is no text.
+    /// Whether there are no texts.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -80,20 +81,20 @@ impl Tokens {
     pub fn row(&self, i: usize) -> &[u32] {
         &self.ids[self.offsets[i]..self.offsets[i + 1]]
     }
-    /// Tokens of some texts packed: ids, and the length of each.
+    /// Packed tokens of some texts: ids, and the segments with the length of each text.
     pub fn pack(&self, which: &[u32]) -> (Vec<u32>, Segments) {
         let mut ids = vec![];
         which.iter().for_each(|&i| ids.extend_from_slice(self.row(i as usize)));
         (ids, Segments::from_lengths(which.iter().map(|&i| self.row(i as usize).len())))
     }
-    /// Digest of all ids and where each text begins.
+    /// Digest of all ids and of the offsets of the texts.
     pub fn digest(&self) -> String {
         let mut bytes = Vec::with_capacity(4 * (self.ids.len() + self.offsets.len()) + 8);
         self.offsets.iter().for_each(|&o| bytes.extend_from_slice(&(o as u64).to_le_bytes()));
         self.ids.iter().for_each(|i| bytes.extend_from_slice(&i.to_le_bytes()));
         crate::fsio::sha256_bytes(&bytes)
     }
-    /// All tokens.
+    /// Total number of tokens.
     pub fn total(&self) -> usize {
         self.ids.len()
     }

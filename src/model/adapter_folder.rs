@@ -1,39 +1,31 @@
-//! Adapters on disk: what was learned, and the digest of the model it was learned on.
+//! Adapter folders: the trained parameters, and the digest of the base model.
 //!
 //! ```text
 //! manifest.json  config.toml  adapter.safetensors          kind `adapter`; its facts name the base
 //! [text/ image/]{adapter_config.json, *.safetensors}       in PEFT's or AdapterHub's layout
 //! ```
 
-use super::Recommender;
+use super::base_model::BaseModel;
 use super::layout::{EncoderInfo, Layout, NAME};
+use super::recommender::Recommender;
 use crate::config::{Config, Modality};
 use crate::error::{Error, Result};
 use crate::fsio::{self, Manifest};
 use crate::item::Encoders;
 use crate::nn::Params;
 use crate::nn::weights::Weights;
-use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
-/// Kind and format of such folders.
+/// Kind of an adapter folder in its manifest.
 pub(super) const KIND: &str = "adapter";
+/// Format version of an adapter folder in its manifest.
 pub(super) const FORMAT: u32 = 1;
-/// What to do about a folder of another format.
+/// Advice for a folder of another format version.
 pub(super) const REMAKE: &str = "train again, or use the version that wrote it";
-/// Values under our own names.
+/// File of the parameters under this crate's names.
 pub(super) const OWN: &str = "adapter.safetensors";
 
-/// The model that an adapter belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BaseModel {
-    /// Its folder, as an absolute path.
-    pub path: PathBuf,
-    /// Digest of its files.
-    pub digest: String,
-}
-
-/// From one folder to another, both absolute.
+/// Relative path from one folder to another, both given as absolute paths.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let (a, b): (Vec<Component>, Vec<Component>) = (from.components().collect(), to.components().collect());
     let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
@@ -50,7 +42,7 @@ fn layouts(config: &Config, encoders: &Encoders) -> Vec<(Modality, EncoderInfo, 
     known.collect()
 }
 
-/// Writes what a model does not have from its base; returns the files.
+/// Writes the parameters of a model that differ from its base; returns the names of the files.
 pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
     let mut files = vec![];
     let own = |name: &str| model.params.get(name).is_some_and(|p| p.differs_from_source());
@@ -77,7 +69,7 @@ pub(super) fn save(dir: &Path, model: &Recommender) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// Facts of a manifest: the base, also as a path from here.
+/// Facts for the manifest, among them the base model, also as a path relative to this folder.
 pub(super) fn facts(dir: &Path, base: &BaseModel, params: &Params) -> serde_json::Value {
     let here = dir.canonicalize().unwrap_or_else(|_| dir.into());
     let own = params.iter().filter(|p| p.differs_from_source());
@@ -90,28 +82,14 @@ pub(super) fn facts(dir: &Path, base: &BaseModel, params: &Params) -> serde_json
     })
 }
 
-/// What a folder's manifest says of its base.
+/// Reads the base model from a folder's manifest.
 pub fn base_of(dir: &Path) -> Result<BaseModel> {
     let manifest = Manifest::read(dir, KIND, FORMAT, REMAKE)?;
     serde_json::from_value(manifest.facts["base"].clone())
         .map_err(|e| Error::model(dir.join(fsio::MANIFEST), format!("damaged: facts.base: {e}")))
 }
 
-/// A model's folder, the base it belongs to, that one's, and so on.
-pub fn base_chain(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = vec![dir.canonicalize().unwrap_or_else(|_| dir.into())];
-    while let Some(Ok(base)) = all.last().map(|d| base_of(d)) {
-        let next = base.path.canonicalize().unwrap_or(base.path);
-        if all.contains(&next) {
-            let m = format!("`{}` is its own base, by way of others; train one of them again", next.display());
-            return Err(Error::model(dir, m));
-        }
-        all.push(next);
-    }
-    Ok(all)
-}
-
-/// The values in an adapter's folder, under our names.
+/// The parameters in an adapter's folder, under this crate's names.
 pub(super) fn own_weights(dir: &Path, config: &Config, encoders: &Encoders) -> Result<Weights> {
     let mut all = Weights::open(&dir.join(OWN))?;
     for (modality, kind, layout) in layouts(config, encoders) {

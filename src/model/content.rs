@@ -1,4 +1,4 @@
-//! What the items of a catalogue consist of, before a model reads it.
+//! Raw content of the items of a catalogue, and its conversion to features.
 
 use crate::config::{Config, Fusion, ItemKind, Modality};
 use crate::data::{Dataset, ImageFile};
@@ -9,23 +9,24 @@ use crate::rng::Stream;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Texts and pictures of items, in the order of a catalogue.
+/// Texts and images of items, in the order of a catalogue.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ItemContent<'a> {
-    /// Raw ids; as many as there are texts, or none.
+    /// Raw item ids: one per text, or none.
     pub ids: &'a [String],
-    /// A text each; empty where there is none.
+    /// One text per item; empty if the item has none.
     pub texts: &'a [String],
-    /// All pictures of the data set.
+    /// All images of the data set.
     pub images: Option<&'a ImageFile>,
-    /// Which item of the data set each is; empty: they are the data set's first ones, and what comes behind has no picture.
+    /// Index in the data set of each item. If empty, the items are the first ones of the data set, and further ones
+    /// have no image.
     pub items: &'a [u32],
-    /// The data set's folder.
+    /// Folder of the data set.
     pub data: Option<&'a Path>,
 }
 
 impl<'a> ItemContent<'a> {
-    /// All items of a data set.
+    /// Content of all items of a data set.
     pub fn whole(data: &'a Dataset) -> Self {
         Self {
             ids: &data.items.ids,
@@ -35,7 +36,7 @@ impl<'a> ItemContent<'a> {
             data: data.dir.as_deref(),
         }
     }
-    /// As a model of these settings and encoders reads it.
+    /// Converts the content to the features that a model of these settings and encoders reads.
     pub(super) fn read(
         &self,
         config: &Config,
@@ -81,8 +82,8 @@ impl<'a> ItemContent<'a> {
         };
         Ok(Pixels::new(store, place))
     }
-    /// The modalities of each item that a model of several reads. In a mixture an item that has both is one of them, by a draw
-    /// from its raw id.
+    /// The modalities of each item that a model with several modalities uses. In a mixture, for an item that has both,
+    /// one is chosen at random, determined by the seed and its raw id.
     fn used(&self, config: &Config, f: &Features) -> Vec<ModalitySet> {
         let mixture = config.item.fusion == Fusion::Mixture;
         let has = |m: Modality, i: usize| match m {

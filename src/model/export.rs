@@ -1,4 +1,4 @@
-//! An encoder out of a recommender as a Hugging Face folder, its adapter beside it, for Python.
+//! Export of a recommender's encoder as a Hugging Face folder, with its adapter, for Python packages.
 
 use super::ModelFolder;
 use super::layout::{EncoderInfo, Layout};
@@ -9,17 +9,17 @@ use crate::nn::weights;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What was written.
+/// Folders written by an export.
 #[derive(Debug, Clone, Serialize)]
 pub struct Exported {
-    /// The Hugging Face folder.
+    /// Hugging Face folder of the encoder.
     pub encoder: PathBuf,
-    /// The adapter's folder in PEFT's or AdapterHub's layout, if there is one.
+    /// Folder of the adapter in PEFT's or AdapterHub's layout, if there is one.
     pub adapter: Option<PathBuf>,
 }
 
-/// Writes the encoder of `modality` to `dir` under its Hugging Face names, with what was trained of it (norms, in
-/// Pfeiffer's adapters), and what PEFT or AdapterHub can read of an adapter to `dir/adapter`.
+/// Writes the encoder of `modality` to `dir` under its Hugging Face names, with its trained values (for example the
+/// norms in Pfeiffer's method). Writes the part of an adapter that PEFT or AdapterHub can read to `dir/adapter`.
 pub fn export(model: &ModelFolder, modality: Modality, dir: &Path) -> Result<Exported> {
     let name = modality.name();
     let source = model.encoders.get(modality);
@@ -33,7 +33,7 @@ pub fn export(model: &ModelFolder, modality: Modality, dir: &Path) -> Result<Exp
     for (name, text) in &files {
         fsio::write_bytes(&staged.path().join(name), text.as_bytes())?;
     }
-    // Our names, and those in the file.
+    // Pairs of a name in this crate and the name in the file.
     let save = |path: &Path, pairs: &[(&str, String)]| {
         let stored = pairs.iter().map(|(ours, _)| model.weights.stored(ours)).collect::<Result<Vec<_>>>()?;
         let named = pairs.iter().zip(&stored).map(|((_, theirs), s)| (theirs.clone(), s.shape().to_vec()));

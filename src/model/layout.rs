@@ -1,27 +1,28 @@
-//! How adapters of an encoder are stored: low-rank updates and (IA)³ in PEFT's layout, bottlenecks in AdapterHub's, so that the
-//! Python packages `peft` and `adapters` read them, and theirs are read here. What neither knows (adapters of the user encoder,
-//! Compacter, prompts, side towers) is kept under our own names.
+//! Storage layouts of an encoder's adapters: low-rank updates and (IA)³ in PEFT's layout, bottlenecks in AdapterHub's.
+//! The Python packages `peft` and `adapters` can read these files, and files of theirs can be read here. Adapters that
+//! neither package supports (adapters of the user encoder, Compacter, prompts, side towers) are stored under this
+//! crate's own names.
 //!
-//! `tests/golden/adapter_files.py` holds both packages' layouts and checks ours with them.
+//! `tests/golden/adapter_files.py` compares the layouts with both packages.
 
 use crate::config::{AdapterConfig, AdapterMethod, Config, Modality};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// The name of an adapter inside AdapterHub's files.
+/// Name of an adapter in AdapterHub's files.
 pub(super) const NAME: &str = "morec";
 
-/// Whose layout.
+/// Storage layout of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// PEFT's.
+    /// Layout of the Python package `peft`.
     Peft,
-    /// AdapterHub's.
+    /// Layout of the Python package `adapters` (AdapterHub).
     Hub,
 }
 
-/// What an encoder's `config.json` calls itself.
+/// Architecture and size of an encoder, from its `config.json`.
 #[derive(Debug, Clone)]
 pub struct EncoderInfo {
     model_type: String,
@@ -30,7 +31,7 @@ pub struct EncoderInfo {
 }
 
 impl EncoderInfo {
-    /// From `config.json`.
+    /// Parses `config.json`; `None` if a field is missing.
     pub fn parse(json: &str) -> Option<Self> {
         let v: Value = serde_json::from_str(json).ok()?;
         Some(Self {
@@ -42,7 +43,7 @@ impl EncoderInfo {
     fn text(&self) -> bool {
         ["bert", "roberta", "xlm-roberta", "camembert"].contains(&self.model_type.as_str())
     }
-    /// transformers' class of the bare encoder.
+    /// Class of the encoder in transformers, and the module that contains it.
     fn class(&self) -> (&'static str, &'static str) {
         match self.model_type.as_str() {
             "roberta" => ("RobertaModel", "roberta"),
@@ -55,31 +56,33 @@ impl EncoderInfo {
 }
 
 impl Layout {
-    /// The layout in which an adapter of this encoder can be stored; none where only our own names will do.
+    /// The layout in which an adapter of this encoder can be stored; `None` if only this crate's own names support it.
     pub fn of(method: AdapterMethod, kind: &EncoderInfo) -> Option<Self> {
         let vit = kind.model_type == "vit";
         match method {
             AdapterMethod::Lora if kind.text() || vit => Some(Self::Peft),
             AdapterMethod::Ia3 if kind.text() => Some(Self::Peft),
             AdapterMethod::Houlsby | AdapterMethod::Pfeiffer if kind.text() || vit => Some(Self::Hub),
-            // AdapterHub's parallel adapter of a ViT reads what stands before the norm; ours what goes into the sub-layer.
+            // AdapterHub's parallel adapter of a ViT reads the input of the norm; this crate's reads the sub-layer's
+            // input.
             AdapterMethod::Parallel if kind.text() => Some(Self::Hub),
             _ => None,
         }
     }
-    /// Its file of tensors.
+    /// Name of the layout's tensor file.
     pub fn file(self) -> &'static str {
         match self {
             Self::Peft => "adapter_model.safetensors",
             Self::Hub => "adapter.safetensors",
         }
     }
-    /// Our name of an encoder's tensor (below `model.`) → the layout's, if it is one of the adapter's.
+    /// Converts a name of an encoder's tensor (below `model.`) to the layout's name; `None` if it is not part of an
+    /// adapter.
     pub fn to_external(self, kind: &EncoderInfo, ours: &str) -> Option<String> {
         match self {
             Self::Peft => {
                 ["lora_A.", "lora_B.", "ia3_l"].iter().any(|p| ours.contains(p)).then(|| {
-                    // transformers 5 has shorter names in ViT than its checkpoints, and PEFT those.
+                    // ViT has shorter names in transformers 5 than in its checkpoints, and PEFT uses the shorter ones.
                     let name = match kind.model_type.as_str() {
                         "vit" => ours
                             .replacen("encoder.layer.", "layers.", 1)
@@ -105,7 +108,7 @@ impl Layout {
             }
         }
     }
-    /// The layout's name of a tensor → ours; `name` is what the adapter is called in its file.
+    /// Converts a tensor's name in the layout to this crate's name; `name` is the adapter's name in the file.
     pub fn to_internal(self, kind: &EncoderInfo, theirs: &str, name: &str) -> Option<String> {
         match self {
             Self::Peft => {
@@ -134,7 +137,8 @@ impl Layout {
             }
         }
     }
-    /// Writes a folder: `adapter_config.json`, and the file of tensors through `tensors`; returns the names of both.
+    /// Writes a folder with `adapter_config.json`, and the tensor file by calling `tensors`; returns the names of both
+    /// files.
     pub(super) fn write(
         self,
         dir: &Path,
@@ -150,7 +154,7 @@ impl Layout {
         tensors(&dir.join(names[1]))?;
         Ok(names)
     }
-    /// `adapter_config.json`; `base` is what its encoder is called.
+    /// Content of `adapter_config.json`; `base` is the name or path of its encoder.
     pub fn config(self, c: &AdapterConfig, kind: &EncoderInfo, base: &str) -> Value {
         let first = c.encoder().map_or(0, |a| a.first(kind.blocks));
         let (class, module) = kind.class();
@@ -170,7 +174,7 @@ impl Layout {
                     json!({"peft_type": "LORA", "r": c.rank, "lora_alpha": c.alpha, "lora_dropout": 0.0, "bias": "none",
                         "target_modules": [q, v]})
                 } else {
-                    // A list would take the attention's output along, which ends in the same name.
+                    // A list of names would also match the attention's output, whose name has the same ending.
                     let layers = (first..kind.blocks).map(|i| i.to_string()).collect::<Vec<_>>().join("|");
                     let outer = format!(".*\\.layer\\.({layers})\\.output\\.dense");
                     json!({"peft_type": "IA3", "feedforward_modules": outer,
@@ -219,16 +223,18 @@ impl Layout {
     }
 }
 
-/// AdapterHub keeps no width, only `int(hidden // factor)`: the quotient where it is whole, else one that no rounding spoils.
+/// AdapterHub stores no width, only a factor with width = `int(hidden // factor)`: the quotient if it is an integer,
+/// otherwise a factor that gives the width in spite of rounding.
 fn reduction(hidden: usize, width: usize) -> Value {
     if hidden.is_multiple_of(width) { json!(hidden / width) } else { json!(hidden as f64 / (width as f64 + 0.5)) }
 }
 
-/// A folder that `peft` or `adapters` wrote: its layout, the adapter's settings, and what it is called.
+/// Reads `adapter_config.json` of a folder that `peft` or `adapters` wrote: layout, settings and name of the adapter.
 pub fn read_external(dir: &Path, kind: &EncoderInfo) -> Result<(Layout, AdapterConfig, String)> {
     let path = dir.join("adapter_config.json");
     let bad = |m: String| Error::model(&path, m);
-    let v: Value = serde_json::from_str(&crate::fsio::read_text(&path)?).map_err(|e| bad(format!("not JSON: {e}")))?;
+    let v: Value =
+        serde_json::from_str(&crate::fsio::read_model_text(&path)?).map_err(|e| bad(format!("not JSON: {e}")))?;
     let mut c = AdapterConfig { user_width: 0, ..Default::default() };
     let blocks = |first: usize| if first == 0 { 0 } else { kind.blocks.saturating_sub(first) };
     let off = |v: &Value| v.is_null() || v == false || v.as_array().is_some_and(Vec::is_empty);

@@ -1,4 +1,5 @@
-//! Adapters folded into their base and taken out again, made from other packages' files, and compared.
+//! Merging adapters into their base and removing them again, importing adapters of other packages, and comparing
+//! models.
 
 use super::layout::{self, EncoderInfo};
 use super::{Blueprint, ModelFolder, TableIds, adapter_folder, folder};
@@ -11,14 +12,14 @@ use candle_core::Device;
 use serde::Serialize;
 use std::path::Path;
 
-/// What a merge did.
+/// Result of a merge.
 #[derive(Debug, Clone, Serialize)]
 pub struct Merged {
-    /// The kind of adapter.
+    /// Method of the adapter.
     pub method: AdapterMethod,
-    /// Tensors that changed.
+    /// Number of tensors that changed.
     pub folded: usize,
-    /// Whether nothing of the adapter is left as a part of its own.
+    /// Whether the whole adapter was merged into the weights, so that no separate part is left.
     pub whole: bool,
 }
 
@@ -26,7 +27,8 @@ fn folds(method: AdapterMethod) -> bool {
     matches!(method, AdapterMethod::Lora | AdapterMethod::Ia3)
 }
 
-/// `values`, a tensor called `name`, with the adapter's update added (or taken off); whether there was one.
+/// Adds the adapter's update to the values of the tensor `name`, or subtracts it if `off`; returns whether there was an
+/// update.
 fn fold(values: &mut [f32], name: &str, adapter: &ModelFolder, off: bool) -> Result<bool> {
     let w = &adapter.weights;
     let Some((stem, part)) = name.rsplit_once('.').filter(|(_, p)| ["weight", "bias"].contains(p)) else {
@@ -66,7 +68,7 @@ fn fold(values: &mut [f32], name: &str, adapter: &ModelFolder, off: bool) -> Res
     Ok(true)
 }
 
-/// Writes the whole model of `config` to `dir`: values of `from`, each passed through `change`.
+/// Writes the whole model of `config` to `dir`, with the values of `from`, each passed through `change`.
 fn write(
     dir: &Path,
     from: &ModelFolder,
@@ -77,7 +79,7 @@ fn write(
     let blueprint = Blueprint { config, base: None, ..from.blueprint() };
     let specs = blueprint.declare()?;
     let staged = Staged::new(dir)?;
-    // Models of IDs have them, others none.
+    // Only models with ID tables have raw ids.
     let ids = TableIds { items: from.items.as_deref().unwrap_or(&[]), users: from.users.as_deref().unwrap_or(&[]) };
     let mut files = folder::write_settings(staged.path(), &blueprint.config, &from.encoders, ids)?;
     let entries: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
@@ -101,12 +103,14 @@ fn without(config: &Config) -> Config {
     c
 }
 
-/// Makes a whole model of an adapter and its base. Low-rank updates and (IA)³ become part of the weights, other adapters stay
-/// parts of their own.
+/// Writes an adapter and its base as one whole model. Low-rank updates and (IA)³ are merged into the weights; other
+/// adapters remain separate parts.
 pub fn merge(adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
     let Some(base) = &adapter.base else {
         return Err(Error::model(&adapter.dir, "is a whole model, not an adapter; there is nothing to merge"));
     };
+    // Every tensor has the shape that its settings ask for.
+    adapter.build(&Device::Cpu)?;
     let method = adapter.config.adapter.method;
     let whole = folds(method);
     let config = if whole { without(&adapter.config) } else { adapter.config.clone() };
@@ -116,7 +120,7 @@ pub fn merge(adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
     Ok(Merged { method, folded, whole })
 }
 
-/// Takes an adapter out of a model that it was merged into.
+/// Removes an adapter from a model into which it was merged.
 pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Result<Merged> {
     let method = adapter.config.adapter.method;
     if adapter.base.is_none() || !folds(method) {
@@ -129,7 +133,9 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
             format!("`{}` was not merged into it; `morec adapters merge` writes down what was", adapter.dir.display());
         return Err(Error::model(&merged.dir, m));
     }
-    // What trained beside the update was not added to anything: the base has it as it was.
+    merged.build(&Device::Cpu)?;
+    adapter.build(&Device::Cpu)?;
+    // Values that were trained but not merged are restored from the base.
     let base = folder::find_base(&adapter.dir, None)?;
     let change = |name: &str, v: &mut [f32]| {
         if adapter.own.iter().any(|n| n == name) {
@@ -143,8 +149,8 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
     Ok(Merged { method, folded, whole: true })
 }
 
-/// Makes an adapter of ours on `base` from a folder that the Python packages `peft` or `adapters` wrote for its encoder of
-/// `modality`.
+/// Imports an adapter from a folder that the Python packages `peft` or `adapters` wrote for the encoder of `modality`
+/// of `base`; returns its method.
 pub fn import(from: &Path, base: &ModelFolder, modality: Modality, dir: &Path) -> Result<AdapterMethod> {
     let place = modality.name();
     let kind = base.encoders.get(modality).and_then(|e| EncoderInfo::parse(e.config_json())).ok_or_else(|| {
@@ -154,6 +160,9 @@ pub fn import(from: &Path, base: &ModelFolder, modality: Modality, dir: &Path) -
         return Err(Error::model(&base.dir, "has an adapter already; import onto the model without it"));
     }
     let (layout, adapter, called) = layout::read_external(from, &kind)?;
+    Config { adapter: adapter.clone(), ..base.config.clone() }
+        .check()
+        .map_err(|e| Error::model(from.join("adapter_config.json"), e.to_string()))?;
     let path = from.join(layout.file());
     let prefix = modality.backbone_prefix();
     let foreign = Weights::open(&path)?;
@@ -193,20 +202,20 @@ pub fn import(from: &Path, base: &ModelFolder, modality: Modality, dir: &Path) -
     Ok(method)
 }
 
-/// A tensor that is not the same in two models.
+/// A tensor that differs between two models.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
-    /// Its name.
+    /// Name of the tensor.
     pub name: String,
-    /// Its shape in the first that has it.
+    /// Shape in the first of the two models that has it.
     pub shape: Vec<usize>,
-    /// Euclidean norm in each; absent where it is not.
+    /// Euclidean norm in each model; `None` if the model does not have it.
     pub norms: [Option<f64>; 2],
-    /// Norm of the difference, where both have it in one shape.
+    /// Euclidean norm of the difference, if both models have it in the same shape.
     pub distance: Option<f64>,
 }
 
-/// What differs between two models, in name order; and how many tensors are equal.
+/// Differences between two models in name order, and the number of equal tensors.
 pub fn difference(a: &ModelFolder, b: &ModelFolder) -> Result<(Vec<Difference>, usize)> {
     let mut names: Vec<&str> = a.weights.names().chain(b.weights.names()).collect();
     names.sort_unstable();

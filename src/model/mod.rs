@@ -1,6 +1,7 @@
-//! A recommender: item encoder, user encoder, inner product; and its folder on disk.
+//! The recommender model: item encoder, user encoder, inner product; and its folder on disk.
 
 pub mod adapter_folder;
+mod base_model;
 mod content;
 pub mod export;
 pub mod folder;
@@ -8,7 +9,7 @@ pub mod layout;
 pub mod merge;
 mod recommender;
 
-pub use adapter_folder::BaseModel;
+pub use base_model::BaseModel;
 pub use content::ItemContent;
 pub use folder::ModelFolder;
 pub use recommender::{Blueprint, Recommender, TableIds, TableSizes, parse_device};

@@ -1,4 +1,4 @@
-//! From settings to a model.
+//! Builds a model from its settings.
 
 use super::{BaseModel, ItemContent};
 use crate::config::{Config, ItemKind, Modality, UserKind};
@@ -9,36 +9,36 @@ use crate::nn::{Params, Resolved, Scope, Spec};
 use crate::user::{self, UserEncoder, UserEncoderBuilder};
 use candle_core::Device;
 
-/// Rows of the tables a model may have.
+/// Numbers of rows of the ID tables that a model may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TableSizes {
-    /// Items (of an ID table).
+    /// Number of items in the ID table of items.
     pub items: usize,
-    /// Users (of a user encoder that knows them by id).
+    /// Number of users in the ID table of a user encoder.
     pub users: usize,
 }
 
-/// Raw ids of the rows of those tables.
+/// Raw ids of the rows of a model's ID tables.
 #[derive(Debug, Clone, Copy)]
 pub struct TableIds<'a> {
-    /// Of items.
+    /// Raw ids of the items.
     pub items: &'a [String],
-    /// Of users.
+    /// Raw ids of the users.
     pub users: &'a [String],
 }
 
-/// Everything a model is built from, before any parameter exists.
+/// Everything that determines a model's parameters, before they are created.
 #[derive(Clone, Default)]
 pub struct Blueprint {
-    /// The settings (items, users, seed).
+    /// Settings of the model (items, users, seed).
     pub config: Config,
-    /// Rows of its tables.
+    /// Numbers of rows of its ID tables.
     pub counts: TableSizes,
-    /// Its pre-trained encoders' folders.
+    /// Folders of its pre-trained encoders.
     pub encoders: Encoders,
-    /// Keeps only what differs from this model on disk.
+    /// Base model, if this is an adapter: only what differs from the base is saved.
     pub base: Option<BaseModel>,
-    /// Builds the user encoder, with `user.kind = "custom"`.
+    /// Builds the user encoder if `user.kind = "custom"`.
     pub user_encoder: Option<UserEncoderBuilder>,
 }
 
@@ -70,55 +70,58 @@ impl Blueprint {
         };
         Ok((item, user))
     }
-    /// The parameters it will have.
+    /// Lists the parameters that the model will have, without allocating them.
     pub fn declare(&self) -> Result<Vec<Spec>> {
         Params::declare(|s| self.parts(s))
     }
-    /// Builds it; see [`Params::build`].
+    /// Builds the model; see [`Params::build`].
     pub fn build(&self, device: &Device, actions: &Resolved, source: Option<&Weights>) -> Result<Recommender> {
         let (params, (item, user)) = Params::build(self.config.seed, device, actions, source, |s| self.parts(s))?;
         let (config, encoders) = (self.config.clone(), self.encoders.clone());
         let base = self.base.clone();
         Ok(Recommender { params, item, user, config, encoders, base, device: device.clone() })
     }
-    /// Content of items with these texts and nothing else, as this model reads it.
+    /// Features of items that have only these texts, as this model reads them.
     pub fn features(&self, texts: &[String]) -> Result<Features> {
         self.features_of(&ItemContent { texts, ..Default::default() })
     }
-    /// Content of items, as this model reads it; what is made of it is kept in the data set's folder, or read from there.
+    /// Features of items with this content, as this model reads them. Tokens and pixels are cached in the data set's
+    /// folder.
     pub fn features_of(&self, content: &ItemContent) -> Result<Features> {
         content.read(&self.config, &self.encoders, &|_, _| {})
     }
 }
 
-/// A model with its parameters.
+/// A built model with its parameters.
 pub struct Recommender {
-    /// All parameters.
+    /// All parameters of the model.
     pub params: Params,
-    /// Items → vectors.
+    /// Item encoder: items → vectors.
     pub item: Box<dyn ItemEncoder>,
-    /// Histories → states.
+    /// User encoder: histories → hidden states.
     pub user: Box<dyn UserEncoder>,
-    /// The settings it was built with.
+    /// Settings with which it was built.
     pub config: Config,
-    /// Its pre-trained encoders' folders.
+    /// Folders of its pre-trained encoders.
     pub encoders: Encoders,
-    /// The model it is kept beside on disk, if it is an adapter.
+    /// Base model, if this is an adapter.
     pub base: Option<BaseModel>,
-    /// Where its parameters live.
+    /// Device of its parameters.
     pub device: Device,
 }
 
 impl Recommender {
-    /// Content of items with these texts and nothing else, as this model reads it.
+    /// Features of items that have only these texts, as this model reads them.
     pub fn features(&self, texts: &[String]) -> Result<Features> {
         self.features_of(&ItemContent { texts, ..Default::default() })
     }
-    /// Content of items, as this model reads it; what is made of it is kept in the data set's folder, or read from there.
+    /// Features of items with this content, as this model reads them. Tokens and pixels are cached in the data set's
+    /// folder.
     pub fn features_of(&self, content: &ItemContent) -> Result<Features> {
         self.features_with_progress(content, &|_, _| {})
     }
-    /// The same; `on_progress` is given of pictures (done, all) while they are decoded.
+    /// As [`features_of`](Self::features_of); `on_progress` is called with (done, all) numbers of images while they are
+    /// decoded.
     pub fn features_with_progress(
         &self,
         content: &ItemContent,
@@ -128,7 +131,7 @@ impl Recommender {
     }
 }
 
-/// The device of a setting.
+/// Parses the setting `device`: `cpu`, `cuda` or `metal`. An error if the binary was built without it.
 pub fn parse_device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),

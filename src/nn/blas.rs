@@ -1,15 +1,18 @@
-//! An optional matrix library behind [`gemm`](super::gemm): MKL or OpenBLAS opened at run time (feature `blas`), Apple's
-//! Accelerate linked in (feature `accelerate`). Without either, or where `MOREC_BLAS` names none, pure-Rust kernels work.
+//! Optional BLAS library behind [`gemm`](super::gemm): MKL or OpenBLAS opened at run time (feature `blas`), or Apple's
+//! Accelerate linked in (feature `accelerate`). Without these features, or if `MOREC_BLAS` names no library, pure-Rust
+//! kernels are used.
 //!
-//! `MOREC_BLAS` is `mkl`, `openblas`, a path to a shared library with a Fortran `sgemm_`, or `rust` for our default.
+//! `MOREC_BLAS` is `mkl`, `openblas`, a path to a shared library with a Fortran `sgemm_`, or `rust` for the default
+//! kernels.
 
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
 
-/// The variable that names the library.
+/// Environment variable that names the library.
 pub const VARIABLE: &str = "MOREC_BLAS";
 
-/// Fortran's sgemm. Sizes are passed as i64: on little-endian machines a library with 32-bit integers reads the same.
+/// Fortran's sgemm. Sizes are passed as i64; on little-endian machines a library with 32-bit integers reads the same
+/// values.
 pub(super) type Sgemm = unsafe extern "C" fn(
     *const u8,
     *const u8,
@@ -26,7 +29,7 @@ pub(super) type Sgemm = unsafe extern "C" fn(
     *const i64,
 );
 
-/// A library in use.
+/// An opened library.
 pub(super) struct Library {
     pub(super) sgemm: Sgemm,
     name: String,
@@ -48,20 +51,20 @@ fn opened() -> &'static std::result::Result<Option<Library>, String> {
     })
 }
 
-/// The library matrix products go to; `None`: our own kernels.
+/// The library that computes matrix products, or `None` for the pure-Rust kernels.
 pub(super) fn library() -> Option<&'static Library> {
     opened().as_ref().ok().and_then(Option::as_ref)
 }
 
-/// Its name, if there is one.
+/// Name of the library in use, if any.
 pub fn name() -> Option<&'static str> {
     library().map(|l| l.name.as_str())
 }
 
-/// Whether what `MOREC_BLAS` asks for can be had.
+/// Checks that the library that `MOREC_BLAS` names can be used.
 ///
 /// # Errors
-/// [`Error::Usage`], saying what is missing.
+/// [`Error::Usage`] with the reason, if it cannot be loaded.
 pub fn check() -> Result<()> {
     opened().as_ref().map(|_| ()).map_err(|m| Error::Usage(format!("{VARIABLE}: {m}; unset it to use our own kernels")))
 }
@@ -119,7 +122,7 @@ fn open(name: &str) -> std::result::Result<Library, String> {
 
 #[cfg(feature = "blas")]
 fn with(lib: libloading::Library, file: &str) -> std::result::Result<Library, String> {
-    // One thread each: the calls come from our own threads.
+    // One thread per call: the calls come from several threads already.
     let quiet: [(&[u8], i32); 5] = [
         (b"MKL_Set_Threading_Layer", 1),
         (b"openblas_set_num_threads", 1),
@@ -135,10 +138,10 @@ fn with(lib: libloading::Library, file: &str) -> std::result::Result<Library, St
     }
     let symbols: [&[u8]; 4] = [b"sgemm_", b"sgemm_64_", b"scipy_sgemm_", b"scipy_sgemm_64_"];
     for symbol in symbols {
-        // SAFETY: under these names every BLAS has Fortran's sgemm.
+        // SAFETY: under these names every BLAS library exports Fortran's sgemm.
         if let Ok(f) = unsafe { lib.get::<Sgemm>(symbol) } {
             let sgemm = *f;
-            std::mem::forget(lib); // stays loaded for good
+            std::mem::forget(lib); // never unloaded
             let short = std::path::Path::new(file).file_name().map(|n| n.to_string_lossy().into_owned());
             return Ok(Library { sgemm, name: short.unwrap_or_else(|| file.into()) });
         }

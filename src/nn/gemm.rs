@@ -1,11 +1,11 @@
-//! The one seam to matrix multiplication: pure-Rust `gemm` (AVX-512 where the machine has it), or the library that
-//! [`blas`] has opened.
+//! The only entry point to matrix multiplication: the pure-Rust crate `gemm` (AVX-512 where the machine has it), or the
+//! library that [`blas`] has opened.
 
 use super::blas;
 use super::host::SharedMut;
 use gemm::Parallelism;
 
-/// A row-major matrix operand: elements, row length in memory, and whether it is used transposed.
+/// A row-major matrix operand: its elements, the row length in memory, and whether it is used transposed.
 #[derive(Clone, Copy)]
 pub struct Mat<'a> {
     data: &'a [f32],
@@ -14,11 +14,11 @@ pub struct Mat<'a> {
 }
 
 impl<'a> Mat<'a> {
-    /// As stored.
+    /// An operand used as stored, with `ld` elements from one row to the next.
     pub fn new(data: &'a [f32], ld: usize) -> Self {
         Self { data, ld, transposed: false }
     }
-    /// Transposed: stored (k, m), used (m, k).
+    /// A transposed operand: stored as (k, m), used as (m, k).
     pub fn t(data: &'a [f32], ld: usize) -> Self {
         Self { data, ld, transposed: true }
     }
@@ -31,8 +31,8 @@ impl<'a> Mat<'a> {
     }
 }
 
-/// c(m,n) = alpha · a(m,k) · b(k,n) + beta · c, with `ldc` elements between the rows of c.
-/// `threads` = false keeps it on the calling thread (inside a parallel loop).
+/// Computes c(m,n) = alpha · a(m,k) · b(k,n) + beta · c, with `ldc` elements from one row of c to the next. With
+/// `threads` = false it stays on the calling thread (for use inside a parallel loop).
 pub fn sgemm(
     m: usize,
     n: usize,
@@ -50,10 +50,10 @@ pub fn sgemm(
     unsafe { sgemm_at(m, n, k, alpha, a, b, beta, c.as_mut_ptr(), ldc, threads) }
 }
 
-/// [`sgemm`] into a raw destination, for results interleaved with those of other threads.
+/// As [`sgemm`], with a raw destination, for results interleaved with those of other threads.
 ///
 /// # Safety
-/// `c` points to m rows of n elements, `ldc` apart, that nothing else touches meanwhile.
+/// `c` points to m rows of n elements, `ldc` apart, that no other thread accesses during the call.
 pub unsafe fn sgemm_at(
     m: usize,
     n: usize,
@@ -102,7 +102,7 @@ pub unsafe fn sgemm_at(
     }
 }
 
-/// Through a library that works on one thread: rows or columns of c are dealt out to ours.
+/// Multiplies with a single-threaded library, dividing the rows or the columns of c among rayon's threads.
 unsafe fn through(
     lib: &blas::Library,
     m: usize,
@@ -116,7 +116,8 @@ unsafe fn through(
     ldc: usize,
     threads: bool,
 ) {
-    // Row-major c = a·b is column-major cᵀ = bᵀ·aᵀ: the operands change places, and what is stored as used is plain.
+    // Row-major c = a·b is column-major cᵀ = bᵀ·aᵀ: the operands are swapped, and an operand used as stored needs no
+    // `T`.
     let call = |m: usize, n: usize, a: &[f32], b: &[f32], lda: usize, ldb: usize, ta: bool, tb: bool, c: *mut f32| {
         let letter = |t: bool| if t { b'T' } else { b'N' };
         let sizes = [m, n, k, lda.max(1), ldb.max(1), ldc].map(|v| v as i64);
@@ -143,7 +144,7 @@ unsafe fn through(
     let by_rows = m >= n;
     let step = (if by_rows { m } else { n }).div_ceil(pieces).next_multiple_of(16);
     let whole = if by_rows { m } else { n };
-    // SAFETY: the pieces of c are disjoint.
+    // SAFETY: the parts of c are disjoint.
     let out = unsafe { SharedMut::new(std::slice::from_raw_parts_mut(c, (m - 1) * ldc + n)) };
     rayon::scope(|scope| {
         for from in (0..whole).step_by(step) {
@@ -157,7 +158,7 @@ unsafe fn through(
                 };
                 let at = &a.data[of(&a, by_rows, a.transposed)..];
                 let bt = &b.data[of(&b, !by_rows, !b.transposed)..];
-                // SAFETY: within c.
+                // SAFETY: the offset lies within c.
                 let c = unsafe { out.at(if by_rows { from * ldc } else { from }) };
                 call(rows, cols, at, bt, a.ld, b.ld, a.transposed, b.transposed, c);
             };
@@ -166,7 +167,7 @@ unsafe fn through(
     });
 }
 
-/// What does the products, and how: for people.
+/// Describes the implementation that computes matrix products, for display.
 pub fn describe() -> String {
     match blas::name() {
         Some(name) => name.to_string(),

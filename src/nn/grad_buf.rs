@@ -1,14 +1,14 @@
-//! A parameter's gradient: dense, or the touched rows of a table only.
+//! Gradient of a parameter: dense, or only the rows of a table that received one.
 
 use candle_core::Tensor;
 use std::borrow::Cow;
 
 const ABSENT: u32 = u32::MAX;
 
-/// Some rows of a table's gradient, each once.
+/// Sparse gradient of a table: the rows that received a gradient, each once.
 #[derive(Default)]
 pub struct Rows {
-    /// Where a row of the table stands in `data`; `u32::MAX`: nowhere, it is zero.
+    /// For each row of the table its index in `data`, or `u32::MAX` if its gradient is zero.
     place: Vec<u32>,
     ids: Vec<u32>,
     data: Vec<f32>,
@@ -16,16 +16,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Row `i`, if it was touched.
+    /// Gradient of row `i`, or `None` if it is zero.
     pub fn row(&self, i: usize) -> Option<&[f32]> {
         let at = self.place[i];
         (at != ABSENT).then(|| &self.data[at as usize * self.width..][..self.width])
     }
-    /// Elements of all touched rows, one after the other.
+    /// Elements of all stored rows, one row after the other.
     pub fn data(&self) -> &[f32] {
         &self.data
     }
-    /// Elements in a row.
+    /// Number of elements per row.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -50,19 +50,19 @@ impl Rows {
     }
 }
 
-/// What a gradient consists of.
+/// The form in which a gradient is stored.
 pub enum GradContent<'a> {
-    /// Nothing was written.
+    /// No gradient was written.
     Nothing,
-    /// Every element.
+    /// All elements of the parameter.
     Dense(&'a [f32]),
-    /// Some rows.
+    /// Only some rows of a table.
     Rows(&'a Rows),
-    /// On another device.
+    /// A tensor on an accelerator.
     Device(&'a Tensor),
 }
 
-/// A parameter's gradient between two steps.
+/// Buffer in which a parameter's gradient accumulates between two optimiser steps.
 pub struct GradBuf {
     numel: usize,
     dense: Vec<f32>,
@@ -76,11 +76,11 @@ impl GradBuf {
     pub(super) fn new(numel: usize) -> Self {
         Self { numel, dense: vec![], filled: false, rows: Rows::default(), device: None, reached: false }
     }
-    /// Whether anything was written since the last [`clear`](Self::clear), even if it has been used up since.
+    /// Whether a gradient was written since the last [`clear`](Self::clear), even if it has been released since.
     pub fn has_gradient(&self) -> bool {
         self.reached
     }
-    /// What it holds now.
+    /// The gradient that is stored now.
     pub fn content(&self) -> GradContent<'_> {
         match &self.device {
             Some(t) => GradContent::Device(t),
@@ -89,7 +89,7 @@ impl GradBuf {
             None => GradContent::Nothing,
         }
     }
-    /// Every element of a gradient on the CPU; empty where none was written.
+    /// All elements of a gradient on the CPU; empty if none was written.
     pub fn dense(&self) -> Cow<'_, [f32]> {
         match self.content() {
             GradContent::Dense(d) => d.into(),
@@ -100,7 +100,7 @@ impl GradBuf {
     pub(super) fn write(&mut self, write: impl FnOnce(&mut [f32], f32)) {
         self.reached = true;
         if !self.rows.ids.is_empty() {
-            // Rows came first: from now on it is dense.
+            // Rows were written before; from now on the gradient is dense.
             self.dense = to_dense(&self.rows, self.numel);
             self.filled = true;
             self.rows.clear();
@@ -129,7 +129,7 @@ impl GradBuf {
         });
         Ok(())
     }
-    /// Gives the memory back once the gradient has been used; what reached it stays known.
+    /// Frees the memory of a gradient that has been used; [`has_gradient`](Self::has_gradient) stays true.
     pub(super) fn release(&mut self) {
         self.dense = vec![];
         self.filled = false;

@@ -1,11 +1,11 @@
-//! Views of CPU tensors as slices, and back.
+//! Conversion between CPU tensors and slices or vectors of f32.
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, StorageRef, Tensor};
 use std::ops::{Deref, Range};
 use std::sync::Mutex;
 
-/// A contiguous f32 CPU tensor's elements.
+/// Borrowed elements of a contiguous f32 tensor on the CPU.
 pub struct Host<'a> {
     guard: StorageRef<'a>,
     range: Range<usize>,
@@ -22,7 +22,7 @@ impl Deref for Host<'_> {
     }
 }
 
-/// Borrows a tensor's elements; it has to be f32, contiguous and on the CPU.
+/// Borrows a tensor's elements; an error unless it is f32, contiguous and on the CPU.
 pub fn host(t: &Tensor) -> Result<Host<'_>> {
     let (guard, layout) = t.storage_and_layout();
     let Some((start, end)) = layout.contiguous_offsets() else {
@@ -34,17 +34,17 @@ pub fn host(t: &Tensor) -> Result<Host<'_>> {
     Ok(Host { guard, range: start..end })
 }
 
-/// A copy of a tensor's elements, from whatever device.
+/// Copies a tensor's elements, in row-major order, from any device.
 pub fn to_vec(t: &Tensor) -> Result<Vec<f32>> {
     Ok(t.flatten_all()?.to_vec1()?)
 }
 
-/// A CPU tensor from its elements, without a copy.
+/// Builds a CPU tensor from a vector without copying it.
 pub fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape.into(), &Device::Cpu)?)
 }
 
-/// Memory that is written in full before it is read.
+/// Allocates `n` uninitialised elements; the caller must write all of them before reading any.
 #[allow(clippy::uninit_vec)]
 pub fn scratch(n: usize) -> Vec<f32> {
     let mut v = Vec::with_capacity(n);
@@ -70,12 +70,12 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
     }
 }
 
-/// Changes a CPU tensor's elements in place (optimiser steps, loading).
+/// Changes a CPU tensor's elements in place (optimiser steps, loading of weights).
 pub fn update(t: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<()> {
     Ok(t.inplace_op1(&Update(Mutex::new(Some(f))))?)
 }
 
-/// A raw pointer that worker threads may share; every use writes disjoint elements.
+/// A raw pointer that worker threads share; each use must write elements that no other use touches.
 #[derive(Clone, Copy)]
 pub struct SharedMut(*mut f32);
 // SAFETY: users of `SharedMut` write disjoint ranges from different threads.
@@ -83,14 +83,14 @@ unsafe impl Send for SharedMut {}
 unsafe impl Sync for SharedMut {}
 
 impl SharedMut {
-    /// Of a slice that outlives all uses.
+    /// Pointer to the start of a slice, which must outlive all uses.
     pub fn new(s: &mut [f32]) -> Self {
         Self(s.as_mut_ptr())
     }
-    /// Element `i` as a pointer.
+    /// Pointer to element `i`.
     ///
     /// # Safety
-    /// `i` is within the slice, and no other thread touches what the caller writes through it.
+    /// `i` is within the slice, and no other thread accesses the elements that the caller writes.
     pub unsafe fn at(self, i: usize) -> *mut f32 {
         unsafe { self.0.add(i) }
     }

@@ -1,24 +1,25 @@
-//! Initial values, drawn from the seed and the parameter's name, so that they do not depend on build order.
+//! Initial values of parameters. They are drawn from the seed and the parameter's name, so they do not depend on the
+//! order in which layers are built.
 
 use crate::rng::Stream;
 
-/// How a parameter starts when nothing is loaded into it.
+/// Initial distribution of a parameter that is not loaded from a file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// All 0.
+    /// All elements 0.
     Zeros,
-    /// All 1.
+    /// All elements 1.
     Ones,
-    /// All this.
+    /// All elements equal to this value.
     Constant(f32),
-    /// N(0, σ²).
+    /// Normal distribution N(0, σ²).
     Normal(f64),
-    /// Xavier (Glorot & Bengio 2010), normal: σ = √(2 / (fan in + fan out)); for matrices.
+    /// Xavier normal (Glorot & Bengio 2010), for matrices: σ = √(2 / (fan in + fan out)).
     XavierNormal,
 }
 
 impl Init {
-    /// Draws a parameter.
+    /// Draws the values of the parameter `name` with shape `shape`.
     pub fn draw(self, seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
         let n = shape.iter().product();
         let sigma = match self {

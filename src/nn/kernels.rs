@@ -1,4 +1,4 @@
-//! Inner loops over slices, compiled for several instruction sets and chosen at run time.
+//! Inner loops over slices, compiled for several instruction sets and selected at run time.
 
 use crate::error::Result;
 use crate::nn::host::{host, scratch, tensor};
@@ -7,16 +7,16 @@ use candle_core::Tensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// Elements a parallel asked takes at a time.
+/// Number of elements per parallel job.
 pub const CHUNK: usize = 16 * 1024;
-/// Rows a parallel asked takes at a time; fixed, so that sums do not depend on the number of threads.
+/// Number of rows per parallel job; fixed, so that sums do not depend on the number of threads.
 pub const ROWS: usize = 32;
 
-/// exp for |x| ≤ 87, relative error < 2e-7 (Cephes' polynomial), made to vectorise.
+/// exp for |x| ≤ 87, relative error < 2e-7 (Cephes' polynomial), written so that the compiler can vectorise it.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    // The sum's lowest bits are the rounded exponent: no conversion to an integer, which would not vectorise.
+    // The lowest bits of the sum are the rounded exponent. A conversion to an integer would not vectorise.
     let t = x * std::f32::consts::LOG2_E + 12_582_912.0;
     let n = t - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
@@ -29,7 +29,8 @@ pub fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * f32::from_bits((t.to_bits() << 23).wrapping_add(127 << 23))
 }
 
-/// Φ(x) and φ(x) of the standard normal; erf by Abramowitz & Stegun 7.1.26, absolute error < 1.5e-7.
+/// Distribution function Φ(x) and density φ(x) of the standard normal; erf by Abramowitz & Stegun 7.1.26, absolute
+/// error < 1.5e-7.
 #[inline(always)]
 fn normal_cdf_pdf(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
@@ -40,31 +41,31 @@ fn normal_cdf_pdf(x: f32) -> (f32, f32) {
     (if x < 0.0 { tail } else { 1.0 - tail }, 0.398_942_3 * e)
 }
 
-/// tanh through [`exp`].
+/// tanh computed with [`exp`].
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
     let e = exp(-2.0 * x.abs());
     ((1.0 - e) / (1.0 + e)).copysign(x)
 }
 
-/// Element-wise non-linearities.
+/// Element-wise activation functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// x·Φ(x), exact.
+    /// GELU, exact: x·Φ(x).
     Gelu,
-    /// GELU by its tanh approximation (`gelu_new`).
+    /// GELU in its tanh approximation (`gelu_new` in transformers).
     GeluTanh,
-    /// max(x, 0), with derivative 0 at 0.
+    /// ReLU: max(x, 0), with derivative 0 at 0.
     Relu,
     /// Hyperbolic tangent.
     Tanh,
-    /// x·σ(1.702 x) (CLIP's).
+    /// QuickGELU of CLIP: x·σ(1.702 x).
     QuickGelu,
-    /// x·σ(x).
+    /// SiLU: x·σ(x).
     Silu,
 }
 
-/// σ(a·x) and the derivative of x·σ(a·x).
+/// Returns σ(a·x) and the derivative of x·σ(a·x).
 #[inline(always)]
 fn swish(x: f32, a: f32) -> (f32, f32) {
     let s = sigmoid(a * x);
@@ -85,7 +86,7 @@ macro_rules! simd {
 }
 
 simd! {
-    /// y = f(x).
+    /// Applies an activation function: y = f(x).
     pub fn activate(f: Activation, x: &[f32], y: &mut [f32]) {
         match f {
             Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * normal_cdf_pdf(x).0),
@@ -99,7 +100,7 @@ simd! {
 }
 
 simd! {
-    /// d = g · f′(x).
+    /// Backward pass of an activation function: d = g · f′(x).
     pub fn activate_back(f: Activation, x: &[f32], g: &[f32], d: &mut [f32]) {
         match f {
             Activation::Gelu => for ((d, &x), &g) in d.iter_mut().zip(x).zip(g) {
@@ -119,7 +120,7 @@ simd! {
 }
 
 simd! {
-    /// y = f(y + bias), in place.
+    /// Adds the bias and applies an activation function in place: y = f(y + bias).
     pub fn bias_activate(f: Activation, y: &mut [f32], bias: Option<&[f32]>) {
         if let Some(b) = bias { y.iter_mut().zip(b).for_each(|(y, b)| *y += b); }
         match f {
@@ -134,7 +135,7 @@ simd! {
 }
 
 simd! {
-    /// u = f(x) again, and d = d · f′(x), in one pass.
+    /// Recomputes u = f(x) and computes d = d · f′(x), in one pass over memory.
     pub fn activate_back_both(f: Activation, x: &[f32], u: &mut [f32], d: &mut [f32]) {
         match f {
             Activation::Gelu => for ((d, &x), u) in d.iter_mut().zip(x).zip(u) {
@@ -171,35 +172,36 @@ simd! {
 }
 
 simd! {
-    /// y += x.
+    /// Adds element by element: y += x.
     pub fn add_assign(y: &mut [f32], x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
     }
 }
 
 simd! {
-    /// y += a · x.
+    /// Adds a multiple: y += a · x.
     pub fn axpy(y: &mut [f32], a: f32, x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
     }
 }
 
 simd! {
-    /// y = max(y, 0).
+    /// Applies ReLU in place: y = max(y, 0).
     pub fn relu(y: &mut [f32]) {
         y.iter_mut().for_each(|y| *y = y.max(0.0));
     }
 }
 
 simd! {
-    /// y = x · scale + shift, element by element.
+    /// Scales and shifts element by element: y = x · scale + shift.
     pub fn scale_shift(y: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
         for (((y, &x), &a), &b) in y.iter_mut().zip(x).zip(scale).zip(shift) { *y = x * a + b; }
     }
 }
 
 simd! {
-    /// Drops element i of `x` (counted from `at`) unless its hash keeps it; kept ones are scaled by `scale`.
+    /// Dropout in place: element i of `x` (counted from `at`) is set to 0 if its hash is below `threshold`, and
+    /// multiplied by `scale` otherwise.
     pub fn drop_mask(x: &mut [f32], key: u64, at: u32, threshold: u32, scale: f32) {
         for (i, x) in x.iter_mut().enumerate() {
             *x = if keep_bits(key, at.wrapping_add(i as u32)) >= threshold { *x * scale } else { 0.0 };
@@ -207,7 +209,7 @@ simd! {
     }
 }
 
-/// Folds sixteen lanes in a tree: a chain of sixteen would wait for each result.
+/// Reduces sixteen lanes in a tree; in a chain each operation would wait for the result before it.
 #[inline(always)]
 fn fold_lanes(l: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
     let a: [f32; 8] = std::array::from_fn(|i| f(l[i], l[i + 8]));
@@ -215,7 +217,7 @@ fn fold_lanes(l: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
     f(f(b[0], b[2]), f(b[1], b[3]))
 }
 
-/// Sum in sixteen fixed lanes.
+/// Sum, accumulated in sixteen fixed lanes.
 #[inline(always)]
 pub fn sum(x: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
@@ -229,7 +231,7 @@ pub fn sum(x: &[f32]) -> f32 {
     fold_lanes(lanes, |a, b| a + b) + rest
 }
 
-/// Dot product in sixteen fixed lanes.
+/// Dot product, accumulated in sixteen fixed lanes.
 #[inline(always)]
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
@@ -242,10 +244,10 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     fold_lanes(lanes, |a, b| a + b) + x[n..].iter().zip(&y[n..]).map(|(a, b)| a * b).sum::<f32>()
 }
 
-/// Rows up to this length are worked on in a buffer of whole vectors.
+/// Softmax rows up to this length are copied to a buffer whose length is a multiple of the vector width.
 const SHORT: usize = 128;
 
-/// exp(x − max x) in place and the sum and maximum; −∞ becomes 0.
+/// Computes exp(x − max x) in place; returns the sum and the maximum. −∞ becomes 0.
 #[inline(always)]
 fn exp_row(x: &mut [f32]) -> (f32, f32) {
     let mut lanes = [f32::NEG_INFINITY; 16];
@@ -265,7 +267,7 @@ fn exp_row(x: &mut [f32]) -> (f32, f32) {
 }
 
 simd! {
-    /// Softmax of a row in place; returns log Σ exp.
+    /// Softmax of one row in place; returns log Σ exp.
     pub fn softmax(x: &mut [f32]) -> f32 {
         let (s, m) = exp_row(x);
         let k = 1.0 / s;
@@ -275,7 +277,7 @@ simd! {
 }
 
 simd! {
-    /// Softmax of each row of an (l, l) matrix in place; with `causal`, row i sees its first i + 1 columns only.
+    /// Softmax of each row of an (l, l) matrix in place; with `causal`, row i uses only its first i + 1 columns.
     pub fn softmax_square(x: &mut [f32], l: usize, causal: bool) {
         let mut buffer = [0f32; SHORT];
         for (row, x) in x.chunks_exact_mut(l).enumerate() {
@@ -297,7 +299,7 @@ simd! {
 }
 
 simd! {
-    /// dS from P and dP of one softmax row, scaled: ds = p·(dp − Σ p·dp)·scale, in place of dp.
+    /// Backward pass of one softmax row, scaled: ds = p·(dp − Σ p·dp)·scale, written over dp.
     pub fn softmax_back(p: &[f32], dp: &mut [f32], scale: f32) {
         let s = dot(p, dp);
         for (d, &p) in dp.iter_mut().zip(p) { *d = p * (*d - s) * scale; }
@@ -305,7 +307,7 @@ simd! {
 }
 
 simd! {
-    /// One row of LayerNorm: `xhat` holds the input, becomes (x − μ)/σ; y = xhat·w + b. Returns 1/σ.
+    /// LayerNorm of one row: `xhat` holds the input and becomes (x − μ)/σ; y = xhat·w + b. Returns 1/σ.
     pub fn norm_row(xhat: &mut [f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32]) -> f32 {
         let d = xhat.len() as f32;
         let mu = sum(xhat) / d;
@@ -317,7 +319,7 @@ simd! {
 }
 
 simd! {
-    /// Backward of one row of LayerNorm; adds to dw and db, writes dx. `t` is scratch of the row's length.
+    /// Backward pass of one row of LayerNorm: adds to dw and db, writes dx. `t` is scratch memory of the row's length.
     pub fn norm_row_back(g: &[f32], xhat: &[f32], w: &[f32], r: f32, dw: &mut [f32], db: &mut [f32], t: &mut [f32], dx: &mut [f32]) {
         let d = g.len() as f32;
         for i in 0..g.len() { dw[i] += g[i] * xhat[i]; db[i] += g[i]; t[i] = g[i] * w[i]; }
@@ -326,21 +328,21 @@ simd! {
     }
 }
 
-/// 1/(1 + exp(−x)).
+/// Logistic function 1/(1 + exp(−x)).
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 simd! {
-    /// y = σ(a)·b.
+    /// Gated row: y = σ(a)·b.
     pub fn gate_row(a: &[f32], b: &[f32], y: &mut [f32]) {
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) { *y = sigmoid(a) * b; }
     }
 }
 
 simd! {
-    /// Gradients of σ(a)·b.
+    /// Backward pass of [`gate_row`]: gradients of σ(a)·b with respect to a and b.
     pub fn gate_row_back(a: &[f32], b: &[f32], g: &[f32], da: &mut [f32], db: &mut [f32]) {
         for i in 0..g.len() {
             let s = sigmoid(a[i]);
@@ -351,8 +353,9 @@ simd! {
 }
 
 simd! {
-    /// One row of a GRU step: `gi` and `gh` (3h) are what input and state give to the gates r, z, n; `h` holds the state and
-    /// becomes the next one; `kept` (4h) takes r, z, n and the state's part of n.
+    /// One row of a GRU step. `gi` and `gh` (3h) are the contributions of input and hidden state to the gates r, z, n.
+    /// `h` holds the hidden state and becomes the next one. `kept` (4h) receives r, z, n and the hidden state's part of
+    /// n.
     pub fn gru_row(gi: &[f32], gh: &[f32], h: &mut [f32], kept: &mut [f32]) {
         let w = h.len();
         let (ir, rest) = gi.split_at(w);
@@ -373,8 +376,8 @@ simd! {
 }
 
 simd! {
-    /// Backward of [`gru_row`]: `dh` is the gradient of the next state and becomes the direct part of that of `before`, the
-    /// state it came from; `di` and `dg` (3h) take those of `gi` and `gh`.
+    /// Backward pass of [`gru_row`]. `dh` holds the gradient of the next hidden state and becomes the direct part of
+    /// the gradient of `before`, the previous hidden state. `di` and `dg` (3h) receive the gradients of `gi` and `gh`.
     pub fn gru_row_back(kept: &[f32], before: &[f32], dh: &mut [f32], di: &mut [f32], dg: &mut [f32]) {
         let w = dh.len();
         let (kr, rest) = kept.split_at(w);
@@ -397,29 +400,29 @@ simd! {
     }
 }
 
-/// One step of AdamW (Loshchilov & Hutter 2019), constants of this step.
+/// Constants of one AdamW step (Loshchilov & Hutter 2019).
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {
     /// Learning rate.
     pub lr: f32,
-    /// β₁, β₂, ε.
+    /// Decay rate β₁ of the first moment.
     pub beta1: f32,
-    /// Second-moment decay.
+    /// Decay rate β₂ of the second moment.
     pub beta2: f32,
-    /// Added to the root.
+    /// Constant ε added to the square root of the second moment.
     pub eps: f32,
-    /// 1 − lr·weight decay.
+    /// Factor of decoupled weight decay: 1 − lr·weight decay.
     pub decay: f32,
-    /// 1/(1 − β₁ᵗ).
+    /// Bias correction of the first moment: 1/(1 − β₁ᵗ).
     pub bias1: f32,
-    /// 1/√(1 − β₂ᵗ).
+    /// Bias correction of the second moment, after the root: 1/√(1 − β₂ᵗ).
     pub bias2: f32,
-    /// Factor on the gradient (clipping).
+    /// Factor on the gradient (gradient clipping).
     pub scale: f32,
 }
 
 simd! {
-    /// AdamW in one pass over memory.
+    /// AdamW step on parameter `p` with gradient `g` and moments `m`, `v`, in one pass over memory.
     pub fn adamw(s: AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let g = g * s.scale;
@@ -431,14 +434,14 @@ simd! {
 }
 
 simd! {
-    /// Σ x², accumulated in f64 by blocks.
+    /// Sum of squares Σ x², accumulated in f64 over blocks of 4096 elements.
     pub fn sum_squares(x: &[f32]) -> f64 {
         x.chunks(4096).map(|c| f64::from(dot(c, c))).sum()
     }
 }
 
 simd! {
-    /// How many scores are greater than `target`, and how many equal it.
+    /// Numbers of scores that are greater than `target` and that equal it.
     pub fn count_above(scores: &[f32], target: f32) -> (u32, u32) {
         let (mut above, mut equal) = (0u32, 0u32);
         for &s in scores { above += u32::from(s > target); equal += u32::from(s == target); }
@@ -446,7 +449,7 @@ simd! {
     }
 }
 
-/// a + b, in parallel.
+/// Sum of two tensors a + b, computed in parallel.
 pub fn add_tensors(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut out = scratch(a.elem_count());
     {
@@ -460,7 +463,7 @@ pub fn add_tensors(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     tensor(out, a.shape())
 }
 
-/// Column sums of a (rows, n) matrix in fixed blocks of rows, added to `out` (which `beta` = 0 clears first).
+/// Column sums of columns `from..from + width` of a (rows, n) matrix, by fixed blocks of rows: out = beta · out + sums.
 pub fn column_sums(g: &[f32], n: usize, from: usize, width: usize, out: &mut [f32], beta: f32) {
     let parts: Vec<Vec<f32>> = g
         .par_chunks(n * 256)

@@ -1,4 +1,4 @@
-//! Parameter bundles: linear maps and norms.
+//! Layers as bundles of parameters: linear maps, layer normalisation, batch normalisation.
 
 use crate::error::Result;
 use crate::nn::adapter::{LinearAdapter, LinearRole};
@@ -7,25 +7,25 @@ use crate::nn::init::Init;
 use crate::nn::params::{Scope, Weight};
 use crate::nn::tape::Pass;
 
-/// y = x·Wᵀ + b.
+/// Linear map y = x·Wᵀ + b.
 #[derive(Clone)]
 pub struct Linear {
-    /// (out, in).
+    /// Weight W, shape (out, in).
     pub weight: Weight,
-    /// (out).
+    /// Bias b, shape (out).
     pub bias: Option<Weight>,
-    /// What is added, to layers that [`Linear::adapted`] made.
+    /// Adapter of this map; only layers built by [`Linear::adapted`] can have one.
     pub update: LinearAdapter,
 }
 
 impl Linear {
-    /// Parameters `weight` (out, in) and, if asked, `bias` (out), which starts at 0.
+    /// Declares `weight` (out, in) and, if `bias` is true, `bias` (out), which starts at 0.
     pub fn new(scope: &Scope, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
         let weight = scope.weight("weight", &[outputs, inputs], init)?;
         let bias = if bias { Some(scope.weight("bias", &[outputs], Init::Zeros)?) } else { None };
         Ok(Self { weight, bias, update: LinearAdapter::None })
     }
-    /// [`Linear::new`], with what the scope's settings add to a map of this role.
+    /// As [`Linear::new`], with the adapter that the scope's settings give to a map of this role.
     pub fn adapted(
         scope: &Scope,
         role: LinearRole,
@@ -36,19 +36,19 @@ impl Linear {
         let update = LinearAdapter::new(scope, role, inputs, outputs)?;
         Ok(Self { update, ..Self::new(scope, inputs, outputs, bias, init)? })
     }
-    /// From parameters at hand.
+    /// Builds a linear map from existing parameters, without adapter.
     pub fn of(weight: Weight, bias: Option<Weight>) -> Self {
         Self { weight, bias, update: LinearAdapter::None }
     }
-    /// Its parameters but for an update's.
+    /// Iterates over weight and bias, without the adapter's parameters.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
         std::iter::once(&self.weight).chain(&self.bias)
     }
-    /// Number of outputs.
+    /// Number of output features.
     pub fn outputs(&self) -> usize {
         self.weight.shape()[0]
     }
-    /// Whether any of its parameters trains.
+    /// Whether any parameter of the map or of its adapter is trainable.
     pub fn trains(&self) -> bool {
         self.weight.trains()
             || self.bias.as_ref().is_some_and(|b| b.trains())
@@ -56,19 +56,19 @@ impl Linear {
     }
 }
 
-/// LayerNorm's gain and shift (Ba et al. 2016).
+/// Gain and shift of layer normalisation (Ba et al. 2016).
 #[derive(Clone)]
 pub struct LayerNorm {
-    /// Gain (d).
+    /// Gain, shape (d).
     pub weight: Weight,
-    /// Shift (d).
+    /// Shift, shape (d).
     pub bias: Weight,
-    /// Added to the variance.
+    /// Constant ε added to the variance.
     pub eps: f32,
 }
 
 impl LayerNorm {
-    /// Parameters `weight` = 1 and `bias` = 0 of width `d`.
+    /// Declares `weight` = 1 and `bias` = 0, both of shape (d).
     pub fn new(scope: &Scope, d: usize, eps: f64) -> Result<Self> {
         let scope = scope.normal();
         Ok(Self {
@@ -77,36 +77,36 @@ impl LayerNorm {
             eps: eps as f32,
         })
     }
-    /// Its parameters.
+    /// Gain and shift.
     pub fn weights(&self) -> [&Weight; 2] {
         [&self.weight, &self.bias]
     }
-    /// Whether any of its parameters trains.
+    /// Whether gain or shift is trainable.
     pub fn trains(&self) -> bool {
         self.weight.trains() || self.bias.trains()
     }
 }
 
-/// Batch normalisation's gain, shift and running statistics (Ioffe & Szegedy 2015).
+/// Gain, shift and running statistics of batch normalisation (Ioffe & Szegedy 2015).
 #[derive(Clone)]
 pub struct BatchNorm {
-    /// Gain (c).
+    /// Gain, shape (c).
     pub weight: Weight,
-    /// Shift (c).
+    /// Shift, shape (c).
     pub bias: Weight,
-    /// Mean over what was seen (c); never trained.
+    /// Running mean per channel, shape (c); a buffer, never trained by gradients.
     pub running_mean: Weight,
-    /// Variance over what was seen (c); never trained.
+    /// Running variance per channel, shape (c); a buffer, never trained by gradients.
     pub running_var: Weight,
-    /// Added to the variance.
+    /// Constant ε added to the variance.
     pub eps: f32,
 }
 
-/// How far the running statistics move towards those of a batch (PyTorch's `momentum`).
+/// Weight of the current batch in the update of the running statistics (PyTorch's `momentum`).
 const MOMENTUM: f32 = 0.1;
 
 impl BatchNorm {
-    /// Parameters `weight` = 1, `bias` = 0 and buffers `running_mean` = 0, `running_var` = 1 of width `c`.
+    /// Declares `weight` = 1, `bias` = 0 and the buffers `running_mean` = 0, `running_var` = 1, each of shape (c).
     pub fn new(scope: &Scope, c: usize) -> Result<Self> {
         let scope = scope.normal();
         Ok(Self {
@@ -117,15 +117,15 @@ impl BatchNorm {
             eps: 1e-5,
         })
     }
-    /// Its parameters.
+    /// Gain and shift.
     pub fn weights(&self) -> [&Weight; 2] {
         [&self.weight, &self.bias]
     }
-    /// Whether any of its parameters trains.
+    /// Whether gain or shift is trainable.
     pub fn trains(&self) -> bool {
         self.weight.trains() || self.bias.trains()
     }
-    /// γ/σ and β − μγ/σ of the running statistics, a channel.
+    /// Scale γ/σ and shift β − μγ/σ per channel, from the running statistics.
     pub fn fixed(&self) -> Result<(Vec<f32>, Vec<f32>)> {
         let all = [&self.weight, &self.bias, &self.running_mean, &self.running_var];
         let [gamma, beta, mean, var] = all.map(|w| to_vec(&w.value()));
@@ -133,12 +133,13 @@ impl BatchNorm {
         let shift = beta?.iter().zip(mean?).zip(&scale).map(|((b, m), s)| b - m * s).collect();
         Ok((scale, shift))
     }
-    /// Moves the running statistics towards those of a batch of `rows`, if the pass is one that records.
+    /// Updates the running statistics with mean and variance of a batch of `rows` rows; does nothing in a pass that
+    /// does not record.
     pub(super) fn observe(&self, pass: &Pass, mean: &[f32], var: &[f32], rows: usize) -> Result<()> {
         if !pass.records(true) {
             return Ok(());
         }
-        // PyTorch keeps the unbiased variance.
+        // PyTorch stores the unbiased variance.
         let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
         let toward = |w: &Weight, seen: &[f32], k: f32| -> Result<()> {
             let old = to_vec(&w.value())?;

@@ -1,5 +1,6 @@
-//! A parameter's value: in memory, or in its file until somebody asks for it. What nobody needs any more, because its output is
-//! kept, goes back to the file: a frozen encoder whose rows are cached takes no memory.
+//! Storage of a parameter's value: in memory, or in its weight file until it is first used. A frozen value that is no
+//! longer needed, because the layer's output is cached, can be unloaded again: a frozen encoder with cached rows takes
+//! no memory.
 
 use crate::error::Result;
 use crate::fsio::sha256_bytes;
@@ -10,19 +11,20 @@ use std::sync::{PoisonError, RwLock};
 
 pub(super) struct LazyValue {
     var: RwLock<Option<Var>>,
-    /// Where it can be read again.
+    /// The file from which the value can be loaded again.
     file: Option<StoredTensor>,
 }
 
 impl LazyValue {
+    /// A value that is already in memory.
     pub(super) fn in_memory(var: Var) -> Self {
         Self { var: RwLock::new(Some(var)), file: None }
     }
-    /// On the CPU.
+    /// A value that is loaded from its file, to the CPU, when it is first used.
     pub(super) fn in_file(file: StoredTensor) -> Self {
         Self { var: RwLock::new(None), file: Some(file) }
     }
-    /// The value, without gradient tracking by candle.
+    /// Returns the value as a tensor without candle's gradient tracking; loads it if needed.
     pub(super) fn value(&self) -> Tensor {
         if let Some(var) = &*self.var.read().unwrap_or_else(PoisonError::into_inner) {
             return var.as_detached_tensor();
@@ -34,7 +36,7 @@ impl LazyValue {
         });
         var.as_detached_tensor()
     }
-    /// A copy of the values, which does not load them.
+    /// Copies the values into a vector without keeping them loaded.
     pub(super) fn read(&self) -> Result<Vec<f32>> {
         let loaded = self.var.read().unwrap_or_else(PoisonError::into_inner).is_some();
         match &self.file {
@@ -42,7 +44,7 @@ impl LazyValue {
             _ => to_vec(&self.value()),
         }
     }
-    /// Overwrites the value.
+    /// Overwrites the value in memory.
     pub(super) fn set(&self, value: &Tensor) -> Result<()> {
         self.value();
         if let Some(var) = &*self.var.read().unwrap_or_else(PoisonError::into_inner) {
@@ -50,7 +52,7 @@ impl LazyValue {
         }
         Ok(())
     }
-    /// Gives the memory back, where the file still has the value.
+    /// Frees the memory if the file still contains the same values.
     pub(super) fn unload(&self) {
         let mut slot = self.var.write().unwrap_or_else(PoisonError::into_inner);
         if let (Some(file), Some(var)) = (&self.file, &*slot)
@@ -59,7 +61,7 @@ impl LazyValue {
             *slot = None;
         }
     }
-    /// SHA-256 of the values as little-endian F32, without loading them.
+    /// SHA-256 of the values as little-endian F32, computed without keeping them loaded.
     pub(super) fn digest(&self) -> Result<String> {
         let loaded = self.var.read().unwrap_or_else(PoisonError::into_inner).is_some();
         match &self.file {

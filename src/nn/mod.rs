@@ -1,8 +1,8 @@
-//! Differentiable building blocks on our own tape.
+//! Differentiable building blocks that record on the crate's own tape.
 //!
-//! Models call the functions of [`ops`] only. On a CPU these are fused, multi-threaded operations with their own
-//! backward; on other devices the same functions composed from candle's differentiable operations. Tests hold the
-//! two equal.
+//! Models call only the functions of [`ops`]. On a CPU these are fused, multi-threaded operations with a hand-written
+//! backward pass; on other devices the same functions are composed from candle's differentiable operations. Tests check
+//! that both give the same results.
 
 pub mod adapter;
 pub mod blas;

@@ -1,5 +1,5 @@
-//! Independent pieces of work side by side, each on one thread: without the waits between threads that a single
-//! operation dealt out to all of them has.
+//! Parallel map over independent jobs, each on one thread. It avoids the synchronisation between threads that every
+//! single multi-threaded operation needs.
 
 use crate::error::{Error, Result};
 use candle_core::Device;
@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
-/// Runs `work` on each job, as many at a time as there are threads, and hands the results to `take` in order of the
-/// jobs. The first error ends it.
+/// Runs `work` on each job, as many at a time as there are threads, and passes the results to `take` in the order of
+/// the jobs. Stops at the first error and returns it.
 pub fn map_in_order<J: Sync, R: Send>(
     jobs: &[J],
     device: &Device,
     work: impl Fn(&J) -> Result<R> + Sync,
     mut take: impl FnMut(usize, R) -> Result<()>,
 ) -> Result<()> {
-    // An accelerator is parallel in itself.
+    // An accelerator runs one job at a time: each job is parallel in itself.
     let threads = if device.is_cpu() { rayon::current_num_threads().min(jobs.len()) } else { 1 };
     let pools = (0..threads).map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build());
     let pools = match pools.collect::<std::result::Result<Vec<_>, _>>() {
         Ok(p) if threads > 1 => p,
-        // One thread, or no more to be had: here, one after the other.
+        // A single thread, or thread pools could not be created: run the jobs one after the other on this thread.
         _ => return jobs.iter().enumerate().try_for_each(|(i, j)| take(i, work(j)?)),
     };
     let next = AtomicUsize::new(0);
@@ -42,7 +42,7 @@ pub fn map_in_order<J: Sync, R: Send>(
         drop(give);
         let (mut early, mut at) = (BTreeMap::new(), 0);
         for (i, result) in results {
-            // Returning drops the receiver, and with it ends the others after their current job.
+            // Returning drops the receiver, which makes the workers stop after their current job.
             early.insert(i, result?);
             while let Some(r) = early.remove(&at) {
                 take(at, r)?;

@@ -1,7 +1,8 @@
-//! Every parameter of a model, in name order: value, trainable or frozen, learning rate, origin, gradient buffer.
+//! Parameters of a model, in name order: value, trainable or frozen, learning rate, origin, gradient buffer.
 //!
-//! A model is a function of a [`Scope`]. Run once with [`Params::declare`] it only lists what it needs; a plan then
-//! says for each name where the value comes from and whether it trains; [`Params::build`] makes it so.
+//! A model is built by a function of a [`Scope`]. Run with [`Params::declare`], the function only lists the parameters
+//! it needs. A plan then decides for each name where the value comes from and whether it is trainable, and
+//! [`Params::build`] runs the function again to create them.
 
 use crate::error::{Error, Result};
 use crate::nn::adapter::AdapterSpec;
@@ -17,52 +18,52 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Where a parameter's value came from.
+/// Where a parameter's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// Drawn from the seed and its name.
+    /// Drawn from the seed and the parameter's name.
     Init,
-    /// The pre-trained encoder's folder.
+    /// Loaded from the pre-trained encoder's folder.
     Pretrained,
-    /// A checkpoint of ours (resumed, evaluated, or the source of a transfer).
+    /// Loaded from a checkpoint of this crate (resumed, evaluated, or the source of a transfer).
     Source,
 }
 
-/// What a model asks for.
+/// Declaration of one parameter by a model.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// Full dotted name.
     pub name: String,
-    /// Shape.
+    /// Shape of the parameter.
     pub shape: Vec<usize>,
-    /// Part of a pre-trained encoder (its own learning rate).
+    /// Whether it is part of a pre-trained encoder, which has its own learning rate.
     pub encoder: bool,
-    /// Whether the pre-trained folder has it, in this shape.
+    /// Whether the pre-trained folder contains it in this shape.
     pub pretrained: bool,
-    /// A statistic, which no gradient ever reaches.
+    /// Whether it is a buffer (a statistic), which gets no gradient.
     pub buffer: bool,
-    /// Part of an adapter.
+    /// Whether it is part of an adapter.
     pub added: bool,
-    /// A norm's gain or shift.
+    /// Whether it is the gain or shift of a norm.
     pub norm: bool,
 }
 
-/// What a plan decided for one parameter.
+/// Decision of a transfer plan for one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Action {
-    /// Where the value comes from.
+    /// Source of the value.
     pub origin: Origin,
-    /// Whether it trains.
+    /// Whether the parameter is trainable.
     pub train: bool,
-    /// Its own learning rate instead of its group's.
+    /// Learning rate of this parameter, in place of its group's.
     pub lr: Option<f64>,
 }
 
-/// A decision for each parameter name.
+/// Decision for each parameter name.
 pub type Resolved = BTreeMap<String, Action>;
 
-/// One parameter.
+/// One parameter of a built model.
 pub struct Param {
     name: String,
     shape: Vec<usize>,
@@ -72,11 +73,11 @@ pub struct Param {
     buffer: bool,
     action: Action,
     grad: Mutex<GradBuf>,
-    /// Recorded operations whose backward has still to add to the gradient.
+    /// Number of recorded operations whose backward step has not yet added to the gradient.
     uses: AtomicU32,
 }
 
-/// A shared handle; what layers hold.
+/// Shared handle to a parameter, as stored in layers.
 pub type Weight = Arc<Param>;
 
 impl Param {
@@ -84,7 +85,7 @@ impl Param {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// Shape.
+    /// Shape of the parameter.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -92,7 +93,7 @@ impl Param {
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
     }
-    /// The value, without gradient tracking by candle.
+    /// The value as a tensor without candle's gradient tracking; loads it if needed.
     pub fn value(&self) -> Tensor {
         self.held.value()
     }
@@ -100,7 +101,7 @@ impl Param {
     pub fn set(&self, value: &Tensor) -> Result<()> {
         self.held.set(value)
     }
-    /// Gives its memory back until somebody asks for the value again, if it is frozen and stands unchanged in a file.
+    /// Frees the value's memory until it is next used, if the parameter is frozen and its file contains the same value.
     pub fn unload(&self) {
         if !self.trains() {
             self.held.unload();
@@ -110,51 +111,53 @@ impl Param {
     pub fn digest(&self) -> Result<String> {
         self.held.digest()
     }
-    /// Whether it trains.
+    /// Whether the parameter is trainable.
     pub fn trains(&self) -> bool {
         self.action.train
     }
-    /// Its own learning rate, if it has one.
+    /// Learning rate of this parameter, if it differs from its group's.
     pub fn lr(&self) -> Option<f64> {
         self.action.lr
     }
-    /// Part of a pre-trained encoder.
+    /// Whether the parameter is part of a pre-trained encoder.
     pub fn is_encoder(&self) -> bool {
         self.encoder
     }
-    /// Part of an adapter.
+    /// Whether the parameter is part of an adapter.
     pub fn is_adapter(&self) -> bool {
         self.added
     }
-    /// Whether training changes it.
+    /// Whether training changes the value: the parameter is trainable, or a buffer.
     pub fn is_updated(&self) -> bool {
         self.action.train || self.buffer
     }
-    /// Whether its value is not, or may not stay, the one that a source gave it.
+    /// Whether the value differs, or may come to differ, from the one loaded from the source checkpoint.
     pub fn differs_from_source(&self) -> bool {
         self.is_updated() || self.action.origin != Origin::Source
     }
-    /// Where its value came from.
+    /// Where the value came from.
     pub fn origin(&self) -> Origin {
         self.action.origin
     }
-    /// The gradient buffer.
+    /// Locks and returns the gradient buffer.
     pub fn grad(&self) -> MutexGuard<'_, GradBuf> {
         self.grad.lock().unwrap_or_else(|e| e.into_inner())
     }
-    /// Lets `write(buffer, beta)` put (beta = 0) or add (beta = 1) a dense gradient. Nothing for a frozen parameter.
+    /// Calls `write(buffer, beta)`, which must write (beta = 0) or add (beta = 1) a dense gradient. Does nothing for a
+    /// frozen parameter.
     pub fn add_grad(&self, write: impl FnOnce(&mut [f32], f32)) {
         if self.trains() {
             self.grad().write(write);
         }
     }
-    /// Adds rows of `grad` (ids.len(), d) to the rows `ids` of the gradient; the others cost nothing.
+    /// Adds the rows of `grad` (ids.len(), d) to the rows `ids` of the gradient; other rows are not touched. Does
+    /// nothing for a frozen parameter.
     pub fn add_grad_rows(&self, ids: &[u32], d: usize, grad: &[f32]) {
         if self.trains() {
             self.grad().add_rows(ids, d, grad);
         }
     }
-    /// Adds a gradient that lives on another device (or came from candle's own backward).
+    /// Adds a gradient given as a tensor, on any device.
     pub fn add_grad_tensor(&self, grad: &Tensor) -> Result<()> {
         if !grad.device().is_cpu() {
             return Ok(self.grad().add_on_device(grad)?);
@@ -170,20 +173,20 @@ impl Param {
         });
         Ok(())
     }
-    /// Forgets the gradient, keeping its memory.
+    /// Clears the gradient and keeps its memory for the next step.
     pub fn clear_grad(&self) {
         self.grad().clear();
         self.uses.store(0, Ordering::Relaxed);
     }
-    /// Gives the memory of a gradient back that has been used.
+    /// Frees the memory of a gradient that has been used.
     pub fn release_grad(&self) {
         self.grad().release();
     }
-    /// An operation that will add to the gradient was recorded.
+    /// Counts a recorded operation that will add to the gradient.
     pub(super) fn add_use(&self) {
         self.uses.fetch_add(1, Ordering::Relaxed);
     }
-    /// Such an operation has added its part; whether it was the last.
+    /// Marks that a recorded operation has added its part; returns whether it was the last one.
     pub(super) fn release_use(&self) -> bool {
         let before = self.uses.load(Ordering::Relaxed);
         self.uses.store(before.saturating_sub(1), Ordering::Relaxed);
@@ -202,16 +205,16 @@ struct State<'a> {
     params: BTreeMap<String, Weight>,
 }
 
-/// A pre-trained encoder's tensors under the names our parameters have.
+/// Tensors of a pre-trained encoder, looked up by the names of this crate's parameters.
 #[derive(Clone)]
 struct Pretrained {
     weights: Arc<Weights>,
-    /// our name below the scope → name in the file
+    /// Maps a parameter name relative to the scope to its possible names in the file.
     rename: Rc<dyn Fn(&str) -> Vec<String>>,
     base: String,
 }
 
-/// A place in the tree of names from which a model takes its parameters.
+/// A position in the tree of parameter names, from which a model declares its parameters.
 #[derive(Clone)]
 pub struct Scope<'a, 's> {
     state: &'s RefCell<State<'a>>,
@@ -221,7 +224,7 @@ pub struct Scope<'a, 's> {
     norm: bool,
     pretrained: Option<Pretrained>,
     adapt: Option<AdapterSpec>,
-    /// Where parameters stand that several adapters share.
+    /// Prefix of parameters that several adapters share.
     root: String,
 }
 
@@ -230,42 +233,43 @@ impl<'a, 's> Scope<'a, 's> {
         let (prefix, root) = (String::new(), String::new());
         Self { state, prefix, encoder: false, added: false, norm: false, pretrained: None, adapt: None, root }
     }
-    /// The scope below `name`.
+    /// The sub-scope `name`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Self { prefix, ..self.clone() }
     }
-    /// Parameters below belong to a pre-trained encoder: their own learning-rate group.
+    /// Scope whose parameters belong to a pre-trained encoder, which has its own learning-rate group.
     pub fn encoder(&self) -> Self {
         Self { encoder: true, root: self.prefix.clone(), ..self.clone() }
     }
-    /// Parameters below are parts of an adapter: no pre-trained values, not in the encoder's learning-rate group.
+    /// Scope whose parameters belong to an adapter: no pre-trained values, not in the encoder's learning-rate group.
     pub fn mark_adapter(&self) -> Self {
         Self { encoder: false, added: true, pretrained: None, ..self.clone() }
     }
-    /// Takes values from `weights`; `rename` lists the names a parameter (relative to this scope) may have there.
+    /// Scope that takes values from `weights`; `rename` lists the names that a parameter (relative to this scope) may
+    /// have there.
     pub fn pretrained(&self, weights: Arc<Weights>, rename: impl Fn(&str) -> Vec<String> + 'static) -> Self {
         let p = Pretrained { weights, rename: Rc::new(rename), base: self.prefix.clone() };
         Self { pretrained: Some(p), ..self.clone() }
     }
-    /// Parameters below are a norm's.
+    /// Scope whose parameters are gain and shift of a norm.
     pub fn normal(&self) -> Self {
         Self { norm: true, ..self.clone() }
     }
-    /// Adds small trainable parts to the layers below (or to none).
+    /// Scope whose layers get adapters of the given settings, or none.
     pub fn adapted(&self, adapt: Option<AdapterSpec>) -> Self {
         Self { adapt, root: self.prefix.clone(), ..self.clone() }
     }
-    /// The scope of block `i` of `blocks`: what is added to the last ones only is dropped below them.
+    /// Scope of block `i` of `blocks`; drops the adapter settings if only later blocks get adapters.
     pub fn within(&self, i: usize, blocks: usize) -> Self {
         let adapt = self.adapt.filter(|a| i >= a.first(blocks));
         Self { adapt, ..self.clone() }
     }
-    /// What is added to the layers below.
+    /// Adapter settings for the layers of this scope.
     pub fn adapter(&self) -> Option<AdapterSpec> {
         self.adapt
     }
-    /// Where the parameters will live.
+    /// Device on which the parameters are created.
     pub fn device(&self) -> Device {
         match &self.state.borrow().mode {
             Mode::Declare => Device::Cpu,
@@ -277,15 +281,15 @@ impl<'a, 's> Scope<'a, 's> {
         let short = full.strip_prefix(&p.base)?.trim_start_matches('.');
         (p.rename)(short).into_iter().find(|n| p.weights.shape(n).is_some()).map(|n| (p.weights.clone(), n))
     }
-    /// A parameter. Asking twice for one name is an error in the model.
+    /// Declares a parameter. Declaring the same name twice is an error.
     pub fn weight(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
         self.declare(name, shape, init, false)
     }
-    /// A value that is kept with the parameters, but never trains (running statistics).
+    /// Declares a buffer: a value stored with the parameters that gets no gradient (running statistics).
     pub fn buffer(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
         self.declare(name, shape, init, true)
     }
-    /// A parameter of this model part that all who ask for it share.
+    /// Declares a parameter that all layers of this model part share: the first call creates it, later calls return it.
     pub fn shared(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
         let at = Self { prefix: self.root.clone(), ..self.clone() };
         let known = self.state.borrow().params.get(&format!("{}.{name}", at.prefix)).cloned();
@@ -327,7 +331,7 @@ impl<'a, 's> Scope<'a, 's> {
                     .get(&full)
                     .ok_or_else(|| Error::config("transfer", format!("the plan does not cover `{full}`")))?;
                 let train = action.train && !buffer;
-                // What is frozen waits in its file until it is needed.
+                // A frozen value stays in its file until it is needed.
                 let waits = device.is_cpu() && !train && !buffer;
                 let loaded =
                     |values: Vec<f32>| Ok::<_, Error>(LazyValue::in_memory(Var::from_vec(values, shape, device)?));
@@ -338,6 +342,13 @@ impl<'a, 's> Scope<'a, 's> {
                 let held = match (action.origin, &found, source) {
                     (Origin::Init, ..) => loaded(init.draw(*seed, &full, shape))?,
                     (Origin::Pretrained, Some((w, n)), _) => from(w, n)?,
+                    (Origin::Pretrained, None, _) if self.pretrained.is_some() => {
+                        let path = self.pretrained.as_ref().map_or(Path::new(""), |p| p.weights.path());
+                        return Err(Error::model(
+                            path,
+                            format!("no tensor for `{full}`, which its config.json asks for"),
+                        ));
+                    }
                     (Origin::Pretrained, None, _) => {
                         return Err(Error::config("transfer", format!("`{full}` has no pre-trained value to load")));
                     }
@@ -384,7 +395,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// Lists what a model needs, without allocating it.
+    /// Lists the parameters a model needs, without allocating them.
     pub fn declare<M>(model: impl FnOnce(&Scope) -> Result<M>) -> Result<Vec<Spec>> {
         let state = RefCell::new(State { mode: Mode::Declare, specs: vec![], params: BTreeMap::new() });
         model(&Scope::whole(&state))?;
@@ -392,7 +403,7 @@ impl Params {
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(specs)
     }
-    /// Builds a model with the values and freedoms `actions` say.
+    /// Builds a model with values and trainable flags as given by `actions`.
     pub fn build<M>(
         seed: u64,
         device: &Device,
@@ -405,7 +416,7 @@ impl Params {
         let model = model(&Scope::whole(&state))?;
         Ok((Self { by_name: state.into_inner().params }, model))
     }
-    /// [`Params::build`] with everything trainable: pre-trained where there is such a value, else drawn.
+    /// Builds a model with all parameters trainable: pre-trained where such a value exists, otherwise drawn at random.
     pub fn fresh<M>(seed: u64, device: &Device, model: impl Fn(&Scope) -> Result<M>) -> Result<(Self, M)> {
         let actions = Self::declare(&model)?
             .into_iter()
@@ -416,31 +427,31 @@ impl Params {
             .collect();
         Self::build(seed, device, &actions, None, model)
     }
-    /// In name order.
+    /// Iterates over all parameters in name order.
     pub fn iter(&self) -> impl Iterator<Item = &Weight> {
         self.by_name.values()
     }
-    /// By name.
+    /// The parameter with this full name, if it exists.
     pub fn get(&self, name: &str) -> Option<&Weight> {
         self.by_name.get(name)
     }
-    /// Trainable ones, in name order.
+    /// Iterates over the trainable parameters in name order.
     pub fn trainable(&self) -> impl Iterator<Item = &Weight> {
         self.iter().filter(|p| p.trains())
     }
-    /// Forgets all gradients.
+    /// Clears the gradients of all parameters.
     pub fn clear_grads(&self) {
         self.iter().for_each(|p| p.clear_grad());
     }
-    /// Names of trainable parameters that no gradient reached.
+    /// Names of trainable parameters that received no gradient.
     pub fn without_grad(&self) -> Vec<&str> {
         self.trainable().filter(|p| !p.grad().has_gradient()).map(|p| p.name()).collect()
     }
-    /// Saves every value as safetensors.
+    /// Saves all values as one safetensors file.
     pub fn save(&self, path: &Path) -> Result<()> {
         self.save_some(path, |name| Some(name.into()))
     }
-    /// Saves those values that `name` gives a name in the file.
+    /// Saves the values for which `name` returns a name, under that name.
     pub fn save_some(&self, path: &Path, name: impl Fn(&str) -> Option<String>) -> Result<()> {
         let named = |p: &'_ &Weight| name(p.name()).map(|n| (n, p.shape().to_vec()));
         let all: Vec<&Weight> = self.iter().filter(|p| named(p).is_some()).collect();

@@ -1,15 +1,15 @@
-//! Ragged rows packed one after the other: no padding item and no padding token is ever computed.
+//! Packed sequences: rows of all sequences one after the other, so that no padding item or token is computed.
 
 use std::sync::Arc;
 
-/// Lengths of the sequences packed into the rows of a (t, d) value.
+/// Lengths of the sequences that are packed into the rows of a (t, d) value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     offsets: Arc<Vec<usize>>,
 }
 
 impl Segments {
-    /// From the length of each sequence.
+    /// Builds the segments from the length of each sequence.
     pub fn from_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
         let mut offsets = vec![0];
         let mut at = 0;
@@ -23,11 +23,11 @@ impl Segments {
     pub fn len(&self) -> usize {
         self.offsets.len() - 1
     }
-    /// Whether there is none.
+    /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Number of packed rows.
+    /// Total number of packed rows.
     pub fn total(&self) -> usize {
         self.offsets[self.len()]
     }
@@ -35,19 +35,20 @@ impl Segments {
     pub fn get(&self, i: usize) -> (usize, usize) {
         (self.offsets[i], self.offsets[i + 1] - self.offsets[i])
     }
-    /// (first row, length) of each sequence.
+    /// Iterates over (first row, length) of each sequence.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.offsets.windows(2).map(|w| (w[0], w[1] - w[0]))
     }
-    /// Length of the longest.
+    /// Length of the longest sequence, in rows.
     pub fn longest(&self) -> usize {
         self.iter().map(|(_, l)| l).max().unwrap_or(0)
     }
-    /// Row of each sequence's last element; sequences must not be empty.
+    /// Index of each sequence's last row; no sequence may be empty.
     pub fn last_rows(&self) -> Vec<u32> {
         self.offsets[1..].iter().map(|&o| o as u32 - 1).collect()
     }
-    /// Start of each sequence's block in a packed store of `heads × len × len` attention weights, and its end.
+    /// Offsets of each sequence's `heads × len × len` attention weights in a packed buffer, followed by the buffer's
+    /// size.
     pub fn squares(&self, heads: usize) -> Vec<usize> {
         let mut at = 0;
         let mut out = vec![0];

@@ -1,4 +1,4 @@
-//! Weights on disk: one safetensors file, or several behind a Hugging Face index, memory-mapped; read as f32.
+//! Weight files: one safetensors file, or several behind a Hugging Face index; memory-mapped and read as f32.
 
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -6,7 +6,6 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ struct Entry {
     range: std::ops::Range<usize>,
 }
 
-/// An open set of named tensors.
+/// A set of named tensors in one or more open files.
 pub struct Weights {
     path: PathBuf,
     files: Vec<Arc<Mmap>>,
@@ -26,7 +25,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in a folder.
+    /// Opens `model.safetensors` of a folder, or the shards listed in its `model.safetensors.index.json`.
     pub fn open_dir(dir: &Path) -> Result<Self> {
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
@@ -44,7 +43,7 @@ impl Weights {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let text = crate::fsio::read_text(&index)?;
+        let text = crate::fsio::read_model_text(&index)?;
         let parsed: Index =
             serde_json::from_str(&text).map_err(|e| Error::model(&index, format!("not a shard index: {e}")))?;
         let mut shards: Vec<&String> = parsed.weight_map.values().collect();
@@ -69,7 +68,7 @@ impl Weights {
         Ok(all)
     }
     fn add(&mut self, path: &Path) -> Result<()> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = crate::fsio::open_regular(path).map_err(Error::model_io(path))?;
         // SAFETY: the map is read-only; model files are replaced by rename, never rewritten in place.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         let bad = |e: safetensors::SafeTensorError| {
@@ -90,7 +89,7 @@ impl Weights {
         self.files.push(Arc::new(map));
         Ok(())
     }
-    /// The same tensors under other names; those without one are left out. Two of one name are an error.
+    /// Renames the tensors; those for which `name` returns `None` are left out. An error if two get the same name.
     pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let mut entries = BTreeMap::new();
         for (old, entry) in std::mem::take(&mut self.entries) {
@@ -102,7 +101,7 @@ impl Weights {
         }
         Ok(Self { entries, ..self })
     }
-    /// These tensors, and those of `base` whose names are not among them.
+    /// Adds the tensors of `base` whose names are not in this set.
     pub fn overlay(mut self, base: &Self) -> Self {
         let first = self.files.len();
         self.files.extend(base.files.iter().cloned());
@@ -113,28 +112,28 @@ impl Weights {
         }
         self
     }
-    /// The file (or index) it was opened from.
+    /// Path of the file (or index) it was opened from.
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// One digest over the content of all files.
+    /// One digest over the contents of all files.
     pub fn digest(&self) -> String {
         let all: Vec<String> = self.files.iter().map(|f| crate::fsio::sha256_bytes(f)).collect();
         crate::fsio::sha256_bytes(all.join("\n").as_bytes())
     }
-    /// Names in order.
+    /// Names of the tensors in sorted order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
-    /// Shape of a tensor, if it is there.
+    /// Shape of a tensor, or `None` if there is no such tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|e| e.shape.as_slice())
     }
-    /// A tensor's elements as f32 (from F64, F32, F16 or BF16).
+    /// Reads a tensor's elements as f32, converting from F64, F16 or BF16.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         Ok(self.stored(name)?.read())
     }
-    /// A tensor in its file, to be read when needed.
+    /// Reference to a tensor in its file, to be read later. An error if it is missing or not a float type.
     pub fn stored(&self, name: &str) -> Result<StoredTensor> {
         let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
         if ![Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64].contains(&e.dtype) {
@@ -144,7 +143,7 @@ impl Weights {
         let (map, shape) = (self.files[e.file].clone(), e.shape.clone());
         Ok(StoredTensor { map, dtype: e.dtype, shape, range: e.range.clone() })
     }
-    /// Integers of an I64 tensor (golden files).
+    /// Reads the integers of an I64 tensor (used by golden files).
     pub fn read_i64(&self, name: &str) -> Result<Vec<i64>> {
         let e = self.entries.get(name).ok_or_else(|| Error::model(&self.path, format!("no tensor `{name}`")))?;
         if e.dtype != Dtype::I64 {
@@ -156,7 +155,7 @@ impl Weights {
             .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
             .collect())
     }
-    /// A tensor on a device.
+    /// Reads a tensor to a device.
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let data = self.read(name)?;
         let shape = self.shape(name).unwrap_or_default().to_vec();
@@ -164,7 +163,7 @@ impl Weights {
     }
 }
 
-/// A tensor in its file.
+/// A tensor in its file, not yet read.
 pub struct StoredTensor {
     map: Arc<Mmap>,
     dtype: Dtype,
@@ -173,11 +172,11 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// Its shape.
+    /// Shape of the tensor.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
-    /// Its elements as f32. The file's pages are given back: who reads has a copy.
+    /// Reads the elements as f32. The file's memory pages are released, because the caller has a copy.
     pub fn read(&self) -> Vec<f32> {
         let bytes = &self.map[self.range.clone()];
         let values = match self.dtype {
@@ -192,7 +191,7 @@ impl StoredTensor {
         self.release();
         values
     }
-    /// SHA-256 of its elements as little-endian F32.
+    /// SHA-256 of the elements as little-endian F32.
     pub fn digest(&self) -> String {
         if self.dtype == Dtype::F32 {
             let digest = crate::fsio::sha256_bytes(&self.map[self.range.clone()]);
@@ -204,7 +203,8 @@ impl StoredTensor {
     }
     fn release(&self) {
         #[cfg(unix)]
-        // SAFETY: the pages of a read-only map of a file that is not rewritten; whoever reads them again gets the same bytes.
+        // SAFETY: these are pages of a read-only map of a file that is never rewritten; reading them again gives the
+        // same bytes.
         unsafe {
             let advice = memmap2::UncheckedAdvice::DontNeed;
             self.map.unchecked_advise_range(advice, self.range.start, self.range.len()).ok();
@@ -212,8 +212,8 @@ impl StoredTensor {
     }
 }
 
-/// The first bytes of a safetensors file with these tensors: name, type, shape, bytes of an element. Their elements
-/// follow in order.
+/// Header of a safetensors file with these tensors (name, data type, shape, bytes per element); their elements must
+/// follow in the same order.
 pub fn header(meta: &BTreeMap<String, String>, tensors: &[(&str, &str, &[usize], usize)]) -> Vec<u8> {
     let (mut all, mut at) = (serde_json::Map::new(), 0);
     if !meta.is_empty() {
@@ -229,13 +229,13 @@ pub fn header(meta: &BTreeMap<String, String>, tensors: &[(&str, &str, &[usize],
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Writes named f32 arrays as one safetensors file, atomically, with string metadata.
+/// Writes named f32 arrays and string metadata as one safetensors file, atomically.
 pub fn save(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], meta: BTreeMap<String, String>) -> Result<()> {
     let entries: Vec<Named> = tensors.iter().map(|(n, s, _)| (n.clone(), s.clone())).collect();
     save_each(path, &entries, meta, |i| Ok(Cow::Borrowed(tensors[i].2.as_slice())))
 }
 
-/// The metadata that PyTorch's tools look for.
+/// Metadata `format: pt`, which PyTorch's tools expect.
 pub fn pytorch_metadata() -> BTreeMap<String, String> {
     BTreeMap::from([("format".to_string(), "pt".to_string())])
 }
@@ -243,7 +243,7 @@ pub fn pytorch_metadata() -> BTreeMap<String, String> {
 /// Name and shape of a tensor to write.
 pub type Named = (String, Vec<usize>);
 
-/// [`save`], asking for one tensor's elements at a time: no second copy of a whole model is ever held.
+/// As [`save`], but requests the elements of one tensor at a time, so that no second copy of the model is in memory.
 pub fn save_each<'a>(
     path: &Path,
     entries: &[Named],
@@ -253,27 +253,27 @@ pub fn save_each<'a>(
     save_each_as(path, entries, meta, Precision::F32, data)
 }
 
-/// How numbers are written.
+/// Number format of written tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// 4 bytes, exact.
+    /// 32-bit floats: 4 bytes, exact.
     F32,
-    /// 2 bytes, rounded to nearest; a value beyond ±65504 is an error.
+    /// 16-bit floats: 2 bytes, rounded to nearest; a value beyond ±65504 is an error.
     F16,
 }
 
 impl Precision {
-    /// Bytes a number.
+    /// Bytes per number.
     pub fn bytes(self) -> usize {
         if self == Self::F16 { 2 } else { 4 }
     }
-    /// Safetensors' name of it.
+    /// Name of the data type in safetensors files.
     pub fn label(self) -> &'static str {
         if self == Self::F16 { "F16" } else { "F32" }
     }
 }
 
-/// [`save_each`] in a precision.
+/// As [`save_each`], in the given number format.
 pub fn save_each_as<'a>(
     path: &Path,
     entries: &[Named],

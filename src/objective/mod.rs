@@ -1,4 +1,4 @@
-//! Training objectives: states, item vectors and a batch → a scalar loss.
+//! Training objectives: hidden states, item vectors and a batch → a scalar loss.
 
 use crate::batch::Batch;
 use crate::config::{Multiplicity, ObjectiveConfig, ObjectiveKind, Sampler, Similarity};
@@ -8,13 +8,13 @@ use crate::nn::ops::{InBatchTargets, SampledLoss, SampledTargets};
 use crate::nn::{Act, Pass, ops};
 use std::sync::Arc;
 
-/// A loss over a batch.
+/// A loss function over a batch.
 pub trait Objective {
-    /// users (p, d), the state of each prediction, and items (n, d) → scalar.
+    /// Loss of `users` (p, d), the hidden state of each prediction, and `items` (n, d), the item vectors → scalar.
     fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act>;
 }
 
-/// In-batch debiased softmax (MoRec; REFERENCE §4.1).
+/// In-batch softmax with popularity debiasing (MoRec; REFERENCE §4.1).
 pub struct InBatchSoftmax {
     log_share: Option<Vec<f32>>,
     multiplicity: Multiplicity,
@@ -27,7 +27,7 @@ impl Objective for InBatchSoftmax {
     }
 }
 
-/// Softmax over the whole catalogue, in blocks of rows; nothing is masked. The batch's table has to be the catalogue.
+/// Softmax over the whole catalogue, in blocks of rows, without masking. The batch's table must be the whole catalogue.
 pub struct FullSoftmax;
 
 impl Objective for FullSoftmax {
@@ -44,11 +44,11 @@ impl Objective for FullSoftmax {
     }
 }
 
-/// A label against k drawn negatives.
+/// Loss of a label against k sampled negatives.
 pub struct Drawn {
     contrast: SampledLoss,
     k: usize,
-    /// log of a candidate's probability of being drawn, where scores are corrected by it.
+    /// Log of the probability with which each candidate is sampled, if scores are corrected by it.
     log_q: Option<Vec<f32>>,
 }
 
@@ -66,7 +66,7 @@ impl Objective for Drawn {
     }
 }
 
-/// Scores are cosines, or divided by a temperature, before another objective sees them.
+/// Another objective with cosine similarity or with scores divided by a temperature.
 struct Scaled {
     inner: Box<dyn Objective>,
     similarity: Similarity,
@@ -85,14 +85,15 @@ impl Objective for Scaled {
     }
 }
 
-/// Power β of the label's probability in gBCE for k of `items` candidates drawn and calibration t (Petrov & Macdonald 2023,
-/// eq. 16): β = α(t(1 − 1/α) + 1/α) with α = k/(items − 1).
+/// Exponent β of the label's probability in gBCE, for k sampled negatives out of `items` candidates and calibration t
+/// (Petrov & Macdonald 2023, eq. 16): β = α(t(1 − 1/α) + 1/α) with α = k/(items − 1).
 pub fn gbce_beta(k: usize, items: usize, t: f64) -> f64 {
     let alpha = k as f64 / (items.max(2) - 1) as f64;
     alpha * (t * (1.0 - 1.0 / alpha) + 1.0 / alpha)
 }
 
-/// The configured objective, with popularity from the split's training part. Refuses what the catalogue cannot give.
+/// Builds the configured objective, with popularity from the split's training part. An error if the
+/// catalogue is too small to sample the negatives from.
 pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objective>> {
     let items = split.items.len();
     config.check_catalogue(items)?;
@@ -108,7 +109,7 @@ pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objectiv
         }),
         ObjectiveKind::Full => Box::new(FullSoftmax),
         ObjectiveKind::Sampled => {
-            // Drawn alike, all are corrected alike, which changes nothing.
+            // Under uniform sampling the correction is the same for all scores and changes nothing.
             let corrected = config.debias && config.sampler != Sampler::Uniform;
             drawn(SampledLoss::Softmax, corrected.then(|| split.log_share()))
         }
@@ -126,7 +127,7 @@ pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objectiv
     })
 }
 
-/// Somebody who has every candidate has nothing that could be a negative.
+/// Returns an error if a user has interacted with every candidate, because no negative could be sampled.
 fn has_negatives(split: &Split) -> Result<()> {
     let all = split.items.len();
     let full = (0..split.users.len()).find(|&u| {

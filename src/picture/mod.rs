@@ -4,44 +4,10 @@ mod augment;
 mod decode;
 mod preprocess;
 mod resize;
+mod rgb;
 
 pub use augment::Augment;
 pub use decode::{Fault, MAX_PIXELS, check, decode, encode_png};
 pub use preprocess::Preprocess;
 pub use resize::{Filter, resize};
-
-/// A picture of 8 bits a channel: rows of red, green, blue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rgb {
-    /// Pixels a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// `3 · width · height` values.
-    pub data: Vec<u8>,
-}
-
-impl Rgb {
-    /// Of one colour.
-    pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
-        Self { width, height, data: colour.repeat(width * height) }
-    }
-    /// The part of `width` × `height` whose upper left corner is at (x, y).
-    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Self {
-        let mut data = Vec::with_capacity(3 * width * height);
-        for row in y..y + height {
-            let from = 3 * (row * self.width + x);
-            data.extend_from_slice(&self.data[from..from + 3 * width]);
-        }
-        Self { width, height, data }
-    }
-    /// Mirrored left to right, in place.
-    pub fn flip(&mut self) {
-        for row in self.data.chunks_exact_mut(3 * self.width) {
-            for x in 0..self.width / 2 {
-                let other = self.width - 1 - x;
-                (0..3).for_each(|c| row.swap(3 * x + c, 3 * other + c));
-            }
-        }
-    }
-}
+pub use rgb::Rgb;

@@ -115,6 +115,9 @@ impl Preprocess {
         } else {
             (p.mean, p.std) = ([0.0; 3], [1.0; 3]);
         }
+        if !p.factor.is_normal() || !p.table().iter().flatten().all(|v| v.is_finite()) {
+            return Err("rescale_factor, image_mean and image_std make numbers that are not finite".into());
+        }
         Ok(p)
     }
     /// The same for pictures of `side` × `side`.

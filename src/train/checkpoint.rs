@@ -52,7 +52,7 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
     manifest.verify(dir, true)?;
     folder::check(&dir.join("model"))?;
     let path = dir.join("cursor.json");
-    let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
+    let cursor: Cursor = serde_json::from_str(&fsio::read_model_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; {remake}")))?;
     let values = folder::values(&dir.join("model"), model)?;
     for p in model.params.iter().filter(|p| model.base.is_none() || p.differs_from_source()) {
@@ -74,7 +74,7 @@ pub fn step_of(dir: &Path) -> Result<u64> {
     if !path.exists() {
         return Ok(0);
     }
-    let cursor: Cursor = serde_json::from_str(&fsio::read_text(&path)?)
+    let cursor: Cursor = serde_json::from_str(&fsio::read_model_text(&path)?)
         .map_err(|e| Error::model(&path, format!("damaged: {e}; start the run again with --force")))?;
     Ok(cursor.step)
 }

@@ -92,7 +92,9 @@ impl MetricsFile {
     /// Opens the file of a run that continues after `step`; later lines of a run cut short are dropped.
     pub fn open(path: &Path, step: u64, every: u64) -> Result<Self> {
         if path.exists() {
-            let kept: String = crate::fsio::read_text(path)?
+            // A line that a crash left damaged, or that is not UTF-8, is dropped.
+            let text = std::fs::read(path).map_err(Error::io(path))?;
+            let kept: String = String::from_utf8_lossy(&text)
                 .lines()
                 .filter(|l| {
                     serde_json::from_str::<serde_json::Value>(l)

@@ -2,11 +2,16 @@
 
 pub mod checkpoint;
 pub mod events;
+mod forward;
+mod job;
 pub mod optimizer;
 pub mod schedule;
+mod step;
 pub mod tensorboard;
 mod trainer;
 pub mod two_pass;
 
 pub use events::{Event, Observer};
-pub use trainer::{Outcome, TrainJob, forward, run};
+pub use forward::forward;
+pub use job::{Outcome, TrainJob};
+pub use trainer::run;

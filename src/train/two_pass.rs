@@ -4,7 +4,7 @@
 //! The items are encoded in parts whose activations are thrown away; the loss is differentiated with respect to the
 //! items' vectors; then each part is encoded again, with the same dropout masks, and differentiated.
 
-use super::trainer::{check_loss, from_items};
+use super::forward::{check_loss, from_items};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::item::{Features, ItemTable};

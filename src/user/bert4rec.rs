@@ -1,8 +1,8 @@
-//! BERT4Rec (Sun et al. 2019): both directions, trained to name hidden items; the next item is what a hidden one after the
-//! history would be.
+//! BERT4Rec (Sun et al. 2019): bidirectional self-attention, trained to predict masked items. The next item is
+//! predicted at a mask appended to the history.
 //!
-//! What stands in place of a hidden item is a vector of the user encoder. It is no item: neither candidate nor negative,
-//! unlike in the reference.
+//! The mask vector is a parameter of the user encoder. Unlike in the reference it is not an item: it is neither a
+//! candidate nor a negative.
 
 use super::transformer::Stack;
 use super::{Histories, UserEncoder};
@@ -12,14 +12,14 @@ use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::{Act, Pass, Scope, Weight};
 
-/// Bidirectional self-attention.
+/// Bidirectional self-attention over the history, with masked positions.
 pub struct Bert4Rec {
     stack: Stack,
     mask: Weight,
 }
 
 impl Bert4Rec {
-    /// Declares its parameters: SASRec's, and `mask` (d).
+    /// Declares SASRec's parameters and `mask` (d).
     pub fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
         let mask = scope.weight("mask", &[c.dim], Init::Normal(1.0 / (c.dim as f64).sqrt()))?;
         Ok(Self { stack: Stack::new(scope, c, false, Activation::Gelu)?, mask })

@@ -1,11 +1,11 @@
-//! The user encoder that the settings name.
+//! Builds the user encoder that the settings name.
 
 use super::{Bert4Rec, Caser, Dssm, Gru4Rec, MeanPooling, NextItNet, SasRec, UserEncoder};
 use crate::config::{UserConfig, UserKind};
 use crate::error::{Error, Result};
 use crate::nn::Scope;
 
-/// The configured user encoder; `users` is the size of a table of users, where it has one.
+/// Builds the configured user encoder; `users` is the number of rows of its user table, if it has one.
 pub fn build(scope: &Scope, c: &UserConfig, users: usize) -> Result<Box<dyn UserEncoder>> {
     Ok(match c.kind {
         UserKind::Sasrec => Box::new(SasRec::new(scope, c)?),

@@ -1,8 +1,8 @@
-//! Caser (Tang & Wang 2018) as in RecBole: horizontal and vertical convolutions over the last few events, with or without
-//! the user's own vector.
+//! Caser (Tang & Wang 2018) as in RecBole: horizontal and vertical convolutions over the last few events, with or
+//! without a learned user vector.
 //!
-//! The slice of height h that ends at an event is the same in every window that holds it, so each horizontal filter runs
-//! over the history once, and a window takes the largest of its slices.
+//! The output of a horizontal filter that ends at an event is the same in every window that contains it. So each filter
+//! runs once over the history, and each window takes the maximum of its outputs.
 
 use super::encoder::user_rows;
 use super::{Histories, UserEncoder};
@@ -14,7 +14,7 @@ use crate::nn::{Act, Linear, Pass, Scope, Weight, ops};
 
 /// Convolutions over the last `window` events.
 pub struct Caser {
-    /// Of height 1, 2, …: weight (filters, height·d), bias (filters).
+    /// Horizontal filters of height h = 1, 2, …: weight (filters, h·d), bias (filters).
     horizontal: Vec<(Linear, Weight)>,
     vertical: Linear,
     fc1: Linear,

@@ -1,35 +1,35 @@
-//! What every user encoder does, and the packed histories it reads.
+//! The interface of user encoders, and the packed histories that they read.
 
 use crate::config::UserConfig;
 use crate::error::{Error, Result};
 use crate::nn::{Act, Pass, Scope, Segments, Weight};
 use std::sync::Arc;
 
-/// Histories of a batch, packed; no slot of padding exists.
+/// Histories of a batch, packed without padding.
 #[derive(Debug, Clone)]
 pub struct Histories {
     /// Length of each history.
     pub segments: Segments,
-    /// Slot of each event when histories are aligned at their end (the reference's left padding).
+    /// Slot of each event if histories are right-aligned in a fixed number of slots (the reference's left padding).
     pub slots: Arc<Vec<u32>>,
-    /// Whose each history is: rows of a table of users. Empty where nobody asks.
+    /// Row of each history's user in the user table; empty for models without user ids.
     pub users: Vec<u32>,
 }
 
 impl Histories {
-    /// Of these lengths, none longer than `slots`.
+    /// Histories of these lengths, none longer than `slots`, without user ids.
     pub fn new(lengths: impl IntoIterator<Item = usize>, slots: usize) -> Self {
         let segments = Segments::from_lengths(lengths);
         let at = segments.iter().flat_map(|(_, l)| (slots - l..slots).map(|s| s as u32)).collect();
         Self { segments, slots: Arc::new(at), users: vec![] }
     }
-    /// The same, of these users.
+    /// Sets the user of each history, as a row of the user table.
     pub fn of(self, users: Vec<u32>) -> Self {
         Self { users, ..self }
     }
 }
 
-/// The user's row for each of the t events.
+/// Row of the user table for each of the t events; an error for histories without user ids.
 pub(super) fn user_rows(h: &Histories) -> Result<Arc<Vec<u32>>> {
     if h.users.len() != h.segments.len() {
         return Err(Error::Usage(
@@ -40,19 +40,19 @@ pub(super) fn user_rows(h: &Histories) -> Result<Arc<Vec<u32>>> {
     Ok(Arc::new(rows.collect()))
 }
 
-/// Turns item vectors in order of time into user states.
+/// A user encoder: maps sequences of item vectors to hidden states of the user.
 pub trait UserEncoder: Send + Sync {
-    /// x (t, d) packed as `histories` → (t, d): the state after each event.
+    /// Encodes x (t, d), packed as `histories`, in order of time → (t, d), the hidden state after each event.
     fn encode(&self, x: &Act, histories: &Histories, pass: &Pass) -> Result<Act>;
-    /// What stands in place of a hidden item (d), for encoders that predict hidden items.
+    /// Learned vector (d) of a masked position, for encoders that are trained to predict masked items.
     fn mask(&self) -> Option<&Weight> {
         None
     }
-    /// Whether it has a vector for each user of one data set.
+    /// Whether it has a learned vector for each user of one data set.
     fn knows_users(&self) -> bool {
         false
     }
 }
 
-/// Builds a user encoder of the caller's own (`user.kind = "custom"`): declares its parameters below the scope.
+/// Builds a user-defined encoder (`user.kind = "custom"`), which declares its parameters below the scope.
 pub type UserEncoderBuilder = Arc<dyn Fn(&Scope, &UserConfig) -> Result<Box<dyn UserEncoder>> + Send + Sync>;

@@ -1,5 +1,5 @@
-//! GRU4Rec (Hidasi et al. 2016; Tan et al. 2016) as RecBole has it: dropout on the items, bias-free GRU layers, one dense
-//! layer to the items' space.
+//! GRU4Rec (Hidasi et al. 2016; Tan et al. 2016) as in RecBole: dropout on the item vectors, GRU layers without biases,
+//! one linear layer to the item space.
 
 use super::{Histories, UserEncoder};
 use crate::config::UserConfig;

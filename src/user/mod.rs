@@ -1,4 +1,4 @@
-//! User encoders: packed histories → a state after each event.
+//! User encoders: packed histories → a hidden state after each event.
 
 mod bert4rec;
 mod build;

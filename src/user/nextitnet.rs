@@ -1,5 +1,5 @@
-//! NextItNet (Yuan et al. 2019): residual blocks of two dilated causal convolutions, block (b) of the paper, as in RecBole,
-//! with dropout on the items.
+//! NextItNet (Yuan et al. 2019): residual blocks of two dilated causal convolutions, block (b) of the paper, as in
+//! RecBole, with dropout on the item vectors.
 
 use super::{Histories, UserEncoder};
 use crate::config::UserConfig;
@@ -14,12 +14,12 @@ const EPS: f64 = 1e-8;
 struct Block {
     conv: [Linear; 2],
     norm: [LayerNorm; 2],
-    /// Model patches (PeterRec; Yuan et al. 2020).
+    /// Model patches after the convolutions (PeterRec; Yuan et al. 2020).
     patch: [SublayerAdapter; 2],
     dilation: usize,
 }
 
-/// Dilated convolutions over the history.
+/// Dilated causal convolutions over the history.
 pub struct NextItNet {
     blocks: Vec<Block>,
     last: Linear,
@@ -28,8 +28,8 @@ pub struct NextItNet {
 }
 
 impl NextItNet {
-    /// Declares `residual_blocks.{b}.conv1`, `.conv2` (weight (d, kernel·d), the oldest event's first), `.ln1`, `.ln2`, and
-    /// `final_layer`.
+    /// Declares `residual_blocks.{b}.conv1`, `.conv2` (weight (d, kernel·d), with the oldest event's weights first),
+    /// `.ln1`, `.ln2`, and `final_layer`.
     pub fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
         let d = c.dim;
         let blocks = (0..c.layers)

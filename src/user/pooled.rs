@@ -1,4 +1,5 @@
-//! User encoders without order: the mean of the history, and DSSM's tower over it or over the user's id.
+//! User encoders that ignore the order of events: the mean of the history, and DSSM's network over the mean or the
+//! user's id.
 
 use super::encoder::user_rows;
 use super::{Histories, UserEncoder};
@@ -8,7 +9,7 @@ use crate::nn::init::Init;
 use crate::nn::kernels::Activation;
 use crate::nn::{Act, Linear, Pass, Scope, Weight, ops};
 
-/// The mean of the items so far. It has no parameters.
+/// Mean of the item vectors so far, without parameters.
 pub struct MeanPooling;
 
 impl UserEncoder for MeanPooling {
@@ -17,8 +18,8 @@ impl UserEncoder for MeanPooling {
     }
 }
 
-/// DSSM (Huang et al. 2013): a network of tanh layers, the last one linear, over the mean of the history (which moves to
-/// other platforms), or over a vector of the user's own (which does not).
+/// DSSM (Huang et al. 2013): tanh layers, the last one linear, over the mean of the history (which transfers to other
+/// platforms) or over a learned vector per user (which does not).
 pub struct Dssm {
     tower: Vec<Linear>,
     users: Option<Weight>,

@@ -1,5 +1,5 @@
-//! SASRec (Kang & McAuley 2018): in MoRec's form (Yuan et al. 2023; post-LN, bias-free attention, no final norm), with the
-//! norms before the sub-layers, or in the authors' form.
+//! SASRec (Kang & McAuley 2018): in MoRec's form (Yuan et al. 2023; post-norm, attention without biases, no final
+//! norm), as a pre-norm transformer, or in the authors' form.
 
 use super::transformer::Stack;
 use super::{Histories, UserEncoder};
@@ -19,7 +19,7 @@ enum Form {
 }
 
 impl SasRec {
-    /// Declares its parameters.
+    /// Declares the parameters of the form that `user.norm` selects.
     pub fn new(scope: &Scope, c: &UserConfig) -> Result<Self> {
         Ok(Self(match c.norm {
             NormPosition::Original => Form::Original(Original::new(scope, c)?),
@@ -37,7 +37,8 @@ impl UserEncoder for SasRec {
     }
 }
 
-/// A block whose query alone is normalised, and whose residuals are the normalised values.
+/// Block in which only the query is normalised in the attention, and the residual connections start at the normalised
+/// values.
 struct OriginalBlock {
     query_norm: LayerNorm,
     q: Linear,
@@ -49,8 +50,9 @@ struct OriginalBlock {
     w2: Linear,
 }
 
-/// The authors' block as RecTools and the usual PyTorch port have it: biases in the attention, an output map, feed-forward
-/// d → d → d, a norm at the end; items are not scaled by √d. Names are the port's, attention split into query, key, value.
+/// The authors' form as in RecTools and the usual PyTorch port: attention with biases and an output map, feed-forward d
+/// → d → d, a final norm; item vectors are not scaled by √d. Parameter names are the port's, with the attention split
+/// into query, key and value.
 struct Original {
     positions: Weight,
     blocks: Vec<OriginalBlock>,

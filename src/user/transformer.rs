@@ -1,5 +1,5 @@
-//! Transformer blocks in MoRec's form and names: bias-free attention, feed-forward d → 4d → d, norms after or before the
-//! sub-layers.
+//! Transformer blocks in MoRec's form and with its names: attention without biases, feed-forward d → 4d → d, post-norm
+//! or pre-norm.
 
 use super::Histories;
 use crate::config::{NormPosition, UserConfig};
@@ -25,7 +25,7 @@ struct Block {
     after_output: SublayerAdapter,
 }
 
-/// Learned positions, a norm at the entry (post) or at the end (pre), and the blocks.
+/// Transformer with learned positions, blocks, and a norm before (post-norm) or after (pre-norm) the blocks.
 pub(super) struct Stack {
     positions: Weight,
     norm: LayerNorm,
@@ -36,7 +36,7 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    /// Parameters `position_embedding`, `layer_norm`, `transformer_blocks.*`, below `transformer_encoder`.
+    /// Declares `position_embedding`, `layer_norm` and `transformer_blocks.*`, below `transformer_encoder`.
     pub(super) fn new(scope: &Scope, c: &UserConfig, causal: bool, inner: Activation) -> Result<Self> {
         let s = scope.pp("transformer_encoder");
         let d = c.dim;
@@ -71,7 +71,7 @@ impl Stack {
             inner,
         })
     }
-    /// x (t, d) → (t, d).
+    /// Maps x (t, d), packed as `h`, to hidden states (t, d).
     pub(super) fn forward(&self, x: &Act, h: &Histories, pass: &Pass) -> Result<Act> {
         let p = self.attention.dropout;
         let mut x = ops::embed(pass, Some(x), &[(&self.positions, h.slots.clone())])?;

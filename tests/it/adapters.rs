@@ -337,7 +337,7 @@ fn adapters_resume_stack_and_hold_their_bases() {
     train(&second, "target", &at("second"), Some(&learned));
     let stacked = ModelFolder::open(&at("second")).unwrap();
     assert!(stacked.own.iter().all(|n| n.ends_with(".bias")) && stacked.weights.names().any(|n| n.contains("lora_A")));
-    assert_eq!(morec::model::adapter_folder::base_chain(&stacked.dir).unwrap().len(), 3);
+    assert_eq!(morec::model::folder::base_chain(&stacked.dir).unwrap().len(), 3);
     for held in ["whole", "source"] {
         let e = experiment::execute(&second, &p, Some(&learned), &at(held), ExistingRun::Force, vec![], &no_progress)
             .unwrap_err();

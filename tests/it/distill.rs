@@ -1,8 +1,10 @@
 //! Distillation: vocabularies that cut alike, a student that learns, resumes and loads elsewhere.
 
 use crate::support::shared;
-use morec::distill::{Corpus, DistillConfig, Progress, distill, vocab};
+use morec::distill::{self, DistillConfig, DistillReport, Progress, vocab};
+use morec::distill::{ImageCorpus, ImageDistillation, TextCorpus, TextDistillation};
 use morec::item::Tokens;
+use morec::item::image::ImageFolder;
 use morec::item::text::TextFolder;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -57,7 +59,19 @@ fn a_pruned_byte_pair_vocabulary_cuts_the_corpus_as_before() {
     cuts_alike(&shared("models/roberta-base-tokenizer"), false);
 }
 
-fn lesson(hidden_weight: f64) -> (DistillConfig, Corpus, PathBuf) {
+fn distill(
+    config: &DistillConfig,
+    teacher: &Path,
+    others: &[(String, TextFolder)],
+    corpus: &TextCorpus,
+    work: &Path,
+    out: &Path,
+    tell: &dyn Fn(Progress),
+) -> morec::Result<DistillReport> {
+    distill::distill(&TextDistillation::open(config, teacher, corpus, others)?, work, out, tell)
+}
+
+fn lesson(hidden_weight: f64) -> (DistillConfig, TextCorpus, PathBuf) {
     let teacher = shared("models/bert-tiny-splade");
     let config = DistillConfig {
         name: "pupil".into(),
@@ -77,7 +91,7 @@ fn lesson(hidden_weight: f64) -> (DistillConfig, Corpus, PathBuf) {
     };
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), titles().join("\n")).unwrap();
-    let corpus = Corpus::read(&[], &[file.path().into()], config.held_out, config.crops, config.seed).unwrap();
+    let corpus = TextCorpus::read(&[], &[file.path().into()], config.held_out, config.crops, config.seed).unwrap();
     (config, corpus, teacher)
 }
 
@@ -141,6 +155,63 @@ fn a_student_learns_and_a_stopped_lesson_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn an_image_student_learns_and_a_stopped_distillation_resumes_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n);
+    let config = morec::data::synth::SynthConfig {
+        platform: morec::data::synth::Platform::Goods,
+        users: 1,
+        items: 100,
+        mean_events: 5.0,
+        noise: 0.0,
+        seed: 3,
+        covers: true,
+    };
+    morec::data::synth::write(&config, &at("d"), &|_, _| ()).unwrap();
+    let teacher = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/cover-mini");
+    let config = DistillConfig {
+        teacher: teacher.display().to_string(),
+        hidden: 16,
+        layers: 1,
+        heads: 2,
+        intermediate: 32,
+        side: 32,
+        patch: 8,
+        epochs: 4,
+        batch_size: 32,
+        lr: 3e-3,
+        checkpoint_steps: 4,
+        held_out: 0.2,
+        ..Default::default()
+    };
+    let pre = ImageFolder::open(&teacher, false).unwrap().preprocess;
+    let corpus = ImageCorpus::read(&[at("d")], &pre, config.held_out, config.seed, &|_| ()).unwrap();
+    let task = ImageDistillation::open(&config, &teacher, &corpus).unwrap();
+    let losses = std::cell::RefCell::new(vec![]);
+    let tell = |p: Progress| {
+        if let Progress::Step(_, _, loss) = p {
+            losses.borrow_mut().push(loss);
+        }
+    };
+    let report = distill::distill(&task, &at("w1"), &at("whole"), &tell).unwrap();
+    let losses = losses.into_inner();
+    assert!(losses.last().unwrap() < &(0.95 * losses[0]), "{losses:?}");
+    assert!(report.held_out > 5 && report.cosine > 0.1 && report.recall_at_10 > 0.2, "{report:?}");
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let stop = |p: Progress| assert!(!matches!(p, Progress::Step(10, ..)), "stopped here on purpose");
+        distill::distill(&task, &at("w2"), &at("resumed"), &stop)
+    }));
+    assert!(stopped.is_err() && !at("resumed").exists());
+    distill::distill(&task, &at("w2"), &at("resumed"), &|_| ()).unwrap();
+    let bytes = |d: &str| std::fs::read(at(d).join("model.safetensors")).unwrap();
+    assert!(bytes("whole") == bytes("resumed"));
+    // The card has the common figures and the image's own.
+    let card = std::fs::read_to_string(at("whole/model.toml")).unwrap();
+    assert!(card.contains("mirrored") && card.contains("recall@10") && card.contains("image_size = 32"), "{card}");
+    assert!(ImageFolder::open(&at("whole"), true).is_ok());
+}
+
+#[test]
 fn impossible_students_are_refused_by_flag() {
     let refused = |c: DistillConfig, flag: &str| {
         let e = c.check().unwrap_err();
@@ -159,7 +230,7 @@ fn two_lines_and_nothing_held_out_still_make_a_student() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("two.txt");
     std::fs::write(&file, "red guitar\nblue drum\n\nRED guitar\n").unwrap();
-    let corpus = Corpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap();
+    let corpus = TextCorpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap();
     assert_eq!((corpus.train.len(), corpus.held_out.len()), (2, 0));
     let out = dir.path().join("out");
     let report = distill(&config, &teacher, &[], &corpus, &dir.path().join("w"), &out, &|_| ()).unwrap();
@@ -167,6 +238,6 @@ fn two_lines_and_nothing_held_out_still_make_a_student() {
     let card = std::fs::read_to_string(out.join("model.toml")).unwrap();
     assert!(!card.contains("recall") && !card.contains("NaN"), "{card}");
     std::fs::write(&file, "one line\n").unwrap();
-    let e = Corpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap_err();
+    let e = TextCorpus::read(&[], std::slice::from_ref(&file), 0.0, 2, 1).unwrap_err();
     assert!(e.exit_code() == 3 && e.to_string().contains("two.txt"), "{e}");
 }

@@ -15,17 +15,23 @@ mod distill;
 mod edges;
 mod encode;
 mod encoders;
+mod examples;
 mod golden;
 mod golden_user;
 mod grad;
 mod hub;
 mod images;
 mod kinds;
+mod mutations;
 mod nn_ops;
 mod pictures;
 mod ranking;
+mod source_graph;
 mod support;
 mod synth;
 mod training;
 mod user_encoders;
 mod vision;
+
+#[global_allocator]
+static MEMORY: mutations::memory::Watched = mutations::memory::Watched;

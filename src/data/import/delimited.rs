@@ -4,7 +4,7 @@
 //! never closed; the crate reads on to the end of the file in silence.
 
 use super::lines::Lines;
-use super::table::{Fault, Fields, Rows};
+use super::rows::{Fault, Fields, Rows};
 use crate::data::policy::Encoding;
 use crate::error::{DataError, Error};
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! text are joined by spaces, null and absent keys are empty.
 
 use super::lines::Lines;
-use super::table::{Fault, Fields, Rows};
+use super::rows::{Fault, Fields, Rows};
 use crate::data::policy::Encoding;
 use crate::error::{DataError, Error};
 use serde_json::{Map, Value};

@@ -1,6 +1,6 @@
 //! Lines of a text file, plain or gzip, decoded and numbered.
 
-use super::table::Fault;
+use super::rows::Fault;
 use crate::data::policy::Encoding;
 use crate::error::{DataError, Error};
 use flate2::read::MultiGzDecoder;

@@ -15,6 +15,7 @@ mod parquet;
 pub mod pickle;
 pub mod pictures;
 pub mod recbole;
+pub mod rows;
 pub mod scan;
 pub mod table;
 

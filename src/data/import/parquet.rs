@@ -1,6 +1,6 @@
 //! Parquet files: each plain column read as text; timestamps as integers of their own unit, dates as seconds.
 
-use super::table::{Fault, Fields, Rows};
+use super::rows::{Fault, Fields, Rows};
 use crate::error::{DataError, Error};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::{can_cast_types, cast};
@@ -8,7 +8,6 @@ use arrow::datatypes::{DataType, TimeUnit};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 pub struct ParquetRows {
@@ -43,13 +42,13 @@ fn unreadable(path: &Path, e: impl std::fmt::Display) -> Error {
 
 /// The reader panics on some damaged files; here that is an error like others.
 fn caught<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(read)).map_err(|_| unreadable(path, "the reader panicked, so it is damaged"))
+    crate::fsio::caught(read).ok_or_else(|| unreadable(path, "the reader panicked, so it is damaged"))
 }
 
 impl ParquetRows {
     /// Opens a file; also returns its plain columns and its nested ones.
     pub fn open(path: &Path) -> Result<(Self, Vec<String>, Vec<String>), Error> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = crate::fsio::open_regular(path).map_err(Error::data_io(path))?;
         caught(path, || Self::build(path, file))?
     }
 

@@ -132,158 +132,164 @@ impl<'a> Reader<'a> {
         self.stack.push(Value::Object(Box::new(Object { class, args, state: None })));
         Ok(())
     }
+    /// Executes opcodes until STOP; returns the value on top.
     fn run(mut self) -> Result<Value> {
-        let mut steps = 0;
-        loop {
-            steps += 1;
-            if steps > MOST || self.stack.len() > MOST {
-                return Err("it is too long for a picture".into());
+        for _ in 0..MOST {
+            if self.stack.len() > MOST {
+                break;
             }
             match self.take(1)?[0] {
-                0x80 => {
-                    let version = self.take(1)?[0];
-                    if version > 5 {
-                        return Err(format!("pickle protocol {version} is not known"));
-                    }
-                }
-                0x95 => {
-                    self.take(8)?;
-                }
                 b'.' => return self.pop(),
-                b'(' => self.stack.push(Value::Mark),
-                b'0' => {
-                    self.stack.pop();
-                }
-                b'N' => self.stack.push(Value::None),
-                0x88 => self.stack.push(Value::Int(1)),
-                0x89 => self.stack.push(Value::Int(0)),
-                b'K' => {
-                    let v = self.number(1)? as i64;
-                    self.stack.push(Value::Int(v));
-                }
-                b'M' => {
-                    let v = self.number(2)? as i64;
-                    self.stack.push(Value::Int(v));
-                }
-                b'J' => {
-                    let v = self.signed(4)?;
-                    self.stack.push(Value::Int(v));
-                }
-                0x8a => {
-                    let n = self.number(1)? as usize;
-                    if n > 8 {
-                        return Err("a number of more than 64 bits".into());
-                    }
-                    let v = if n == 0 { 0 } else { self.signed(n)? };
-                    self.stack.push(Value::Int(v));
-                }
-                b'I' | b'L' => {
-                    let line = self.line()?;
-                    let v = line.trim_end_matches('L').parse().map_err(|_| format!("`{line}` is no number"))?;
-                    self.stack.push(Value::Int(v));
-                }
-                b'C' | b'U' => {
-                    let n = self.number(1)? as usize;
-                    let v = self.take(n)?.to_vec();
-                    self.stack.push(Value::Bytes(v));
-                }
-                b'B' | b'T' => {
-                    let n = self.number(4)? as usize;
-                    let v = self.take(n)?.to_vec();
-                    self.stack.push(Value::Bytes(v));
-                }
-                0x8e | 0x96 => {
-                    let n = usize::try_from(self.number(8)?).map_err(|e| e.to_string())?;
-                    let v = self.take(n)?.to_vec();
-                    self.stack.push(Value::Bytes(v));
-                }
-                0x8c => {
-                    let n = self.number(1)? as usize;
-                    let v = self.text(n)?;
-                    self.stack.push(v);
-                }
-                b'X' => {
-                    let n = self.number(4)? as usize;
-                    let v = self.text(n)?;
-                    self.stack.push(v);
-                }
-                b')' => self.stack.push(Value::Tuple(vec![])),
-                b']' => self.stack.push(Value::List(vec![])),
-                b'}' => self.stack.push(Value::Dict(vec![])),
-                b't' => {
-                    let v = self.since_mark()?;
-                    self.stack.push(Value::Tuple(v));
-                }
-                b'l' => {
-                    let v = self.since_mark()?;
-                    self.stack.push(Value::List(v));
-                }
-                n @ (0x85..=0x87) => {
-                    let k = usize::from(n - 0x84);
-                    let mut v = (0..k).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
-                    v.reverse();
-                    self.stack.push(Value::Tuple(v));
-                }
-                b'a' => {
-                    let v = self.pop()?;
-                    let Value::List(l) = self.top()? else { return Err("an element for what is no list".into()) };
-                    l.push(v);
-                }
-                b'e' => {
-                    let all = self.since_mark()?;
-                    let Value::List(l) = self.top()? else { return Err("elements for what is no list".into()) };
-                    l.extend(all);
-                }
-                b's' => {
-                    let v = self.pop()?;
-                    let k = self.pop()?;
-                    self.add_items(vec![k, v])?;
-                }
-                b'u' => {
-                    let all = self.since_mark()?;
-                    self.add_items(all)?;
-                }
-                b'q' => {
-                    let k = self.number(1)?;
-                    self.memo(k)?;
-                }
-                b'r' => {
-                    let k = self.number(4)?;
-                    self.memo(k)?;
-                }
-                0x94 => {
-                    let k = self.memo.len() as u64;
-                    self.memo(k)?;
-                }
-                b'h' => {
-                    let k = self.number(1)?;
-                    self.recall(k)?;
-                }
-                b'j' => {
-                    let k = self.number(4)?;
-                    self.recall(k)?;
-                }
-                b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.stack.push(Value::Class(format!("{module}.{name}")));
-                }
-                0x93 => {
-                    let (name, module) = (self.pop()?, self.pop()?);
-                    let (Value::Text(module), Value::Text(name)) = (module, name) else {
-                        return Err("a class without a name".into());
-                    };
-                    self.stack.push(Value::Class(format!("{module}.{name}")));
-                }
-                // NEWOBJ and REDUCE: what would be made or called is written down, not done.
-                0x81 | b'R' => self.build()?,
-                b'b' => {
-                    let state = self.pop()?;
-                    let Value::Object(o) = self.top()? else { return Err("a state for what is no object".into()) };
-                    o.state = Some(state);
-                }
-                other => return Err(format!("opcode 0x{other:02x} has no place in a picture")),
+                opcode => self.execute(opcode)?,
             }
         }
+        Err("it is too long for a picture".into())
+    }
+
+    fn execute(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            0x80 => {
+                let version = self.take(1)?[0];
+                if version > 5 {
+                    return Err(format!("pickle protocol {version} is not known"));
+                }
+            }
+            // FRAME: a length that is not needed.
+            0x95 => {
+                self.take(8)?;
+            }
+            b'(' => self.stack.push(Value::Mark),
+            b'0' => {
+                self.stack.pop();
+            }
+            b'N' | 0x88 | 0x89 | b'K' | b'M' | b'J' | 0x8a | b'I' | b'L' => {
+                let v = self.read_scalar(opcode)?;
+                self.stack.push(v);
+            }
+            b'C' | b'U' | b'B' | b'T' | 0x8e | 0x96 | 0x8c | b'X' => {
+                let v = self.read_string(opcode)?;
+                self.stack.push(v);
+            }
+            b')' | b']' | b'}' | b't' | b'l' | 0x85..=0x87 => {
+                let v = self.make_collection(opcode)?;
+                self.stack.push(v);
+            }
+            b'a' | b'e' | b's' | b'u' => self.extend_collection(opcode)?,
+            b'q' | b'r' | 0x94 | b'h' | b'j' => self.use_memo(opcode)?,
+            b'c' | 0x93 => {
+                let v = self.read_class(opcode)?;
+                self.stack.push(v);
+            }
+            // NEWOBJ and REDUCE: what would be made or called is written down, not done.
+            0x81 | b'R' => self.build()?,
+            b'b' => {
+                let state = self.pop()?;
+                let Value::Object(o) = self.top()? else { return Err("a state for what is no object".into()) };
+                o.state = Some(state);
+            }
+            other => return Err(format!("opcode 0x{other:02x} has no place in a picture")),
+        }
+        Ok(())
+    }
+
+    /// NONE, NEWTRUE, NEWFALSE, BININT1, BININT2, BININT, LONG1, INT and LONG.
+    fn read_scalar(&mut self, opcode: u8) -> Result<Value> {
+        Ok(Value::Int(match opcode {
+            b'N' => return Ok(Value::None),
+            0x88 => 1,
+            0x89 => 0,
+            b'K' => self.number(1)? as i64,
+            b'M' => self.number(2)? as i64,
+            b'J' => self.signed(4)?,
+            0x8a => match self.number(1)? as usize {
+                0 => 0,
+                n @ 1..=8 => self.signed(n)?,
+                _ => return Err("a number of more than 64 bits".into()),
+            },
+            _ => {
+                let line = self.line()?;
+                line.trim_end_matches('L').parse().map_err(|_| format!("`{line}` is no number"))?
+            }
+        }))
+    }
+
+    /// Bytes and text: a length of 1, 4 or 8 bytes, then the content.
+    fn read_string(&mut self, opcode: u8) -> Result<Value> {
+        let length = match opcode {
+            b'C' | b'U' | 0x8c => self.number(1)?,
+            b'B' | b'T' | b'X' => self.number(4)?,
+            _ => self.number(8)?,
+        };
+        let n = usize::try_from(length).map_err(|e| e.to_string())?;
+        match opcode {
+            0x8c | b'X' => self.text(n),
+            _ => Ok(Value::Bytes(self.take(n)?.to_vec())),
+        }
+    }
+
+    /// Empty tuple, list and dictionary; tuple and list of what lies above the mark; tuples of one to three values.
+    fn make_collection(&mut self, opcode: u8) -> Result<Value> {
+        Ok(match opcode {
+            b')' => Value::Tuple(vec![]),
+            b']' => Value::List(vec![]),
+            b'}' => Value::Dict(vec![]),
+            b't' => Value::Tuple(self.since_mark()?),
+            b'l' => Value::List(self.since_mark()?),
+            n => {
+                let mut v = (0x84..n).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
+                v.reverse();
+                Value::Tuple(v)
+            }
+        })
+    }
+
+    /// APPEND, APPENDS, SETITEM and SETITEMS.
+    fn extend_collection(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            b'a' => {
+                let v = self.pop()?;
+                let Value::List(l) = self.top()? else { return Err("an element for what is no list".into()) };
+                l.push(v);
+                Ok(())
+            }
+            b'e' => {
+                let all = self.since_mark()?;
+                let Value::List(l) = self.top()? else { return Err("elements for what is no list".into()) };
+                l.extend(all);
+                Ok(())
+            }
+            b's' => {
+                let (v, k) = (self.pop()?, self.pop()?);
+                self.add_items(vec![k, v])
+            }
+            _ => {
+                let all = self.since_mark()?;
+                self.add_items(all)
+            }
+        }
+    }
+
+    /// BINPUT, LONG_BINPUT, MEMOIZE, BINGET and LONG_BINGET.
+    fn use_memo(&mut self, opcode: u8) -> Result<()> {
+        let key = match opcode {
+            b'q' | b'h' => self.number(1)?,
+            b'r' | b'j' => self.number(4)?,
+            _ => self.memo.len() as u64,
+        };
+        if matches!(opcode, b'h' | b'j') { self.recall(key) } else { self.memo(key) }
+    }
+
+    /// GLOBAL and STACK_GLOBAL: a class by name.
+    fn read_class(&mut self, opcode: u8) -> Result<Value> {
+        if opcode == b'c' {
+            let (module, name) = (self.line()?, self.line()?);
+            return Ok(Value::Class(format!("{module}.{name}")));
+        }
+        let (name, module) = (self.pop()?, self.pop()?);
+        let (Value::Text(module), Value::Text(name)) = (module, name) else {
+            return Err("a class without a name".into());
+        };
+        Ok(Value::Class(format!("{module}.{name}")))
     }
 }
 

@@ -3,11 +3,14 @@
 
 use crate::data::images::{ImageSource, OnImage};
 use crate::error::{DataError, Error, Result};
+use crate::fsio::{caught, open_regular};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::fs::File;
 use std::path::{Path, PathBuf};
+
+/// What an LMDB begins with, behind the first page's header.
+const MAGIC: [u8; 4] = 0xBEEF_C0DEu32.to_le_bytes();
 
 /// Files larger than this are not pictures of items.
 const MAX_FILE: u64 = 256 << 20;
@@ -73,12 +76,12 @@ impl Table {
 impl ImageSource for Table {
     fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()> {
         let bad = |m: String| Error::from(DataError::new(&self.path, m));
-        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|b| b.with_batch_size(64).build())
-            .map_err(|e| bad(format!("not a Parquet file: {e}")))?;
+        let file = open_regular(&self.path).map_err(Error::data_io(&self.path))?;
+        let panicked = || bad("not a whole Parquet file: its reader panicked".into());
+        let open = || ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.with_batch_size(64).build());
+        let mut reader = caught(open).ok_or_else(panicked)?.map_err(|e| bad(format!("not a Parquet file: {e}")))?;
         let mut row = 0u64;
-        for batch in reader {
+        while let Some(batch) = caught(|| reader.next()).ok_or_else(panicked)? {
             let batch =
                 batch.map_err(|e| bad(format!("{e} (files without compression, or with Snappy, can be read)")))?;
             let column = |name: &str, flag: &str| {
@@ -114,6 +117,34 @@ impl ImageSource for Table {
     }
 }
 
+/// Refuses an LMDB that was cut off: it is read through a memory map, and reading past the end of the file would end the process.
+///
+/// Each of the first two pages holds, behind 16 bytes: magic and version (u32), address and map size (u64), two tables of 48 bytes
+/// of which the first begins with the page size (u32), the last page and the transaction (u64). The later transaction counts.
+#[cfg(feature = "lmdb")]
+fn whole(path: &Path) -> Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    let path = if path.is_dir() { path.join("data.mdb") } else { path.into() };
+    let mut file = open_regular(&path).map_err(Error::data_io(&path))?;
+    let bytes = file.metadata().map_err(Error::data_io(&path))?.len();
+    let mut meta = |at: u64| {
+        let mut page = [0u8; 152];
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut page)).ok()?;
+        let number = |at: usize| Some(u64::from_le_bytes(*page.get(at..)?.first_chunk()?));
+        (page[16..20] == MAGIC).then_some(())?;
+        Some((number(144)?, number(136)?, number(40)? & u64::from(u32::MAX)))
+    };
+    // What has no such pages is none, and the library says so.
+    let Some(first) = meta(0) else { return Ok(()) };
+    let (_, last, size) = meta(first.2).map_or(first, |second| second.max(first));
+    let wanted = last.saturating_add(1).saturating_mul(size);
+    if bytes < wanted {
+        let m = format!("cut off: {bytes} bytes of {wanted}");
+        return Err(DataError::new(&path, m).remedy("copy it again, or write it anew with `mdb_copy -c`").into());
+    }
+    Ok(())
+}
+
 /// An LMDB folder of MoRec, NineRec, IISAN or PixelRec.
 #[cfg(feature = "lmdb")]
 pub struct Lmdb(pub PathBuf);
@@ -122,6 +153,7 @@ pub struct Lmdb(pub PathBuf);
 impl ImageSource for Lmdb {
     fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()> {
         use heed::types::Bytes;
+        whole(&self.0)?;
         let bad = |e: heed::Error| Error::from(DataError::new(&self.0, format!("not a readable LMDB: {e}")));
         let mut options = heed::EnvOpenOptions::new();
         let mut flags = heed::EnvFlags::READ_ONLY | heed::EnvFlags::NO_LOCK;
@@ -155,8 +187,8 @@ fn is_lmdb(path: &Path) -> bool {
         return path.join("data.mdb").exists();
     }
     let mut head = [0u8; 20];
-    let read = File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut head));
-    read.is_ok() && head[16..] == 0xBEEF_C0DEu32.to_le_bytes()
+    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut head));
+    read.is_ok() && head[16..] == MAGIC
 }
 
 /// What `--images` names.

@@ -3,79 +3,11 @@
 use super::delimited::Delimited;
 use super::jsonl::Jsonl;
 use super::parquet::ParquetRows;
+use super::rows::{Fault, Fields, Rows};
 use crate::data::build::ImportSink;
 use crate::data::policy::Encoding;
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use std::path::{Path, PathBuf};
-
-/// Why a row could not be had.
-pub enum Fault {
-    /// This row is malformed; the next one may be fine.
-    Row(DataError),
-    /// The file cannot be read on.
-    File(Error),
-}
-
-impl From<Error> for Fault {
-    fn from(e: Error) -> Self {
-        Self::File(e)
-    }
-}
-
-/// The fields of one row in one buffer.
-#[derive(Debug, Default, Clone)]
-pub struct Fields {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Fields {
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-    }
-    /// Adds to the field under construction.
-    pub fn append(&mut self, part: &str) {
-        self.text.push_str(part);
-    }
-    /// Ends the field under construction.
-    pub fn end(&mut self) {
-        self.ends.push(self.text.len());
-    }
-    /// Adds a whole field.
-    pub fn push(&mut self, field: &str) {
-        self.append(field);
-        self.end();
-    }
-    /// Number of fields.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-    /// Whether there is no field.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-    /// Field `i`.
-    pub fn get(&self, i: usize) -> &str {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.text[start..self.ends[i]]
-    }
-    /// Length in bytes of the field under construction.
-    pub fn open_len(&self) -> usize {
-        self.text.len() - self.ends.last().copied().unwrap_or(0)
-    }
-}
-
-/// A reader of rows.
-pub trait Rows {
-    /// Reads the next row into `row`; `false` at the end.
-    fn advance(&mut self, row: &mut Fields) -> Result<bool, Fault>;
-    /// 1-based line (or row) number of the current row.
-    fn line(&self) -> u64;
-    /// Bytes (or rows) done and in all.
-    fn progress(&self) -> (u64, u64);
-}
 
 /// How a file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The latent-interest process of [`super`].
 
+use super::config::{Platform, SynthConfig};
 use super::words::{DETAILS, GOODS, MEDIA, STYLES, SYLLABLES, Theme, themes};
-use super::{Platform, SynthConfig};
 use crate::rng::Stream;
 
 const STAY: f64 = 0.7;

@@ -1,4 +1,5 @@
-//! Pictures of a batch as numbers: scaled while they are laid out, never kept scaled.
+//! Images of a batch as input of an encoder; pixel bytes are converted to numbers while they are copied, and only bytes
+//! are stored.
 
 use super::Pixels;
 use crate::error::{Error, Result};
@@ -10,23 +11,24 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
-/// Some pictures of one size.
+/// Several images of the same size.
 pub struct Images<'a> {
     source: Source<'a>,
     count: usize,
-    /// Height and width.
+    /// Height and width in pixels.
     size: (usize, usize),
 }
 
 enum Source<'a> {
-    /// Rows of red, green, blue, and what each value of each channel becomes.
+    /// Interleaved red, green and blue bytes, and for each channel the number that each byte value maps to.
     Bytes(Vec<Cow<'a, [u8]>>, &'a [[f32; 256]; 3]),
-    /// (n, 3, height, width), scaled already.
+    /// Values already scaled, shape (n, 3, height, width).
     Scaled(&'a [f32]),
 }
 
 impl<'a> Images<'a> {
-    /// Of items that have a picture; in a training pass changed as `augment` says, by the pass's own streams.
+    /// Images of items that all have one. In a training pass they are augmented as `augment` specifies, with random
+    /// numbers of the pass.
     pub fn of(pixels: &'a Pixels, items: &[u32], augment: Augment, pass: &Pass) -> Result<Self> {
         let key = if augment == Augment::None { None } else { pass.dropout_key(0.5) };
         let side = pixels.side();
@@ -43,23 +45,23 @@ impl<'a> Images<'a> {
         let pictures = items.par_iter().map(one).collect::<Result<_>>()?;
         Ok(Self { source: Source::Bytes(pictures, pixels.table()), count: items.len(), size: (side, side) })
     }
-    /// From squares of `side` at hand, `side · side · 3` bytes each; `table` says what a byte of each channel becomes.
+    /// Images of `side · side · 3` bytes each; `table` maps the byte values of each channel to numbers.
     pub fn bytes(pictures: Vec<Cow<'a, [u8]>>, side: usize, table: &'a [[f32; 256]; 3]) -> Self {
         Self { count: pictures.len(), source: Source::Bytes(pictures, table), size: (side, side) }
     }
-    /// From numbers as PyTorch has them, (n, 3, height, width).
+    /// Images from scaled values in PyTorch's layout (n, 3, height, width).
     pub fn scaled(values: &'a [f32], height: usize, width: usize) -> Self {
         Self { source: Source::Scaled(values), count: values.len() / (3 * height * width), size: (height, width) }
     }
-    /// How many.
+    /// Number of images.
     pub fn count(&self) -> usize {
         self.count
     }
-    /// Height and width of each.
+    /// Height and width of each image, in pixels.
     pub fn size(&self) -> (usize, usize) {
         self.size
     }
-    /// Channel `c` of `out.len()` pixels of picture `i` from (y, x) on.
+    /// Writes channel `c` of `out.len()` consecutive pixels of image `i`, starting at (y, x).
     fn line(&self, i: usize, c: usize, y: usize, x: usize, out: &mut [f32]) {
         let (h, w) = self.size;
         match &self.source {
@@ -72,7 +74,7 @@ impl<'a> Images<'a> {
             Source::Scaled(all) => out.copy_from_slice(&all[((i * 3 + c) * h + y) * w + x..][..out.len()]),
         }
     }
-    /// (n · side², 3): pixels as rows.
+    /// Pixels as rows: (n · height · width, 3).
     pub fn pixels(&self) -> Result<Tensor> {
         let (h, w) = self.size;
         let mut out = scratch(self.count * 3 * h * w);
@@ -87,8 +89,8 @@ impl<'a> Images<'a> {
         });
         tensor(out, (self.count * h * w, 3))
     }
-    /// (n · patches, 3 · p²): each patch a row, channel by channel, as a convolution's weights lie. What does not fill a
-    /// patch at the right and lower edge is left out.
+    /// Patches as rows: (n · patches, 3 · p²), channel by channel, in the order of a convolution's weights. Pixels at
+    /// the right and lower edge that do not fill a patch are ignored.
     pub fn patches(&self, p: usize) -> Result<Tensor> {
         let (rows, cols) = (self.size.0 / p, self.size.1 / p);
         let wide = 3 * p * p;

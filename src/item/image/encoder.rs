@@ -1,5 +1,6 @@
-//! Pictures → (n, d): backbone, pooling, Linear, activation (MoRec's and NineRec's image encoder).
+//! Image encoder: images → (n, d) by backbone, pooling, linear projection, activation (as in MoRec and NineRec).
 
+use super::pixels::COST;
 use super::{Backbone, ImageFolder, Images, Pixels};
 use crate::config::{ImageConfig, ImagePooling, Modality, ProjectionActivation};
 use crate::error::{Error, Result};
@@ -15,10 +16,7 @@ use crate::picture::Augment;
 use candle_core::Device;
 use std::sync::Arc;
 
-/// Cost of a picture when batches are made, in tokens.
-pub const COST: usize = 256;
-
-/// A backbone with its pooling: the part that a frozen encoder consists of.
+/// A backbone with its pooling; this is the part that can be frozen as a whole.
 struct Tower {
     backbone: Box<dyn Backbone>,
     pooling: Pooling,
@@ -37,7 +35,7 @@ impl Tower {
         };
         Ok(Self { backbone, pooling })
     }
-    /// Blocks that are frozen, with all below them; `None` where nothing is.
+    /// Depth to which the backbone is frozen, or `None` if nothing is.
     fn frozen(&self) -> Option<FrozenDepth> {
         let b = &self.backbone;
         let below = if b.trains(None) { 0 } else { (0..b.blocks()).take_while(|&i| !b.trains(Some(i))).count() };
@@ -47,11 +45,11 @@ impl Tower {
             n => Some(FrozenDepth::Blocks(n)),
         }
     }
-    /// What comes out of the first blocks, up to `to`, → (n, width) if `to` is none.
+    /// Runs the blocks from `from` up to `to`; with `to` = `None` runs all remaining blocks and the head → (n, width).
     fn run(&self, x: Act, n: usize, from: usize, to: Option<usize>, pass: &Pass) -> Result<Act> {
         self.run_with_hook(x, n, from, to, pass, &mut |_, _| Ok(()))
     }
-    /// The same; `see` is shown what goes into each block.
+    /// As [`run`](Self::run); `hook` is called with the index and the input of each block.
     fn run_with_hook(
         &self,
         x: Act,
@@ -85,11 +83,11 @@ impl Tower {
     }
 }
 
-/// Image → (n, d).
+/// Encoder of items as images → (n, d).
 pub struct ImageEncoder {
     tower: Tower,
     projection: Linear,
-    /// Stands for items without a picture.
+    /// Learned vector for items without an image.
     missing: Weight,
     activation: Option<Activation>,
     augment: Augment,
@@ -97,7 +95,7 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Parameters `model.*` (the backbone, under its Hugging Face names), `projection.{weight,bias}` and `missing`.
+    /// Declares `model.*` (the backbone, under its Hugging Face names), `projection.{weight,bias}` and `missing`.
     pub fn new(
         scope: &Scope,
         folder: &ImageFolder,
@@ -132,7 +130,8 @@ impl ImageEncoder {
     fn device(&self) -> Device {
         self.projection.weight.value().device().clone()
     }
-    /// What goes into a block, and which: what is kept of frozen layers, or the embedded pictures.
+    /// Cached rows of the frozen layers, or the embedded images; with the depth up to which the encoder is thereby
+    /// computed.
     fn start(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<(Act, FrozenDepth)> {
         if let Some(cache) = features.frozen.get(&Modality::Image) {
             return Ok((cache.rows(present, &self.device())?.0, cache.depth()));
@@ -140,8 +139,8 @@ impl ImageEncoder {
         let images = Images::of(self.pixels(features)?, present, self.augment, pass)?;
         Ok((self.tower.embed(&images, pass)?, FrozenDepth::Blocks(0)))
     }
-    /// (rows, d), the projection of what the last block says of each piece of a picture, and how they are packed; an item
-    /// without a picture has one row, the learned one.
+    /// Projected rows of the last block (rows, d), packed by item; an item without an image has one row, the learned
+    /// vector.
     pub(in crate::item) fn project_rows(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (b, f) = (&self.tower.backbone, items.features);
         let (present, position) = items.partition(|i| f.has(Modality::Image, i));
@@ -164,7 +163,7 @@ impl ImageEncoder {
         let (position, segments) = scatter_segments(&position, &Segments::from_lengths(std::iter::repeat_n(per, n)));
         Ok((ops::gather_or_fill(pass, &rows, Arc::new(position), Some(&self.missing))?, segments))
     }
-    /// Blocks of the backbone.
+    /// Number of blocks of the backbone.
     pub(in crate::item) fn blocks(&self) -> usize {
         self.tower.backbone.blocks()
     }
@@ -179,7 +178,7 @@ impl ImageEncoder {
             (_, depth) => Err(Error::Numeric(format!("{depth:?} is kept of the pictures, which nothing asks for"))),
         }
     }
-    /// What comes out of the last block with what an external adapter adds to it.
+    /// Output of the last block with the K-Adapter's output added.
     fn k_adapted(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Act> {
         let HiddenStateAdapter::KAdapter(k) = &self.hidden_adapter else {
             return Err(Error::Numeric("no external adapter".into()));
@@ -188,7 +187,8 @@ impl ImageEncoder {
         let per = h[0].dims2()?.0 / present.len().max(1);
         k.forward(pass, &h, &Segments::from_lengths(std::iter::repeat_n(per, present.len())))
     }
-    /// What the encoder says on its way, the end included: of every row, or of every picture where pooled.
+    /// Hidden states at the taps and the last one: one row per token or pixel, or one pooled row per image with a side
+    /// tower.
     fn hidden_states(&self, present: &[u32], features: &Features, pass: &Pass) -> Result<Vec<Act>> {
         let taps = self.hidden_adapter.taps();
         if let Some(cache) = features.frozen.get(&Modality::Image) {
@@ -213,7 +213,8 @@ impl ImageEncoder {
         h.push(last);
         Ok(h)
     }
-    /// The items' vectors; and what the encoder says on its way, where a side tower listens: zeros for items without a picture.
+    /// Item vectors and, with a side tower, the pooled hidden states that it reads; these are zero for items without an
+    /// image.
     pub(in crate::item) fn encode_with_taps(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
         let f = items.features;
         let (present, position) = items.partition(|i| f.has(Modality::Image, i));
@@ -247,7 +248,7 @@ impl ImageEncoder {
         let h = h.iter().map(|h| scatter_rows(pass, h, &position)).collect::<Result<_>>()?;
         Ok((ops::gather_or_fill(pass, &rows, Arc::new(position), Some(&self.missing))?, h))
     }
-    /// How many hidden states a side tower reads, and the width of each.
+    /// Number of hidden states that a side tower reads, and the width of each.
     pub(in crate::item) fn tap_shape(&self) -> (usize, usize) {
         (self.hidden_adapter.taps().len() + 1, self.tower.backbone.width())
     }
@@ -261,7 +262,7 @@ impl ItemEncoder for ImageEncoder {
         Ok(self.encode_with_taps(items, pass)?.0)
     }
     fn frozen_depths(&self) -> Vec<(Modality, FrozenDepth)> {
-        // Pictures that change each time cannot be kept.
+        // Augmented images differ in every step, so their encodings cannot be cached.
         let depth = if self.augment == Augment::None { self.tower.frozen() } else { None };
         let depth = match (&self.hidden_adapter, depth) {
             (HiddenStateAdapter::None, depth) => depth,
@@ -307,14 +308,14 @@ impl ItemEncoder for ImageEncoder {
     }
 }
 
-/// A frozen vision encoder on its own: pictures → pooled vectors.
+/// A frozen vision encoder without projection: images → pooled vectors.
 pub struct FrozenImageEncoder {
     tower: Tower,
     device: Device,
 }
 
 impl FrozenImageEncoder {
-    /// Loads a folder that was opened with its weights.
+    /// Loads the encoder from a folder that was opened with its weights.
     pub fn new(folder: &ImageFolder, c: &ImageConfig) -> Result<Self> {
         Self::on(&Device::Cpu, folder, c)
     }
@@ -326,15 +327,16 @@ impl FrozenImageEncoder {
         let (_, tower) = Params::build(0, device, &actions, None, |s| Tower::new(s, folder, c))?;
         Ok(Self { tower, device: device.clone() })
     }
-    /// Width of its vectors.
+    /// Dimension of the pooled vectors.
     pub fn width(&self) -> usize {
         self.tower.backbone.width()
     }
-    /// Vectors of some pictures, as one batch.
+    /// Pooled vectors of some images, encoded as one batch, row by row.
     pub fn encode_batch(&self, images: &Images) -> Result<Vec<f32>> {
         to_vec(self.tower.pooled(images, &Pass::eval())?.value())
     }
-    /// (items, width), row by row, zeros where an item has no picture; `on_progress(done, all)` is told after each batch.
+    /// Pooled vectors of all items (items, width), row by row; zeros where an item has no image. `on_progress(done,
+    /// all)` is called after each batch.
     pub fn encode(&self, pixels: &Pixels, count: usize, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let width = self.width();
         let one = |batch: &[u32]| {

@@ -1,7 +1,9 @@
-//! Pictures of a data set, decoded and brought to an encoder's size once: a memory-mapped file of bytes that runs share.
+//! Images of a data set, decoded and resized once for an encoder: a memory-mapped file of bytes that several runs
+//! share.
 //!
-//! Pictures stand one after the other, `side · side · 3` bytes each, in the order of `images.parquet`. The file's name holds
-//! a digest of the pictures and of what was done to them. It grows under another name; a stopped process is continued.
+//! Images are stored one after the other, `side · side · 3` bytes each, in the order of `images.parquet`. The file's
+//! name contains a digest of the images and of their preprocessing. The file is written under a temporary name; after
+//! an interruption, writing continues where it stopped.
 
 use crate::data::ImageFile;
 use crate::error::{DataError, Error, Result};
@@ -14,7 +16,10 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Pictures decoded at a time.
+/// Cost of encoding an image, in tokens, for the size of batches.
+pub const COST: usize = 256;
+
+/// Number of images decoded per batch.
 const BATCH: usize = 256;
 
 enum Bytes {
@@ -23,7 +28,7 @@ enum Bytes {
     Empty,
 }
 
-/// All pictures of a data set at one size.
+/// All images of a data set at one size.
 #[derive(Clone)]
 pub struct Store {
     bytes: Arc<Bytes>,
@@ -33,7 +38,7 @@ pub struct Store {
     digest: String,
 }
 
-/// Of a data set's pictures under this preprocessing.
+/// Digest of a data set's images under this preprocessing.
 fn digest(file: &ImageFile, pre: &Preprocess) -> String {
     let (w, h) = pre.output();
     let key = format!("morec pixels 1 {} {w}×{h} {:?} {} {:?}", file.digest(), pre.size, pre.shortest, pre.filter);
@@ -50,8 +55,8 @@ fn square(pre: &Preprocess) -> Result<usize> {
 }
 
 impl Store {
-    /// Opens the store of a data set's pictures, or makes it first, in `data`'s `.cache`; where that cannot be written, in
-    /// memory. `on_progress` is given (done, all).
+    /// Opens the store of a data set's images in the folder `.cache` of `data`, or creates it first. If the folder
+    /// cannot be written, the images are kept in memory. `on_progress` is called with (done, all).
     pub fn open(
         file: &ImageFile,
         data: Option<&Path>,
@@ -77,7 +82,7 @@ impl Store {
             }
             match grow(file, &path, pre, on_progress) {
                 Ok(()) => return Ok(made(Bytes::File(map(&path)?))),
-                // A read-only or full disk is no reason not to train; but what was begun must not keep it full.
+                // A read-only or full disk must not stop training, but an incomplete file must not keep the disk full.
                 Err(Error::Io { path: at, source }) if at.starts_with(data.join(".cache")) => {
                     if source.kind() == std::io::ErrorKind::StorageFull {
                         std::fs::remove_file(&at).map_err(Error::io(&at))?;
@@ -94,7 +99,7 @@ impl Store {
         })?;
         Ok(made(Bytes::Memory(all)))
     }
-    /// From pictures at hand, each `side · side · 3` bytes.
+    /// Store of images in memory, `side · side · 3` bytes each.
     pub fn in_memory(pictures: Vec<u8>, side: usize, pre: &Preprocess) -> Self {
         let count = pictures.len() / (3 * side * side);
         let digest = fsio::sha256_bytes(&pictures);
@@ -140,7 +145,7 @@ fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, on_progress: &dyn Fn(us
     }
     let io = |e| Error::io(&partial)(e);
     let out = OpenOptions::new().create(true).truncate(false).write(true).open(&partial).map_err(io)?;
-    // Another process may be at it: wait, and find it done.
+    // Another process may be writing the file: wait for its lock, then check whether the file is complete.
     if let Err(e) = out.lock()
         && e.kind() != std::io::ErrorKind::Unsupported
     {
@@ -165,11 +170,11 @@ fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, on_progress: &dyn Fn(us
     std::fs::rename(&partial, path).map_err(Error::io(path))
 }
 
-/// Pictures by candidate.
+/// Images by candidate index.
 #[derive(Clone)]
 pub struct Pixels {
     store: Store,
-    /// Record of each candidate.
+    /// Index of each candidate's image in the store.
     place: Arc<Vec<Option<u32>>>,
 }
 
@@ -180,28 +185,28 @@ impl std::fmt::Debug for Pixels {
 }
 
 impl Pixels {
-    /// `place` says which record of the store is a candidate's picture.
+    /// `place` contains the index of each candidate's image in the store.
     pub fn new(store: Store, place: Vec<Option<u32>>) -> Self {
         debug_assert!(place.iter().flatten().all(|&r| (r as usize) < store.count));
         Self { store, place: Arc::new(place) }
     }
-    /// Side of the pictures.
+    /// Side length of the images, in pixels.
     pub fn side(&self) -> usize {
         self.store.side
     }
-    /// What a byte of each channel becomes.
+    /// For each channel the number that each byte value maps to.
     pub fn table(&self) -> &[[f32; 256]; 3] {
         &self.store.table
     }
-    /// Bytes of a candidate's picture.
+    /// Bytes of a candidate's image, if it has one.
     pub fn get(&self, item: usize) -> Option<&[u8]> {
         self.place[item].map(|r| self.store.record(r as usize))
     }
-    /// Whether a candidate has one.
+    /// Whether a candidate has an image.
     pub fn has(&self, item: usize) -> bool {
         self.place[item].is_some()
     }
-    /// Of all that a picture's values depend on.
+    /// Digest of everything that the pixel values depend on.
     pub fn digest(&self) -> String {
         fsio::sha256_bytes(format!("{} {:?} {:?}", self.store.digest, self.store.table, self.place).as_bytes())
     }

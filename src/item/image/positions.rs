@@ -1,6 +1,6 @@
-//! Tables of positions for another grid than they were trained on.
+//! Interpolation of position tables to another grid than they were trained on.
 
-/// Keys' cubic with a = −0.75 (PyTorch's `bicubic`).
+/// Keys' cubic kernel with a = −0.75 (PyTorch's `bicubic`).
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.75;
     let x = x.abs();
@@ -13,7 +13,8 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// (to, from) weights of a line, as `interpolate(mode="bicubic", align_corners=False)`: no antialias, edges repeated.
+/// Interpolation weights (to, from) along one axis, as in `interpolate(mode="bicubic", align_corners=False)`: no
+/// antialiasing, edges repeated.
 fn line(from: usize, to: usize) -> Vec<f64> {
     let scale = from as f64 / to as f64;
     let mut m = vec![0f64; to * from];
@@ -28,7 +29,7 @@ fn line(from: usize, to: usize) -> Vec<f64> {
     m
 }
 
-/// (to² + 1, from² + 1): the class token's position stays, the others are interpolated.
+/// Interpolation matrix (to² + 1, from² + 1): the class token's position is copied, the others are interpolated.
 pub(super) fn with_class(from: usize, to: usize) -> Vec<f32> {
     let m = line(from, to);
     let (rows, cols) = (to * to + 1, from * from + 1);

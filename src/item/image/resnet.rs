@@ -1,6 +1,6 @@
 //! ResNet (He et al. 2016; bottlenecks as in v1.5) under its Hugging Face names.
 //!
-//! Source: transformers' `modeling_resnet.py`. Pixels are rows of channels; a picture is `h·w` of them.
+//! Source: transformers' `modeling_resnet.py`. Each pixel is a row of channels; an image is `h·w` rows.
 
 use super::{Backbone, Images};
 use crate::config::BatchNormMode;
@@ -10,25 +10,25 @@ use crate::nn::ops::{self, Grid, Pooling};
 use crate::nn::{Act, BatchNorm, Pass, Scope, Segments, Weight};
 use serde_json::Value;
 
-/// Architecture.
+/// Architecture of a ResNet.
 #[derive(Debug, Clone)]
 pub struct ResNetConfig {
-    /// Channels behind the stem.
+    /// Channels after the stem.
     pub stem: usize,
-    /// Channels of each stage.
+    /// Channels after each stage.
     pub widths: Vec<usize>,
-    /// Blocks of each stage.
+    /// Number of blocks of each stage.
     pub depths: Vec<usize>,
-    /// 1×1, 3×3, 1×1 with a quarter of the channels inside; else 3×3, 3×3.
+    /// Whether blocks are bottlenecks (1×1, 3×3, 1×1 with a quarter of the channels inside) or basic (3×3, 3×3).
     pub bottleneck: bool,
-    /// The first stage halves the picture, too.
+    /// Whether the first stage halves height and width, too.
     pub first_halves: bool,
-    /// Bottlenecks halve in their first 1×1 instead of the 3×3 (v1).
+    /// Whether a bottleneck has its stride in the first 1×1 convolution (v1) instead of the 3×3.
     pub halves_early: bool,
 }
 
 impl ResNetConfig {
-    /// From `config.json`; the message says what is not understood.
+    /// Parses `config.json`; the error message names what is not supported.
     pub fn parse(v: &Value) -> Result<Self, String> {
         let list = |key: &str, default: [usize; 4]| -> Vec<usize> {
             let all = v[key].as_array().map(|a| a.iter().filter_map(|n| Some(n.as_u64()? as usize)).collect());
@@ -52,17 +52,25 @@ impl ResNetConfig {
             first_halves: yes("downsample_in_first_stage"),
             halves_early: yes("downsample_in_bottleneck"),
         };
+        // Bounds that no model comes near, so that a damaged number asks neither for too much memory nor too much time.
+        if this.stem > 1 << 16 || this.widths.iter().any(|w| *w > 1 << 16) || this.depths.iter().any(|d| *d > 1 << 8) {
+            return Err(format!("hidden_sizes {:?} or depths {:?} are too large", this.widths, this.depths));
+        }
         if this.stem == 0 || this.widths.iter().any(|w| *w == 0 || this.bottleneck && !w.is_multiple_of(4)) {
             return Err(format!("embedding_size {} or hidden_sizes {:?} cannot be", this.stem, this.widths));
         }
-        if this.widths.is_empty() || this.widths.len() != this.depths.len() || this.depths.contains(&0) {
+        if this.widths.is_empty()
+            || this.widths.len() != this.depths.len()
+            || this.depths.len() > 8
+            || this.depths.contains(&0)
+        {
             return Err(format!("hidden_sizes {:?} and depths {:?} do not fit", this.widths, this.depths));
         }
         Ok(this)
     }
 }
 
-/// Convolution and batch norm.
+/// Convolution followed by batch normalisation.
 struct Conv {
     weight: Weight,
     norm: BatchNorm,
@@ -99,7 +107,7 @@ impl Conv {
             return ops::conv2d_fixed(x, grid, &self.weight, (self.stride, pad), (&scale, &shift), rest, relu);
         }
         let (x, grid, stride) = if pad == 0 && self.stride > 1 {
-            // A 1×1 filter at every second pixel: those pixels, then a plain product.
+            // A 1×1 filter with a stride: select the pixels, then apply it as a linear map.
             let (x, grid) = ops::subsample(pass, x, grid, self.stride)?;
             (x, grid, 1)
         } else {
@@ -150,18 +158,18 @@ impl Block {
     }
 }
 
-/// The network.
+/// ResNet backbone.
 pub struct ResNet {
     config: ResNetConfig,
     mode: BatchNormMode,
     stem: Conv,
     blocks: Vec<Block>,
-    /// Grid (of one picture) and channels before each block, and after the last.
+    /// Grid (of one image) and channels before each block, and after the last one.
     shapes: Vec<(Grid, usize)>,
 }
 
 impl ResNet {
-    /// For pictures of this height and width.
+    /// Builds the network for images of height `h` and width `w`.
     pub fn new(scope: &Scope, c: &ResNetConfig, (h, w): (usize, usize), mode: BatchNormMode) -> Result<Self> {
         if h.min(w) < 32 {
             return Err(crate::Error::config(

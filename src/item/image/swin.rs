@@ -1,6 +1,7 @@
 //! Swin transformer (Liu et al. 2021) under its Hugging Face names.
 //!
-//! Source: transformers' `modeling_swin.py`. Windows are made by gathering rows, so that shifting costs nothing more.
+//! Source: transformers' `modeling_swin.py`. Windows are formed by gathering rows, so that shifted windows have no
+//! extra cost.
 
 use super::{Backbone, Images};
 use crate::error::{Error, Result};
@@ -12,38 +13,38 @@ use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// ε of the norms that the configuration's does not reach.
+/// ε of the norms to which the configuration's `layer_norm_eps` does not apply.
 const PLAIN: f64 = 1e-5;
 
-/// Architecture.
+/// Architecture of a Swin transformer.
 #[derive(Debug, Clone)]
 pub struct SwinConfig {
-    /// Width of the first stage; each further one doubles it.
+    /// Width of the first stage; each further stage doubles it.
     pub width: usize,
-    /// Blocks of each stage.
+    /// Number of blocks of each stage.
     pub depths: Vec<usize>,
-    /// Heads of each stage.
+    /// Number of attention heads of each stage.
     pub heads: Vec<usize>,
-    /// Side of a window.
+    /// Side length of a window, in patches.
     pub window: usize,
-    /// Side of a patch.
+    /// Side length of a patch, in pixels.
     pub patch: usize,
-    /// Side of the pictures it was trained on.
+    /// Side length of the images it was trained on, in pixels.
     pub image: usize,
-    /// Width inside the feed-forward part, as a multiple.
+    /// Width inside the feed-forward part, as a multiple of the block's width.
     pub ratio: f64,
-    /// Its non-linearity.
+    /// Activation function of the feed-forward part.
     pub activation: Activation,
-    /// Whether query, key and value have biases.
+    /// Whether query, key and value maps have biases.
     pub qkv_bias: bool,
     /// LayerNorm's ε.
     pub eps: f64,
-    /// σ of a random start.
+    /// Standard deviation of randomly initialised weights.
     pub sigma: f64,
 }
 
 impl SwinConfig {
-    /// From `config.json`; the message says what is not understood.
+    /// Parses `config.json`; the error message names what is not supported.
     pub fn parse(v: &Value) -> Result<Self, String> {
         let size = |key: &str, default: usize| v[key].as_u64().map_or(default, |n| n as usize);
         let list = |key: &str, default: [usize; 4]| -> Vec<usize> {
@@ -61,7 +62,7 @@ impl SwinConfig {
             patch: size("patch_size", 4),
             image: size("image_size", 224),
             ratio: v["mlp_ratio"].as_f64().unwrap_or(4.0),
-            activation: super::activation(v["hidden_act"].as_str().unwrap_or("gelu"))?,
+            activation: super::backbone::activation(v["hidden_act"].as_str().unwrap_or("gelu"))?,
             qkv_bias: v["qkv_bias"].as_bool().unwrap_or(true),
             eps: v["layer_norm_eps"].as_f64().unwrap_or(1e-5),
             sigma: v["initializer_range"].as_f64().unwrap_or(0.02),
@@ -71,6 +72,21 @@ impl SwinConfig {
         }
         if this.depths.is_empty() || this.depths.len() != this.heads.len() || this.window == 0 || this.patch == 0 {
             return Err(format!("depths {:?} and num_heads {:?} do not fit", this.depths, this.heads));
+        }
+        // Bounds that no model comes near, so that a damaged number asks neither for too much memory nor too much time.
+        let last =
+            this.width.checked_shl(this.depths.len() as u32 - 1).filter(|w| this.width <= 1 << 16 && *w <= 1 << 16);
+        let inner = last.map_or(f64::INFINITY, |w| w as f64 * this.ratio);
+        let large =
+            this.depths.iter().chain(&this.heads).any(|n| *n > 1 << 10) || this.window > 32 || this.patch > 1 << 12;
+        if large || !(1.0..=f64::from(1 << 20)).contains(&inner) || this.width as f64 * this.ratio < 1.0 {
+            return Err(format!(
+                "embed_dim {}, depths {:?}, num_heads {:?}, window_size {}, patch_size {}, mlp_ratio {} cannot be",
+                this.width, this.depths, this.heads, this.window, this.patch, this.ratio
+            ));
+        }
+        if ![this.eps, this.sigma].iter().all(|v| (0.0..=1e3).contains(v)) {
+            return Err("layer_norm_eps or initializer_range is out of range".into());
         }
         Ok(this)
     }
@@ -87,24 +103,24 @@ struct Block {
     outer: Linear,
     bias: WindowBias,
     heads: usize,
-    /// Side of its windows.
+    /// Side length of the block's windows, in patches.
     window: usize,
-    /// Where each row of a picture's windows comes from.
+    /// For each row in window order the row of the image it comes from.
     into: Vec<u32>,
-    /// And back.
+    /// For each row of the image its row in window order.
     back: Vec<u32>,
     merge: Option<Merge>,
     after_attention: SublayerAdapter,
     after_output: SublayerAdapter,
 }
 
-/// Four neighbours side by side, normed, and mapped to twice the width.
+/// Patch merging: four neighbouring patches are concatenated, normalised, and mapped to twice the width.
 struct Merge {
     norm: LayerNorm,
     reduction: Linear,
 }
 
-/// Pixels of a `side` × `side` grid in order of windows, after a roll by −shift.
+/// Indices of a `side` × `side` grid in window order, after a cyclic shift by −shift.
 fn windows(side: usize, window: usize, shift: usize) -> Vec<u32> {
     let per = side / window;
     let mut ids = Vec::with_capacity(side * side);
@@ -118,7 +134,7 @@ fn windows(side: usize, window: usize, shift: usize) -> Vec<u32> {
     ids
 }
 
-/// −100 between places that only a roll has made neighbours.
+/// Attention mask: −100 between positions that are neighbours only through the cyclic shift, otherwise 0.
 fn shift_mask(side: usize, window: usize, shift: usize) -> Vec<f32> {
     let band = |v: usize| {
         if v < side - window {
@@ -143,7 +159,7 @@ fn shift_mask(side: usize, window: usize, shift: usize) -> Vec<f32> {
     out
 }
 
-/// Entry of the bias table for each pair of places in a window.
+/// Row of the bias table for each pair of positions in a window.
 fn relative(window: usize) -> Vec<u32> {
     let (l, span) = (window * window, 2 * window - 1);
     (0..l * l)
@@ -159,7 +175,8 @@ fn relative(window: usize) -> Vec<u32> {
 impl Block {
     fn new(scope: &Scope, c: &SwinConfig, (stage, index): (usize, usize), side: usize, whole: usize) -> Result<Self> {
         let (d, heads, init) = (c.width << stage, c.heads[stage], Init::Normal(c.sigma));
-        // A smaller window would need another table of biases than the encoder has; at the size it was made for it has it.
+        // A smaller window needs a bias table of another size than the encoder has, except at the encoder's own image
+        // size.
         if side < c.window && c.image != whole {
             let m = format!("stage {stage} has {side}×{side} patches, less than a window of {}", c.window);
             return Err(Error::config("item.image.side", m));
@@ -215,26 +232,26 @@ impl Block {
     }
 }
 
-/// The same order for each of n pictures.
+/// Repeats the order of one image's rows for each of n images.
 fn repeat(ids: &[u32], n: usize) -> Arc<Vec<u32>> {
     let l = ids.len() as u32;
     Arc::new((0..n as u32).flat_map(|p| ids.iter().map(move |i| p * l + i)).collect())
 }
 
-/// The transformer.
+/// Swin backbone.
 pub struct Swin {
     config: SwinConfig,
     patches: Weight,
     patch_bias: Weight,
     first: LayerNorm,
     blocks: Vec<Block>,
-    /// Side of the grid and width before each block, and after the last.
+    /// Side length of the grid and width before each block, and after the last one.
     shapes: Vec<(usize, usize)>,
     last: LayerNorm,
 }
 
 impl Swin {
-    /// For pictures of `side` × `side`.
+    /// Builds the network for images of `side` × `side` pixels.
     pub fn new(scope: &Scope, c: &SwinConfig, side: usize) -> Result<Self> {
         let (d, p, init) = (c.width, c.patch, Init::Normal(c.sigma));
         let patch = scope.pp("embeddings.patch_embeddings.projection");
@@ -278,15 +295,15 @@ impl Swin {
             config: c.clone(),
         })
     }
-    /// (n·side², d) → (n·side²/4, 2d).
+    /// Merges 2 × 2 patches: (n·side², d) → (n·side²/4, 2d).
     fn merge(&self, m: &Merge, x: &Act, n: usize, side: usize, pass: &Pass) -> Result<Act> {
         let half = side / 2;
-        // In HF's order: upper left, lower left, upper right, lower right.
+        // In Hugging Face's order: upper left, lower left, upper right, lower right.
         let parts = [(0, 0), (1, 0), (0, 1), (1, 1)]
             .map(|(dy, dx)| {
                 let ids: Vec<u32> =
                     (0..half * half).map(|i| ((i / half * 2 + dy) * side + i % half * 2 + dx) as u32).collect();
-                // `repeat` counts whole pictures.
+                // `repeat` cannot be used: `ids` covers only a quarter of an image's rows.
                 let all = (0..n as u32).flat_map(|p| ids.iter().map(move |i| p * (side * side) as u32 + i)).collect();
                 ops::gather(pass, x, Arc::new(all))
             })

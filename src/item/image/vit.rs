@@ -1,8 +1,8 @@
-//! Vision transformers under their Hugging Face names: ViT (Dosovitskiy et al. 2021), the encoder of ViT-MAE (He et al. 2022,
-//! every patch seen), DINOv2 (Oquab et al. 2024), CLIP's vision tower (Radford et al. 2021).
+//! Vision transformers under their Hugging Face names: ViT (Dosovitskiy et al. 2021), the encoder of ViT-MAE (He et al.
+//! 2022; all patches, no masking), DINOv2 (Oquab et al. 2024), CLIP's vision tower (Radford et al. 2021).
 //!
-//! Source: transformers' `modeling_vit.py`, `modeling_vit_mae.py`, `modeling_dinov2.py`, `modeling_clip.py`. All norm before a
-//! sub-layer; they differ in names, layer scale, SwiGLU, and where the last norm stands.
+//! Source: transformers' `modeling_vit.py`, `modeling_vit_mae.py`, `modeling_dinov2.py`, `modeling_clip.py`. All are
+//! pre-norm transformers; they differ in parameter names, layer scale, SwiGLU, and the position of the last norm.
 
 use super::positions;
 use super::{Backbone, Images};
@@ -16,10 +16,10 @@ use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Which of them.
+/// Family of vision transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// ViT, and ViT-MAE's encoder, which differs in nothing.
+    /// ViT, and the encoder of ViT-MAE, which has the same architecture.
     Vit,
     /// DINOv2.
     Dinov2,
@@ -27,39 +27,39 @@ pub enum Family {
     Clip,
 }
 
-/// Architecture.
+/// Architecture of a vision transformer.
 #[derive(Debug, Clone)]
 pub struct VitConfig {
-    /// Which of them.
+    /// Family that it belongs to.
     pub family: Family,
-    /// Width.
+    /// Width of the hidden states.
     pub width: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Width inside the feed-forward part (of each half, with SwiGLU).
+    /// Width inside the feed-forward part; with SwiGLU, of each half.
     pub inner: usize,
-    /// Its non-linearity; `None`: SwiGLU.
+    /// Activation function of the feed-forward part; `None` means SwiGLU.
     pub activation: Option<Activation>,
     /// LayerNorm's ε.
     pub eps: f64,
-    /// Side of the pictures that the table of positions is for.
+    /// Side length of the images that the position table was trained on, in pixels.
     pub image: usize,
-    /// Side of a patch.
+    /// Side length of a patch, in pixels.
     pub patch: usize,
-    /// Whether query, key and value have biases.
+    /// Whether query, key and value maps have biases.
     pub qkv_bias: bool,
-    /// Layer scale at a random start.
+    /// Initial value of layer scale.
     pub layer_scale: f32,
-    /// σ of a random start.
+    /// Standard deviation of randomly initialised weights.
     pub sigma: f64,
-    /// Dropout of hidden states and of attention weights.
+    /// Dropout probabilities of hidden states and of attention weights.
     pub dropout: (f64, f64),
 }
 
 impl VitConfig {
-    /// From `config.json`; the message says what is not understood.
+    /// Parses `config.json`; the error message names what is not supported.
     pub fn parse(v: &Value) -> Result<Self, String> {
         let kind = v["model_type"].as_str().unwrap_or("vit");
         let family = match kind {
@@ -69,7 +69,7 @@ impl VitConfig {
             other => return Err(format!("model_type `{other}` is no vision transformer that is known here")),
         };
         let v = if kind == "clip" && v["vision_config"].is_object() { &v["vision_config"] } else { v };
-        // CLIP's configuration leaves out what is as in its paper.
+        // CLIP's configuration omits values that equal the defaults of its paper.
         let clip = family == Family::Clip;
         let size = |key: &str, default: Option<usize>| {
             v[key].as_u64().map(|n| n as usize).or(default).filter(|&n| n > 0).ok_or_else(|| format!("no `{key}`"))
@@ -91,7 +91,7 @@ impl VitConfig {
             layers: size("num_hidden_layers", clip.then_some(12))?,
             heads: size("num_attention_heads", clip.then_some(12))?,
             inner,
-            activation: if swiglu { None } else { Some(super::activation(name)?) },
+            activation: if swiglu { None } else { Some(super::backbone::activation(name)?) },
             eps: number(
                 "layer_norm_eps",
                 match family {
@@ -107,6 +107,20 @@ impl VitConfig {
             sigma: number("initializer_range", 0.02),
             dropout: (number("hidden_dropout_prob", 0.0), number("attention_probs_dropout_prob", 0.0)),
         };
+        // Bounds that no model comes near, so that a damaged number asks neither for too much memory nor too much time.
+        let table = this.image / this.patch;
+        let large = this.width > 1 << 16 || this.layers > 1 << 10 || this.inner > 1 << 20 || this.patch > 1 << 12;
+        if large || this.inner == 0 || table > 128 {
+            return Err(format!(
+                "width {width}, {} layers, {} inside, {table}×{table} patches cannot be",
+                this.layers, this.inner
+            ));
+        }
+        if ![this.dropout.0, this.dropout.1].iter().all(|p| (0.0..1.0).contains(p))
+            || ![this.eps, this.sigma].iter().all(|v| (0.0..=1e3).contains(v))
+        {
+            return Err("a dropout, layer_norm_eps or initializer_range is out of range".into());
+        }
         if !this.width.is_multiple_of(this.heads) || this.image < this.patch {
             return Err(format!(
                 "{} heads in a width of {}, patches of {} in {}",
@@ -135,7 +149,7 @@ struct Block {
     after_output: SublayerAdapter,
 }
 
-/// What the parts of a block are called: attention, its output, norms, feed-forward.
+/// Parameter names of a block: attention, its output, norms, feed-forward part.
 type Names = [&'static str; 8];
 
 fn names(c: &VitConfig) -> Names {
@@ -197,7 +211,7 @@ impl Block {
             || self.after_attention.trains()
             || self.after_output.trains()
     }
-    /// x + part, or x + scale ⊙ part; `h` went into the sub-layer that made `part`.
+    /// Adds a sub-layer's output: x + part, or x + scale ⊙ part. `h` is the sub-layer's input, for the adapter.
     fn join(
         pass: &Pass,
         x: &Act,
@@ -214,7 +228,7 @@ impl Block {
     }
 }
 
-/// The transformer.
+/// Vision transformer backbone.
 pub struct Vit {
     config: VitConfig,
     side: usize,
@@ -222,7 +236,7 @@ pub struct Vit {
     patches: Weight,
     patch_bias: Option<Weight>,
     positions: Weight,
-    /// To another grid than the table's.
+    /// Interpolation matrix of the position table, if the image's grid differs from the table's.
     mix: Option<Arc<Vec<f32>>>,
     /// CLIP's norm before the first block.
     first: Option<LayerNorm>,
@@ -232,7 +246,7 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// For pictures of `side` × `side`.
+    /// Builds the network for images of `side` × `side` pixels.
     pub fn new(scope: &Scope, c: &VitConfig, side: usize) -> Result<Self> {
         let (d, p, init) = (c.width, c.patch, Init::Normal(c.sigma));
         let clip = c.family == Family::Clip;
@@ -276,11 +290,11 @@ impl Vit {
     fn tokens(&self) -> usize {
         (self.side / self.config.patch).pow(2) + 1
     }
-    /// Rows of a prompt in each picture after so many blocks.
+    /// Number of prompt rows in each image after the first `blocks` blocks.
     fn prompted(&self, blocks: usize) -> usize {
         self.prompt.as_ref().filter(|p| p.first < blocks).map_or(0, Prompt::len)
     }
-    /// What came out of the last block, without the prompt.
+    /// Output of the last block without the rows of the prompt.
     fn own(&self, x: &Act, n: usize, pass: &Pass) -> Result<Act> {
         let (rows, t) = (x.dims2()?.0, self.tokens());
         match &self.prompt {
@@ -320,7 +334,7 @@ impl Backbone for Vit {
         let device = self.class.value().device().clone();
         let pixels = Act::constant(images.patches(c.patch)?.to_device(&device)?);
         let x = ops::linear(pass, &pixels, &Linear::of(self.patches.clone(), self.patch_bias.clone()))?;
-        // The class token before each picture's patches.
+        // The class token comes before the patches of each image.
         let ids = (0..n * t).map(|r| match r % t {
             0 => MASKED,
             at => (r / t * (t - 1) + at - 1) as u32,
@@ -353,7 +367,7 @@ impl Backbone for Vit {
         let spec = AttentionSpec { heads: c.heads, causal: false, dropout: c.dropout.1 as f32 };
         let mut a = ops::attention(pass, &qkv, &segments, spec)?;
         if only_class {
-            // Nothing above reads the other rows.
+            // The layers after this block use only the class token.
             let first = Arc::new((0..n).map(|i| (i * t) as u32).collect::<Vec<_>>());
             (a, x) = (ops::gather(pass, &a, first.clone())?, ops::gather(pass, &x, first.clone())?);
             h = ops::gather(pass, &h, first)?;
@@ -372,7 +386,7 @@ impl Backbone for Vit {
         let rows = x.dims2()?.0 / n.max(1);
         let segments = Segments::from_lengths(std::iter::repeat_n(rows, n));
         match (how, self.config.family) {
-            // CLIP norms the class token only.
+            // In CLIP the last norm applies to the class token only.
             (Pooling::Mean, Family::Clip) => ops::pool(pass, x, &segments, how),
             (Pooling::Cls, _) => {
                 let x = if rows == 1 { x.clone() } else { ops::pool(pass, x, &segments, how)? };

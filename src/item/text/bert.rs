@@ -1,6 +1,6 @@
 //! BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019) over packed tokens, under their Hugging Face names.
 //!
-//! Source: transformers' `modeling_bert.py` and `modeling_roberta.py`. The pooler is not part of it: MoRec and the
+//! Source: transformers' `modeling_bert.py` and `modeling_roberta.py`. The pooler is not included: MoRec and the
 //! sentence encoders use the last hidden state.
 
 use crate::error::Result;
@@ -13,46 +13,46 @@ use crate::nn::{Act, LayerNorm, Linear, Pass, Scope, Segments, Weight};
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// The fields of config.json that matter.
+/// The fields of `config.json` that are used.
 #[derive(Debug, Clone, Deserialize)]
 pub struct BertConfig {
-    /// `bert` or `roberta`.
+    /// Architecture: `bert`, `roberta`, `xlm-roberta` or `camembert`.
     #[serde(default)]
     pub model_type: String,
-    /// Rows of the token table.
+    /// Number of rows of the token table.
     pub vocab_size: usize,
-    /// Width.
+    /// Width of the hidden states.
     pub hidden_size: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
     /// Width inside the feed-forward part.
     pub intermediate_size: usize,
-    /// Its non-linearity.
+    /// Name of the activation function of the feed-forward part.
     #[serde(default = "gelu")]
     pub hidden_act: String,
-    /// Rows of the position table.
+    /// Number of rows of the position table.
     pub max_position_embeddings: usize,
-    /// Rows of the segment table.
+    /// Number of rows of the segment table.
     #[serde(default = "two")]
     pub type_vocab_size: usize,
     /// LayerNorm's ε.
     #[serde(default = "eps")]
     pub layer_norm_eps: f64,
-    /// Dropout of hidden states.
+    /// Dropout probability of hidden states.
     #[serde(default = "tenth")]
     pub hidden_dropout_prob: f64,
-    /// Dropout of attention weights.
+    /// Dropout probability of attention weights.
     #[serde(default = "tenth")]
     pub attention_probs_dropout_prob: f64,
-    /// Padding token; RoBERTa counts positions from behind it.
+    /// Id of the padding token; RoBERTa's first position is this number plus one.
     #[serde(default)]
     pub pad_token_id: Option<usize>,
-    /// σ of a random start.
+    /// Standard deviation of randomly initialised weights.
     #[serde(default = "sigma")]
     pub initializer_range: f64,
-    /// Only `absolute` is known.
+    /// Kind of position embedding; only `absolute` is supported.
     #[serde(default)]
     pub position_embedding_type: Option<String>,
 }
@@ -74,7 +74,7 @@ fn sigma() -> f64 {
 }
 
 impl BertConfig {
-    /// Reads config.json; the error is a sentence for the user.
+    /// Parses `config.json`; the error is a message for the user.
     pub fn parse(json: &str) -> std::result::Result<Self, String> {
         #[derive(Deserialize)]
         struct Kind {
@@ -87,6 +87,32 @@ impl BertConfig {
             None => return Err("no model_type; is it a Hugging Face folder?".into()),
         }
         let c: Self = serde_json::from_str(json).map_err(|e| format!("a field is missing or wrong: {e}"))?;
+        // Bounds that no model comes near: a damaged number must neither overflow nor ask for more memory than there is.
+        for (key, value, most) in [
+            ("vocab_size", c.vocab_size, 1 << 24),
+            ("hidden_size", c.hidden_size, 1 << 16),
+            ("num_hidden_layers", c.num_hidden_layers, 1 << 10),
+            ("intermediate_size", c.intermediate_size, 1 << 20),
+            ("max_position_embeddings", c.max_position_embeddings, 1 << 20),
+            ("type_vocab_size", c.type_vocab_size, 1 << 16),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(format!("{key} = {value} is not between 1 and {most}"));
+            }
+        }
+        for (key, p) in [
+            ("hidden_dropout_prob", c.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", c.attention_probs_dropout_prob),
+        ] {
+            if !(0.0..1.0).contains(&p) {
+                return Err(format!("{key} = {p} is no probability below 1"));
+            }
+        }
+        for (key, v) in [("layer_norm_eps", c.layer_norm_eps), ("initializer_range", c.initializer_range)] {
+            if !(0.0..=1e3).contains(&v) {
+                return Err(format!("{key} = {v} is not between 0 and 1000"));
+            }
+        }
         if c.num_attention_heads == 0 || !c.hidden_size.is_multiple_of(c.num_attention_heads) {
             return Err(format!(
                 "num_attention_heads = {} does not divide hidden_size = {}",
@@ -97,6 +123,12 @@ impl BertConfig {
             return Err("position_embedding_type other than `absolute` is not supported".into());
         }
         c.activation()?;
+        if c.pad_token_id.is_some_and(|p| p >= c.vocab_size) || c.usable_positions() == 0 {
+            return Err(format!(
+                "pad_token_id = {:?} does not fit vocab_size = {} and max_position_embeddings = {}",
+                c.pad_token_id, c.vocab_size, c.max_position_embeddings
+            ));
+        }
         Ok(c)
     }
     fn activation(&self) -> std::result::Result<Activation, String> {
@@ -107,17 +139,17 @@ impl BertConfig {
             other => return Err(format!("hidden_act `{other}` is not supported (gelu, gelu_new, relu are)")),
         })
     }
-    /// Where positions start: RoBERTa's begin behind the padding index.
+    /// Row of the first position in the position table; in RoBERTa it follows the padding index.
     fn first_position(&self) -> usize {
         if self.model_type == "bert" { 0 } else { self.pad_token_id.unwrap_or(1) + 1 }
     }
-    /// Longest sequence the position table allows.
+    /// Maximum length of a sequence, in tokens, that the position table allows.
     pub fn usable_positions(&self) -> usize {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 }
 
-/// Names one of our parameters may have in a file: with or without the architecture's prefix, `weight`/`bias` or the
+/// Possible names of a parameter in a weight file: with or without the architecture's prefix, `weight`/`bias` or the
 /// old `gamma`/`beta`.
 pub fn file_names(name: &str) -> Vec<String> {
     let old = match name.rsplit_once("LayerNorm.") {
@@ -173,7 +205,7 @@ impl Layer {
     }
 }
 
-/// The transformer.
+/// BERT or RoBERTa transformer.
 pub struct Bert {
     config: BertConfig,
     activation: Activation,
@@ -186,7 +218,7 @@ pub struct Bert {
 }
 
 impl Bert {
-    /// Parameters `embeddings.*` and `encoder.layer.{i}.*`.
+    /// Declares `embeddings.*` and `encoder.layer.{i}.*`.
     pub fn new(scope: &Scope, c: &BertConfig) -> Result<Self> {
         let emb = scope.pp("embeddings");
         let init = Init::Normal(c.initializer_range);
@@ -211,27 +243,27 @@ impl Bert {
     fn embeddings_train(&self) -> bool {
         self.words.trains() || self.positions.trains() || self.types.trains() || self.norm.trains()
     }
-    /// Whether any parameter trains.
+    /// Whether any parameter is trainable.
     pub fn trains(&self) -> bool {
         self.embeddings_train() || self.layers.iter().any(Layer::trains) || self.prompt_trains()
     }
     fn prompt_trains(&self) -> bool {
         self.prompt.as_ref().is_some_and(Prompt::trains)
     }
-    /// How many blocks from the bottom are frozen, with the embeddings below them; 0 where these train.
+    /// Number of frozen blocks, counted from the first; 0 if the embeddings are trainable.
     pub fn frozen_blocks(&self) -> usize {
         // A prompt changes the rows from its block on.
         let most = self.prompt.as_ref().map_or(self.layers.len(), |p| p.first);
         let frozen = self.layers[..most].iter().take_while(|l| !l.trains()).count();
         if self.embeddings_train() { 0 } else { frozen }
     }
-    /// Packed token ids (t) → last hidden state (t, width). What lies below the first trainable parameter runs as in
-    /// evaluation: no dropout, nothing recorded.
+    /// Maps packed token ids (t) to the last hidden state (t, width). Layers before the first trainable parameter run
+    /// in evaluation mode: no dropout, nothing recorded.
     pub fn forward(&self, ids: Vec<u32>, segments: &Segments, pass: &Pass) -> Result<Act> {
         let x = self.embed(ids, segments, pass)?;
         self.blocks(x, 0..self.layers.len(), segments, pass, &mut |_, _| Ok(()))
     }
-    /// Packed token ids → hidden states after each of `taps` blocks and after the last.
+    /// Maps packed token ids to the hidden states after each of the `taps` numbers of blocks and after the last block.
     pub fn forward_with_taps(
         &self,
         ids: Vec<u32>,
@@ -250,12 +282,12 @@ impl Bert {
         seen.push(last);
         Ok(seen)
     }
-    /// Packed token ids → hidden state after the first `blocks` blocks, without gradient.
+    /// Maps packed token ids to the hidden state after the first `blocks` blocks, without gradient.
     pub fn forward_lower(&self, ids: Vec<u32>, segments: &Segments, blocks: usize) -> Result<Act> {
         let x = self.embed(ids, segments, &Pass::eval())?;
         self.blocks(x, 0..blocks, segments, &Pass::eval(), &mut |_, _| Ok(()))
     }
-    /// Hidden state after the first `from` blocks → last hidden state.
+    /// Maps the hidden state after the first `from` blocks to the last hidden state.
     pub fn forward_upper(&self, x: Act, from: usize, segments: &Segments, pass: &Pass) -> Result<Act> {
         self.blocks(x, from..self.layers.len(), segments, pass, &mut |_, _| Ok(()))
     }
@@ -272,7 +304,7 @@ impl Bert {
         let x = ops::add_norm(p, &x, None, &self.norm, 0.0)?;
         ops::dropout(p, &x, c.hidden_dropout_prob as f32)
     }
-    /// Blocks `which`; `see` is shown what goes into each.
+    /// Runs the blocks `which`; `hook` is called with the index and the input of each block.
     fn blocks(
         &self,
         mut x: Act,

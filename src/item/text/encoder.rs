@@ -1,4 +1,4 @@
-//! Text → (n, d): backbone, pooling, projection, activation.
+//! Text encoder: token ids → (n, d) by backbone, pooling, projection, activation.
 
 use super::{Bert, TextFolder, bert};
 use crate::config::{ItemConfig, Modality};
@@ -12,7 +12,8 @@ use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Linear, Pass, Scope, Segments};
 use candle_core::Device;
 
-/// Text → (n, d): backbone, pooling, Linear, activation (MoRec's text encoder; NineRec's with pooling = cls).
+/// Encoder of items as text → (n, d): backbone, pooling, linear projection, activation (MoRec's text encoder; with
+/// pooling = cls NineRec's).
 pub struct TextEncoder {
     backbone: Bert,
     pooling: Pooling,
@@ -22,7 +23,7 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Parameters `model.*` (the backbone, under its Hugging Face names) and `projection.{weight,bias}`.
+    /// Declares `model.*` (the backbone, under its Hugging Face names) and `projection.{weight,bias}`.
     pub fn new(scope: &Scope, folder: &TextFolder, config: &ItemConfig, dim: usize) -> Result<Self> {
         let mut bert = folder.config.clone();
         if config.dropout >= 0.0 {
@@ -52,7 +53,7 @@ impl TextEncoder {
             .tokens()
             .ok_or_else(|| Error::config("item.kind", "a text model needs the items' texts, which were not prepared"))
     }
-    /// Last hidden states of the items' tokens, packed; or, where only such are kept, one pooled row an item.
+    /// Packed last hidden states of the items' tokens, or one pooled row per item if only pooled rows are cached.
     fn states(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         if let HiddenStateAdapter::KAdapter(k) = &self.hidden_adapter {
             let (h, segments) = self.hidden_states(items, pass)?;
@@ -71,7 +72,7 @@ impl TextEncoder {
     fn device(&self) -> Device {
         self.projection.weight.value().device().clone()
     }
-    /// What the encoder says on its way, the last state included: of every token, or of every item where pooled.
+    /// Hidden states at the taps and the last one: one row per token, or one pooled row per item with a side tower.
     fn hidden_states(&self, items: &ItemTable, pass: &Pass) -> Result<(Vec<Act>, Segments)> {
         let taps = self.hidden_adapter.taps();
         if let Some(cache) = items.features.frozen.get(&Modality::Text) {
@@ -95,7 +96,7 @@ impl TextEncoder {
     fn activate(&self, pass: &Pass, y: Act) -> Result<Act> {
         self.activation.map_or(Ok(y.clone()), |f| ops::activation(pass, &y, f))
     }
-    /// The items' vectors; and what the encoder says on its way, where a side tower listens.
+    /// Item vectors and, with a side tower, the pooled hidden states that it reads.
     pub(in crate::item) fn encode_with_taps(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Vec<Act>)> {
         let (pooled, side, h) = match &self.hidden_adapter {
             HiddenStateAdapter::SideTower(side) => {
@@ -111,16 +112,16 @@ impl TextEncoder {
         }
         Ok((self.activate(pass, y)?, h))
     }
-    /// How many hidden states a side tower reads, and the width of each.
+    /// Number of hidden states that a side tower reads, and the width of each.
     pub(in crate::item) fn tap_shape(&self) -> (usize, usize) {
         (self.hidden_adapter.taps().len() + 1, self.projection.weight.shape()[1])
     }
-    /// (tokens, d), the projection of each token's last hidden state, and how they are packed.
+    /// Projection of each token's last hidden state (tokens, d), packed by item.
     pub(in crate::item) fn project_rows(&self, items: &ItemTable, pass: &Pass) -> Result<(Act, Segments)> {
         let (rows, segments) = self.states(items, pass)?;
         Ok((ops::linear(pass, &rows, &self.projection)?, segments))
     }
-    /// Blocks of the backbone.
+    /// Number of blocks of the backbone.
     pub(in crate::item) fn blocks(&self) -> usize {
         self.backbone.depth()
     }

@@ -1,4 +1,4 @@
-//! A frozen text encoder on its own: texts → pooled vectors.
+//! A frozen text encoder without projection: texts → pooled vectors.
 
 use super::{Bert, TextFolder, bert};
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::nn::ops::{self, Pooling};
 use crate::nn::{Act, Action, Origin, Params, Pass, Scope, Segments};
 use candle_core::Device;
 
-/// A pre-trained backbone with its pooling, nothing trainable.
+/// A frozen pre-trained backbone with its pooling.
 pub struct SentenceEncoder {
     backbone: Bert,
     pooling: Pooling,
@@ -16,7 +16,7 @@ pub struct SentenceEncoder {
     device: Device,
 }
 
-/// The backbone of a folder under `scope`, its values taken from there if it has any.
+/// Builds the backbone of a folder below `scope`, initialised from the folder's weights if it was opened with them.
 pub fn backbone(scope: &Scope, folder: &TextFolder) -> Result<Bert> {
     let scope = match &folder.weights {
         Some(w) => scope.pretrained(w.clone(), bert::file_names),
@@ -26,7 +26,7 @@ pub fn backbone(scope: &Scope, folder: &TextFolder) -> Result<Bert> {
 }
 
 impl SentenceEncoder {
-    /// Loads a folder that was opened with its weights.
+    /// Loads the encoder from a folder that was opened with its weights.
     pub fn new(folder: &TextFolder, pooling: Pooling) -> Result<Self> {
         Self::on(&Device::Cpu, folder, pooling)
     }
@@ -38,21 +38,21 @@ impl SentenceEncoder {
         let (_, backbone) = Params::build(0, device, &actions, None, |s| backbone(s, folder))?;
         Ok(Self { backbone, pooling, width: folder.config.hidden_size, device: device.clone() })
     }
-    /// Width of its vectors.
+    /// Dimension of the pooled vectors.
     pub fn width(&self) -> usize {
         self.width
     }
-    /// Last hidden state of packed tokens, (t, width).
+    /// Last hidden state of packed tokens (t, width).
     pub fn hidden(&self, ids: Vec<u32>, segments: &Segments) -> Result<Act> {
         self.backbone.forward(ids, segments, &Pass::eval())
     }
-    /// Vectors of some texts, as one batch, row by row.
+    /// Pooled vectors of some texts, encoded as one batch, row by row.
     pub fn encode_batch(&self, tokens: &Tokens, which: &[u32]) -> Result<Vec<f32>> {
         let (ids, segments) = tokens.pack(which);
         let hidden = self.hidden(ids, &segments)?;
         to_vec(ops::pool(&Pass::eval(), &hidden, &segments, self.pooling)?.value())
     }
-    /// (texts, width), row by row; `on_progress(done, all)` is told after each batch.
+    /// Pooled vectors of all texts (texts, width), row by row; `on_progress(done, all)` is called after each batch.
     pub fn encode(&self, tokens: &Tokens, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
         let len = |i: usize| tokens.row(i).len();
         compute_rows(tokens.len(), self.width, len, &self.device, |batch| self.encode_batch(tokens, batch), on_progress)

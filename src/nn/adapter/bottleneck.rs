@@ -1,4 +1,4 @@
-//! Bottlenecks behind or beside a sub-layer.
+//! Bottleneck adapters after or in parallel to a sub-layer.
 
 use super::{AdapterSpec, Method};
 use crate::error::{Error, Result};
@@ -14,14 +14,14 @@ enum Projections {
     Kronecker(Kronecker, Kronecker),
 }
 
-/// x ↦ Up(f(Down(x))).
+/// Bottleneck adapter x ↦ Up(f(Down(x))).
 pub struct Bottleneck {
     lines: Projections,
     inner: Activation,
 }
 
 impl Bottleneck {
-    /// Parameters `{name}.down.*` and `{name}.up.*`, d → width → d.
+    /// Declares `{name}.down.*` and `{name}.up.*`, which map d → width → d.
     pub fn new(scope: &Scope, name: &str, d: usize, a: AdapterSpec, inner: Activation) -> Result<Self> {
         let at = scope.pp(name).mark_adapter();
         let (down, up) = if a.sigma > 0.0 {
@@ -41,14 +41,14 @@ impl Bottleneck {
         };
         Ok(Self { lines, inner })
     }
-    /// Whether any of it trains.
+    /// Whether any of its parameters is trainable.
     pub fn trains(&self) -> bool {
         match &self.lines {
             Projections::Plain(down, up) => down.trains() || up.trains(),
             Projections::Kronecker(down, up) => down.weights().into_iter().chain(up.weights()).any(|w| w.trains()),
         }
     }
-    /// x (t, d) → (t, d).
+    /// Maps x (t, d) to Up(f(Down(x))), shape (t, d).
     pub fn run(&self, pass: &Pass, x: &Act) -> Result<Act> {
         match &self.lines {
             Projections::Plain(down, up) => ops::feed_forward(pass, x, down, self.inner, up),
@@ -58,14 +58,14 @@ impl Bottleneck {
             }
         }
     }
-    /// x + Up(f(Down(x))).
+    /// Maps x (t, d) to x + Up(f(Down(x))).
     pub fn forward_residual(&self, pass: &Pass, x: &Act) -> Result<Act> {
         ops::add(pass, x, &self.run(pass, x)?, 0.0)
     }
 }
 
-/// A map i → o of n Kronecker products with factors of rank 1, its rule shared by all maps of the model part; `last` draws the
-/// right factors (Compacter's: Glorot).
+/// A map i → o as the sum of n Kronecker products with factors of rank 1. All such maps of the model part share its
+/// rule `phm_rule`. `last` is the initial distribution of the right factors (Glorot in Compacter).
 fn compact(scope: &Scope, (i, o): (usize, usize), n: usize, last: Init) -> Result<Kronecker> {
     if !i.is_multiple_of(n) || !o.is_multiple_of(n) {
         let m = format!("{n} products need widths that {n} divides; a bottleneck maps {i} to {o}");
@@ -79,31 +79,31 @@ fn compact(scope: &Scope, (i, o): (usize, usize), n: usize, last: Init) -> Resul
     })
 }
 
-/// What stands behind (or beside) one sub-layer of width `d`.
+/// Adapter of one sub-layer of width `d`, if it has one.
 pub enum SublayerAdapter {
-    /// Nothing.
+    /// No adapter.
     Bare,
-    /// y + bottleneck(y).
+    /// Sequential adapter: y + bottleneck(y), where y is the sub-layer's output.
     Serial(Bottleneck),
-    /// y + bottleneck(x), x being what went into the sub-layer.
+    /// Parallel adapter: y + bottleneck(x), where x is the sub-layer's input and y its output.
     Parallel(Bottleneck),
 }
 
-/// Which sub-layer.
+/// Kind of sub-layer that an adapter belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sublayer {
-    /// A transformer's attention.
+    /// Attention of a transformer block.
     Attention,
-    /// A transformer's feed-forward part.
+    /// Feed-forward part of a transformer block.
     FeedForward,
-    /// A residual block's first convolution.
+    /// First convolution of a residual block.
     FirstConv,
-    /// Its second.
+    /// Second convolution of a residual block.
     SecondConv,
 }
 
 impl SublayerAdapter {
-    /// By the scope's settings; parameters `adapter_{attention,output,conv1,conv2}.*`.
+    /// Builds the adapter that the scope's settings ask for; parameters `adapter_{attention,output,conv1,conv2}.*`.
     pub fn new(scope: &Scope, place: Sublayer, d: usize) -> Result<Self> {
         let (name, second) = match place {
             Sublayer::Attention => ("adapter_attention", false),
@@ -121,18 +121,18 @@ impl SublayerAdapter {
             _ => Self::Bare,
         })
     }
-    /// Whether any of it trains.
+    /// Whether any parameter of the adapter is trainable.
     pub fn trains(&self) -> bool {
         match self {
             Self::Bare => false,
             Self::Serial(b) | Self::Parallel(b) => b.trains(),
         }
     }
-    /// Whether nothing stands there.
+    /// Whether this sub-layer has no adapter.
     pub fn is_none_site(&self) -> bool {
         matches!(self, Self::Bare)
     }
-    /// norm(x + dropout(y)), y being what the sub-layer made of x (a transformer with its norms behind the sub-layers).
+    /// Computes norm(x + dropout(y)), where y is the sub-layer's output for x (post-norm transformer).
     pub fn add_norm(&self, pass: &Pass, y: Act, x: &Act, norm: &LayerNorm, dropout: f32) -> Result<Act> {
         if self.is_none_site() {
             return ops::add_norm(pass, &y, Some(x), norm, dropout);
@@ -140,7 +140,7 @@ impl SublayerAdapter {
         let y = self.apply(pass, x, ops::dropout(pass, &y, dropout)?)?;
         ops::add_norm(pass, &y, Some(x), norm, 0.0)
     }
-    /// x + dropout(y), y being what the sub-layer made of h (its norms before the sub-layers).
+    /// Computes x + dropout(y), where y is the sub-layer's output for the normalised h (pre-norm transformer).
     pub fn sum(&self, pass: &Pass, x: &Act, y: Act, h: &Act, dropout: f32) -> Result<Act> {
         if self.is_none_site() {
             return ops::add(pass, x, &y, dropout);
@@ -148,7 +148,8 @@ impl SublayerAdapter {
         let y = self.apply(pass, h, ops::dropout(pass, &y, dropout)?)?;
         ops::add(pass, x, &y, 0.0)
     }
-    /// A sub-layer's output `y`, after dropout, with what is added; `x` went into the sub-layer. Its input counts once.
+    /// Applies the adapter to the sub-layer's output `y` (after dropout); `x` is the sub-layer's input, used by
+    /// parallel adapters. The residual connection stays with the caller.
     pub fn apply(&self, pass: &Pass, x: &Act, y: Act) -> Result<Act> {
         match self {
             Self::Bare => Ok(y),

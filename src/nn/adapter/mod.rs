@@ -1,8 +1,8 @@
-//! Small trainable parts inside frozen layers.
+//! Adapters: small trainable parts inside frozen layers.
 //!
-//! A model asks its scope at each place where a part may stand; the scope answers by the settings it was given. What was
-//! added is marked as such, changes nothing at the start unless asked to (a soft prompt cannot but change it), and everything
-//! else stays frozen.
+//! A model queries its scope at each position where an adapter can be inserted, and the scope answers by its settings.
+//! Parameters of adapters are marked as such; everything else stays frozen. An adapter leaves the output unchanged at
+//! the start unless its settings say otherwise (a soft prompt always changes it).
 //!
 //! | method | source |
 //! |---|---|
@@ -21,50 +21,51 @@ mod update;
 pub use bottleneck::{Bottleneck, Sublayer, SublayerAdapter};
 pub use update::{LinearAdapter, LinearRole, Lora};
 
-/// What is added.
+/// Adapter method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// A bottleneck after the attention's output and one after the feed-forward part's, each before residual and norm.
+    /// A bottleneck after the attention's output and one after the feed-forward part, each before residual and norm.
     Houlsby,
-    /// One after the feed-forward part.
+    /// One bottleneck per block, after the feed-forward part.
     Pfeiffer,
-    /// Beside both sub-layers: of the sub-layer's input, added to its output.
+    /// Bottlenecks in parallel to both sub-layers: applied to the sub-layer's input, added to its output.
     Parallel,
-    /// As Houlsby's, of Kronecker products, with GELU.
+    /// Bottlenecks at Houlsby's positions, made of Kronecker products, with GELU.
     Compacter,
-    /// W + (α/r)·B·A on query and value.
+    /// Low-rank update W + (α/r)·B·A of query and value maps.
     Lora,
-    /// Learned factors on keys, values, and what goes into the second map of the feed-forward part.
+    /// Learned factors on keys, values, and the input of the second feed-forward map.
     Ia3,
-    /// Learned rows before each sequence.
+    /// Soft prompt: learned rows before each sequence.
     Prompt,
-    /// Small transformers over some layers' hidden states.
+    /// Small transformers over the hidden states of some layers.
     KAdapter,
-    /// Towers of bottlenecks over pooled hidden states.
+    /// Side towers: bottlenecks over pooled hidden states.
     Side,
 }
 
-/// Settings for one part of a model.
+/// Adapter settings for one part of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdapterSpec {
-    /// What is added.
+    /// Adapter method.
     pub method: Method,
-    /// Width of a bottleneck, rank, or length of a prompt.
+    /// Width of a bottleneck, rank of an update, or length of a prompt in rows.
     pub width: usize,
-    /// Only in the last blocks; 0: in all.
+    /// Number of last blocks that get an adapter; 0 means all blocks.
     pub last: usize,
-    /// LoRA's α.
+    /// Scale α of LoRA.
     pub alpha: f64,
-    /// σ of a bottleneck's weights at the start; 0: the upper one is zero, so that nothing changes.
+    /// Standard deviation of a bottleneck's initial weights; 0 sets the up-projection to zero, so that the output is
+    /// unchanged.
     pub sigma: f64,
-    /// Compacter: number of Kronecker products.
+    /// Number of Kronecker products of Compacter.
     pub products: usize,
-    /// Side towers: every how many blocks a hidden state is read.
+    /// Side towers read a hidden state every so many blocks.
     pub every: usize,
 }
 
 impl AdapterSpec {
-    /// The first of so many blocks in which something is added.
+    /// Index of the first block, among `blocks`, that gets an adapter.
     pub fn first(&self, blocks: usize) -> usize {
         if self.last == 0 { 0 } else { blocks.saturating_sub(self.last) }
     }

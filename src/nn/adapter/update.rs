@@ -1,41 +1,38 @@
-//! What is added to an affine map: a low-rank update, or learned factors.
+//! Adapters of a linear map: a low-rank update (LoRA) or learned factors ((IA)³).
 
 use super::Method;
 use crate::error::Result;
 use crate::nn::init::Init;
-use crate::nn::layers::Linear;
-use crate::nn::ops;
 use crate::nn::params::{Scope, Weight};
-use crate::nn::tape::{Act, Pass};
 
-/// What an affine map does in a transformer.
+/// Role of a linear map in a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearRole {
-    /// Queries.
+    /// Query map of the attention.
     Query,
-    /// Keys.
+    /// Key map of the attention.
     Key,
-    /// Values.
+    /// Value map of the attention.
     Value,
-    /// The second map of the feed-forward part.
+    /// Second map of the feed-forward part.
     Outer,
 }
 
-/// What is added to a map.
+/// Adapter of one linear map.
 #[derive(Clone)]
 pub enum LinearAdapter {
-    /// Nothing.
+    /// No adapter.
     None,
-    /// A low-rank update.
+    /// Low-rank update of the weight.
     Lora(Lora),
-    /// Factors of its outputs, shape (out, 1).
+    /// Factors of the outputs, shape (out, 1).
     Out(Weight),
-    /// Factors of its inputs, shape (1, in).
+    /// Factors of the inputs, shape (1, in).
     In(Weight),
 }
 
 impl LinearAdapter {
-    /// By the scope's settings.
+    /// Builds the adapter that the scope's settings ask for at a map of this role.
     pub(in crate::nn) fn new(scope: &Scope, role: LinearRole, inputs: usize, outputs: usize) -> Result<Self> {
         let added = scope.mark_adapter();
         let ones = |shape: &[usize]| added.weight("ia3_l", shape, Init::Ones);
@@ -48,7 +45,7 @@ impl LinearAdapter {
             _ => Self::None,
         })
     }
-    /// Its parameters.
+    /// Parameters of the adapter.
     pub fn weights(&self) -> Vec<&Weight> {
         match self {
             Self::None => vec![],
@@ -58,19 +55,19 @@ impl LinearAdapter {
     }
 }
 
-/// W + scale·B·A.
+/// Low-rank update W + scale·B·A (LoRA).
 #[derive(Clone)]
 pub struct Lora {
-    /// A (r, in).
+    /// Matrix A, shape (r, in).
     pub a: Weight,
-    /// B (out, r); zero at the start.
+    /// Matrix B, shape (out, r); zero at the start.
     pub b: Weight,
-    /// α/r.
+    /// Factor α/r.
     pub scale: f32,
 }
 
 impl Lora {
-    /// Parameters `lora_A.weight` and `lora_B.weight` (PEFT's names).
+    /// Declares `lora_A.weight` and `lora_B.weight` (PEFT's names).
     fn new(scope: &Scope, inputs: usize, outputs: usize) -> Result<Self> {
         let (rank, alpha) = scope.adapter().map_or((1, 1.0), |a| (a.width, a.alpha));
         Ok(Self {
@@ -78,11 +75,5 @@ impl Lora {
             b: scope.pp("lora_B").weight("weight", &[outputs, rank], Init::Zeros)?,
             scale: (alpha / rank as f64) as f32,
         })
-    }
-    /// scale · x·Aᵀ·Bᵀ.
-    pub(in crate::nn) fn run(&self, pass: &Pass, x: &Act) -> Result<Act> {
-        let line = |w: &Weight| Linear::of(w.clone(), None);
-        let y = ops::linear(pass, &ops::linear(pass, x, &line(&self.a))?, &line(&self.b))?;
-        ops::scale(pass, &y, self.scale)
     }
 }

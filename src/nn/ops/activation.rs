@@ -1,4 +1,4 @@
-//! Element-wise non-linearities.
+//! Element-wise activation functions.
 
 use super::composed::composed;
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// f(x), element by element.
+/// Applies the activation function f to each element.
 pub fn activation(pass: &Pass, x: &Act, f: Activation) -> Result<Act> {
     if !pass.fused(x.value().device()) {
         return composed(pass, &[x], &[], |a, _| {

@@ -1,4 +1,5 @@
-//! Operations of adapters: columns scaled by learned vectors, maps made of Kronecker products, learned mixtures, parts of rows.
+//! Operations of adapters: columns scaled by learned vectors, maps of Kronecker products, learned mixtures, slices of
+//! columns.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -10,7 +11,8 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// Columns of x (t, n) from each `at` on times a vector; the others stay as they are ((IA)³; Liu et al. 2022).
+/// For each (at, w) of `parts`, multiplies the columns of x (t, n) from `at` on by the vector w; other columns stay
+/// unchanged ((IA)³; Liu et al. 2022).
 pub fn scale_columns(pass: &Pass, x: &Act, parts: &[(usize, &Weight)]) -> Result<Act> {
     let (t, n) = x.dims2()?;
     if parts.iter().any(|(at, w)| at + w.numel() > n) {
@@ -78,21 +80,21 @@ pub fn scale_columns(pass: &Pass, x: &Act, parts: &[(usize, &Weight)]) -> Result
     Ok(pass.result(y, back))
 }
 
-/// A map made of n Kronecker products Σᵢ Aᵢ ⊗ (lᵢ·rᵢ) (Compacter; Karimi Mahabadi et al. 2021).
+/// A linear map in → out as a sum of n Kronecker products Σᵢ Aᵢ ⊗ (lᵢ·rᵢ) (Compacter; Karimi Mahabadi et al. 2021).
 #[derive(Clone)]
 pub struct Kronecker {
-    /// A (n, n, n); several maps may share it.
+    /// Matrices A, shape (n, n, n); several maps may share them.
     pub rule: Weight,
-    /// l (n, in/n, 1).
+    /// Left factors l, shape (n, in/n, 1).
     pub left: Weight,
-    /// r (n, 1, out/n).
+    /// Right factors r, shape (n, 1, out/n).
     pub right: Weight,
-    /// (out).
+    /// Bias, shape (out).
     pub bias: Weight,
 }
 
 impl Kronecker {
-    /// Its parameters.
+    /// Parameters of the map.
     pub fn weights(&self) -> [&Weight; 4] {
         [&self.rule, &self.left, &self.right, &self.bias]
     }
@@ -100,7 +102,7 @@ impl Kronecker {
         let n = self.rule.shape()[0];
         (n, self.left.numel() / n, self.right.numel() / n)
     }
-    /// The map as a matrix (in, out).
+    /// Builds the map's matrix (in, out).
     fn matrix(&self) -> Result<Vec<f32>> {
         let (n, p, q) = self.sizes();
         let [a, l, r] = [&self.rule, &self.left, &self.right].map(|w| to_vec(&w.value()));
@@ -118,7 +120,7 @@ impl Kronecker {
         }
         Ok(w)
     }
-    /// From the gradient of the matrix to those of its factors.
+    /// Computes the gradients of the factors from the gradient `dw` of the matrix.
     fn factors(&self, dw: &[f32]) -> Result<()> {
         let (n, p, q) = self.sizes();
         let [a, l, r] = [&self.rule, &self.left, &self.right].map(|w| to_vec(&w.value()));
@@ -149,7 +151,7 @@ impl Kronecker {
     }
 }
 
-/// x (t, in) through such a map → (t, out).
+/// Applies a Kronecker map: x (t, in) → (t, out).
 pub fn kronecker(pass: &Pass, x: &Act, map: &Kronecker) -> Result<Act> {
     let (n, p, q) = map.sizes();
     let (t, d) = x.dims2()?;
@@ -195,7 +197,7 @@ pub fn kronecker(pass: &Pass, x: &Act, map: &Kronecker) -> Result<Act> {
     Ok(pass.result(tensor(y, (t, out))?, back))
 }
 
-/// g·a + (1 − g)·b with g = σ(p / `temperature`), p one number (IISAN; Fu et al. 2024).
+/// Gated sum g·a + (1 − g)·b with g = σ(p / `temperature`), where p is one learned number (IISAN; Fu et al. 2024).
 pub fn gated_sum(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) -> Result<Act> {
     if a.value().shape() != b.value().shape() {
         return Err(Error::Numeric(format!("blend: {:?} and {:?}", a.value().shape(), b.value().shape())));
@@ -221,7 +223,7 @@ pub fn gated_sum(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) ->
                 let (ah, bh, gh) = (host(&av)?, host(&bv)?, host(&grad)?);
                 let along = dot(&gh, &ah) - dot(&gh, &bh);
                 p.add_grad(|dp, beta| {
-                    // Nothing is read of a fresh buffer.
+                    // A new buffer is uninitialised and must not be read.
                     let before = if beta == 0.0 { 0.0 } else { dp[0] };
                     dp[0] = before + along * g * (1.0 - g) / temperature;
                 });
@@ -234,7 +236,7 @@ pub fn gated_sum(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) ->
     Ok(pass.result(tensor(y, a.value().shape())?, back))
 }
 
-/// Columns `at`..`at + width` of x (t, n).
+/// Columns `at..at + width` of x (t, n).
 pub fn slice_columns(pass: &Pass, x: &Act, at: usize, width: usize) -> Result<Act> {
     let (t, n) = x.dims2()?;
     let y = x.value().narrow(1, at, width)?.contiguous()?;
@@ -255,14 +257,14 @@ pub fn slice_columns(pass: &Pass, x: &Act, at: usize, width: usize) -> Result<Ac
     Ok(pass.result(y, back))
 }
 
-/// x (t, d) over rows of zeros, so that row t may stand where there is none.
+/// Appends a row of zeros to x (t, d) → (t + 1, d), so that row t can be gathered for a missing input.
 pub fn append_zero_row(pass: &Pass, x: &Act) -> Result<Act> {
     let d = x.dims2()?.1;
     let zero = Tensor::zeros((1, d), candle_core::DType::F32, &x.value().device().clone() as &Device)?;
     super::concat_rows(pass, x, &Act::constant(zero))
 }
 
-/// y (t, n) with x (t, w) added to its columns from `at` on.
+/// Adds x (t, w) to the columns of y (t, n) from `at` on.
 pub fn add_to_columns(pass: &Pass, y: &Act, x: &Act, at: usize) -> Result<Act> {
     let ((t, n), (rows, w)) = (y.dims2()?, x.dims2()?);
     if rows != t || at + w > n {

@@ -1,5 +1,5 @@
-//! Multi-head attention over packed sequences (Vaswani et al. 2017): every sequence attends to itself only,
-//! so no padding is computed. One parallel asked a (sequence, head).
+//! Multi-head attention over packed sequences (Vaswani et al. 2017). Each sequence attends only to itself, so no
+//! padding is computed. There is one parallel job per (sequence, head).
 
 use super::composed::composed;
 use super::dropout::Mask;
@@ -12,18 +12,18 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 
-/// Shape of an attention: heads, direction, dropout on the weights.
+/// Settings of an attention: number of heads, causality, dropout on the attention weights.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionSpec {
-    /// Heads; divides the width.
+    /// Number of heads; must divide the width d.
     pub heads: usize,
-    /// Position i sees positions ≤ i only.
+    /// Whether position i attends only to positions ≤ i.
     pub causal: bool,
     /// Dropout probability of the attention weights.
     pub dropout: f32,
 }
 
-/// qkv (t, 3d), query | key | value side by side → (t, d).
+/// Self-attention of qkv (t, 3d), the columns query | key | value → (t, d).
 pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpec) -> Result<Act> {
     let mask = Mask::of(pass, spec.dropout);
     if !pass.fused(qkv.value().device()) {
@@ -34,7 +34,7 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
     let hd = d / h;
     let squares = segments.squares(h);
     let records = pass.records(qkv.tracked());
-    // The weights of long sequences are computed again in the backward pass, those of a pass without one never kept.
+    // The weights of long sequences are recomputed in the backward pass; a pass that does not record stores none.
     let keeps = records && segments.longest() <= LONGEST;
     let mut p = scratch(if keeps { squares[segments.len()] } else { 0 });
     let mut out = scratch(t * d);
@@ -56,7 +56,7 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
                     m.apply(&mut dropped, squares[i] + head * l * l);
                     used = &dropped;
                 }
-                // SAFETY: rows at..at+l, columns of this head: written by this asked alone, inside `out`.
+                // SAFETY: rows at..at+l and the columns of this head lie inside `out`, and only this job writes them.
                 unsafe {
                     sgemm_at(
                         l,
@@ -84,16 +84,17 @@ pub fn attention(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpe
     Ok(pass.result(tensor(out, (t, d))?, back))
 }
 
-/// Sequences up to this length keep their weights for the backward pass.
+/// Longest sequence whose attention weights are stored for the backward pass.
 const LONGEST: usize = 128;
 
-/// softmax(scale · q·kᵀ) of one head of one sequence; `q` begins at its first row, rows are `wide` apart, keys `d` behind.
+/// Attention weights softmax(scale · q·kᵀ) of one head of one sequence. `q` starts at the sequence's first row; rows
+/// are `wide` elements apart, and the keys lie `d` elements after the queries.
 fn weights(q: &[f32], wide: usize, d: usize, l: usize, hd: usize, scale: f32, causal: bool, p: &mut [f32]) {
     sgemm(l, l, hd, scale, Mat::new(q, wide), Mat::t(&q[d..], wide), 0.0, p, l, false);
     softmax_square(p, l, causal);
 }
 
-/// Splits the packed attention weights by sequence.
+/// Splits the buffer of attention weights by sequence.
 fn each_sequence<'a>(
     p: &'a mut [f32],
     segments: &Segments,
@@ -146,7 +147,7 @@ fn backward(
                     m.apply(&mut dropped, place);
                     used = &dropped;
                 }
-                // SAFETY (all three): rows at..at+l and this head's columns of dq, dk, dv; this asked alone.
+                // SAFETY (all three): rows at..at+l and this head's columns of dq, dk, dv are written only by this job.
                 unsafe { sgemm_at(l, hd, l, 1.0, Mat::t(used, l), Mat::new(g, d), 0.0, o.at(from + 2 * d), d3, false) };
                 sgemm(l, l, hd, 1.0, Mat::new(g, d), Mat::t(&q[2 * d..], d3), 0.0, &mut ds, l, false);
                 if let Some(m) = mask {
@@ -165,7 +166,7 @@ fn backward(
     tensor(dx, (t, d3))
 }
 
-/// The composed path: sequences padded to the longest, masked, and packed again.
+/// Composed path: pads the sequences to the longest one, computes masked attention, and packs the result again.
 fn padded(pass: &Pass, qkv: &Act, segments: &Segments, spec: AttentionSpec, mask: Option<Mask>) -> Result<Act> {
     let (n, l, h) = (segments.len(), segments.longest(), spec.heads);
     let d = qkv.dims2()?.1 / 3;

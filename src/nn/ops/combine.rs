@@ -1,4 +1,4 @@
-//! Small joins: sums, columns side by side, scaling, unit rows, the mean so far.
+//! Operations that combine activations: sums, concatenation, gating, scaling, normalised rows, running means.
 
 use super::composed::composed;
 use super::dropout::Mask;
@@ -10,7 +10,7 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// a + dropout(b, p), of one shape.
+/// Sum a + dropout(b, p) of two activations of the same shape.
 pub fn add(pass: &Pass, a: &Act, b: &Act, p: f32) -> Result<Act> {
     let mask = Mask::of(pass, p);
     if a.value().shape() != b.value().shape() {
@@ -55,7 +55,7 @@ pub fn add(pass: &Pass, a: &Act, b: &Act, p: f32) -> Result<Act> {
     Ok(pass.result(y, back))
 }
 
-/// (t, d₁), (t, d₂), … → (t, Σ dᵢ).
+/// Concatenates columns: (t, d₁), (t, d₂), … → (t, Σ dᵢ).
 pub fn concat_columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
     let Some(device) = parts.first().map(|p| p.value().device().clone()) else {
         return Err(Error::Numeric("columns: nothing to put side by side".into()));
@@ -100,7 +100,7 @@ pub fn concat_columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
     Ok(pass.result(tensor(y, (t, n))?, back))
 }
 
-/// (t₁, d) over (t₂, d) → (t₁ + t₂, d).
+/// Concatenates rows: (t₁, d), (t₂, d) → (t₁ + t₂, d).
 pub fn concat_rows(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     let ((ta, d), (tb, other)) = (a.dims2()?, b.dims2()?);
     if d != other {
@@ -121,7 +121,7 @@ pub fn concat_rows(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     Ok(pass.result(y, back))
 }
 
-/// σ(a) ⊙ b, of one shape.
+/// Gate σ(a) ⊙ b of two activations of the same shape.
 pub fn sigmoid_gate(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     if a.value().shape() != b.value().shape() {
         return Err(Error::Numeric(format!("gate: {:?} and {:?}", a.value().shape(), b.value().shape())));
@@ -154,7 +154,7 @@ pub fn sigmoid_gate(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     Ok(pass.result(tensor(y, a.value().shape())?, back))
 }
 
-/// factor · x.
+/// Scales by a constant: factor · x.
 pub fn scale(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
     if factor == 1.0 {
         return Ok(x.clone());
@@ -168,10 +168,10 @@ pub fn scale(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
     Ok(pass.result(y, back))
 }
 
-/// Below this length a row counts as this long.
+/// Lower bound of a row's length in normalisation, so that a zero row does not divide by zero.
 const SHORTEST: f32 = 1e-12;
 
-/// factor · x / ‖x‖ row by row, of (t, d).
+/// Normalises each row of x (t, d) to length `factor`: factor · x / ‖x‖.
 pub fn normalize_rows(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
     if !pass.fused(x.value().device()) {
         return composed(pass, &[x], &[], |a, _| {
@@ -208,7 +208,7 @@ pub fn normalize_rows(pass: &Pass, x: &Act, factor: f32) -> Result<Act> {
     Ok(pass.result(value, back))
 }
 
-/// Brings each row of (n, d) to length `factor`, in place.
+/// Normalises each row of x (n, d) to length `factor`, in place, without recording.
 pub fn normalize_rows_in_place(x: &mut [f32], d: usize, factor: f32) {
     x.par_chunks_mut(d * ROWS).for_each(|block| {
         for row in block.chunks_exact_mut(d) {
@@ -218,11 +218,11 @@ pub fn normalize_rows_in_place(x: &mut [f32], d: usize, factor: f32) {
     });
 }
 
-/// x (t, d) packed as `segments` → (t, d): row i of a sequence is the mean of its rows 0 … i.
+/// Running mean of each packed sequence of x (t, d) → (t, d): row i of a sequence becomes the mean of its rows 0 … i.
 pub fn running_mean(pass: &Pass, x: &Act, segments: &Segments) -> Result<Act> {
     let (t, d) = x.dims2()?;
     if !pass.fused(x.value().device()) {
-        // Padded to the longest, times a triangle of 1/(i+1), packed again.
+        // Pad to the longest sequence, multiply by a lower triangle of 1/(i+1), and pack again.
         let (n, l, device) = (segments.len(), segments.longest(), x.value().device());
         let (mut rows, mut back, mut m) = (vec![0u32; n * l], vec![0u32; t], vec![0f32; l * l]);
         (0..l).for_each(|i| m[i * l..][..=i].fill(1.0 / (i + 1) as f32));
@@ -273,7 +273,7 @@ pub fn running_mean(pass: &Pass, x: &Act, segments: &Segments) -> Result<Act> {
     Ok(pass.result(tensor(y, (t, d))?, back))
 }
 
-/// The rows of each sequence, with the number of its first one, as parallel tasks.
+/// Splits `rows` by sequence into parallel jobs of (first row, elements).
 pub(super) fn by_sequence<'a>(
     rows: &'a mut [f32],
     segments: &Segments,

@@ -1,11 +1,11 @@
-//! The path of other devices: an operation written in candle's differentiable operations, as one node of our tape.
+//! Composed operations for devices other than the CPU: candle's differentiable operations as one node of the tape.
 
 use crate::error::Result;
 use crate::nn::params::Weight;
 use crate::nn::tape::{Act, Pass};
 use candle_core::{Tensor, Var};
 
-/// Runs `f(activations, weights)`; its backward is candle's own over this small piece of graph.
+/// Runs `f(activations, weights)` and records it as one node; its backward pass is candle's own over this small graph.
 pub fn composed(
     pass: &Pass,
     acts: &[&Act],

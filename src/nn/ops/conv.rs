@@ -1,4 +1,4 @@
-//! Convolutions over packed sequences that look back only; before a sequence's first row lies zero.
+//! Causal convolutions over packed sequences; the input before a sequence's first row is zero.
 
 use super::combine::by_sequence;
 use super::composed::composed;
@@ -11,7 +11,7 @@ use crate::nn::{Linear, Segments, Weight};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// Rows of a block whose columns are laid out at once; fixed, so that sums depend on the input alone.
+/// Rows per block of im2col; fixed, so that sums depend only on the input.
 const BLOCK: usize = 2048;
 
 /// First row of the sequence that each row belongs to.
@@ -19,12 +19,12 @@ fn starts(segments: &Segments) -> Vec<u32> {
     segments.iter().flat_map(|(at, len)| std::iter::repeat_n(at as u32, len)).collect()
 }
 
-/// Row `row` − back·dilation, if it is still in the sequence that starts at `start`.
+/// Index of the row `back`·`dilation` before `row`, or `None` if it lies before `start`, the first row of the sequence.
 fn before(row: usize, start: u32, back: usize, dilation: usize) -> Option<usize> {
     row.checked_sub(back * dilation).filter(|&r| r >= start as usize)
 }
 
-/// The rows a filter sees, side by side, the oldest first: the rows of `out` are (k · d).
+/// im2col: for each row from `from` on, the k input rows under the filter, oldest first, as one row of `out` (k · d).
 fn im2col(x: &[f32], d: usize, start: &[u32], from: usize, k: usize, dilation: usize, out: &mut [f32]) {
     out.par_chunks_mut(k * d * ROWS).enumerate().for_each(|(block, out)| {
         for (i, out) in out.chunks_exact_mut(k * d).enumerate() {
@@ -39,7 +39,7 @@ fn im2col(x: &[f32], d: usize, start: &[u32], from: usize, k: usize, dilation: u
     });
 }
 
-/// Rows of a zero-padded copy in candle's terms: (t, k·d).
+/// im2col with candle's operations: x (t, d) → (t, k·d).
 fn im2col_composed(x: &Tensor, start: &[u32], k: usize, dilation: usize) -> Result<Tensor> {
     let (t, d) = x.dims2()?;
     let padded = Tensor::cat(&[x, &Tensor::zeros((1, d), x.dtype(), x.device())?], 0)?;
@@ -49,8 +49,8 @@ fn im2col_composed(x: &Tensor, start: &[u32], k: usize, dilation: usize) -> Resu
     Ok(padded.index_select(&Tensor::new(ids, x.device())?, 0)?.reshape((t, k * d))?)
 }
 
-/// x (t, d) → (t, n): row i is a linear map of the rows i − (k−1)·dilation, …, i − dilation, i side by side; `layer` is
-/// (n, k·d), the oldest row's weights first.
+/// Causal convolution x (t, d) → (t, n): output row i is a linear map of the concatenated input rows i −
+/// (k−1)·dilation, …, i − dilation, i. The weight of `layer` is (n, k·d), with the oldest row's weights first.
 pub fn causal_conv(
     pass: &Pass,
     x: &Act,
@@ -120,7 +120,7 @@ pub fn causal_conv(
                     let len = dx.len() / d;
                     for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
                         dx.fill(0.0);
-                        // Row i was the j-th of the row that lies (k−1−j)·dilation later.
+                        // Row i is input j of the output row that lies (k−1−j)·dilation later.
                         for j in 0..kernel {
                             let later = i + (kernel - 1 - j) * dilation;
                             if later < len {
@@ -138,8 +138,8 @@ pub fn causal_conv(
     Ok(pass.result(tensor(y, (t, n))?, back))
 }
 
-/// Caser's vertical convolution: x (t, d) → (t, v·d), where column block f of row i is
-/// Σ_j weight[f, j] · row (i − k + 1 + j) + bias[f]; `layer` is (v, k), with a bias.
+/// Vertical convolution of Caser, x (t, d) → (t, v·d): column block f of row i is
+/// `Σ_j weight[f, j] · row(i − k + 1 + j) + bias[f]`. The weight of `layer` is (v, k); a bias is required.
 pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) -> Result<Act> {
     let (t, d) = x.dims2()?;
     let (v, k) = (layer.outputs(), layer.weight.shape()[1]);
@@ -147,17 +147,7 @@ pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) 
     let start = starts(segments);
     let n = v * d;
     if !pass.fused(x.value().device()) {
-        return composed(pass, &[x], &[&layer.weight, bias], |a, w| {
-            let rows = im2col_composed(&a[0], &start, k, 1)?.reshape((t, k, d))?;
-            let each: Vec<Tensor> = (0..v)
-                .map(|f| {
-                    let weight = w[0].narrow(0, f, 1)?.reshape((1, k, 1))?;
-                    let sum = rows.broadcast_mul(&weight)?.sum(1)?;
-                    Ok(sum.broadcast_add(&w[1].narrow(0, f, 1)?.reshape((1, 1))?)?)
-                })
-                .collect::<Result<_>>()?;
-            Ok(Tensor::cat(&each, 1)?)
-        });
+        return vertical_conv_composed(pass, x, &start, &layer.weight, bias);
     }
     let mut y = scratch(t * n);
     {
@@ -188,7 +178,7 @@ pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) 
                 let (xh, gh, w) = (host(&x)?, host(&g)?, layer.weight.value());
                 let w = host(&w)?;
                 let (xs, gs, w): (&[f32], &[f32], &[f32]) = (&xh, &gh, &w);
-                // One partial sum a block of rows: the total does not depend on the threads.
+                // One partial sum per block of rows, so that the total does not depend on the number of threads.
                 let parts: Vec<Vec<f32>> = (0..t.div_ceil(BLOCK))
                     .into_par_iter()
                     .map(|block| {
@@ -242,12 +232,28 @@ pub fn vertical_conv(pass: &Pass, x: &Act, segments: &Segments, layer: &Linear) 
     Ok(pass.result(tensor(y, (t, n))?, back))
 }
 
-/// The largest of the rows i − k + 1 … i in each column, where rows before the sequence are 0, plus `bias`: x (t, n) →
-/// (t, n). Of equals the newest takes the gradient.
+fn vertical_conv_composed(pass: &Pass, x: &Act, start: &[u32], weight: &Weight, bias: &Weight) -> Result<Act> {
+    let (t, d) = x.dims2()?;
+    let (v, k) = (weight.shape()[0], weight.shape()[1]);
+    composed(pass, &[x], &[weight, bias], |a, w| {
+        let rows = im2col_composed(&a[0], start, k, 1)?.reshape((t, k, d))?;
+        let each: Vec<Tensor> = (0..v)
+            .map(|f| {
+                let weight = w[0].narrow(0, f, 1)?.reshape((1, k, 1))?;
+                let sum = rows.broadcast_mul(&weight)?.sum(1)?;
+                Ok(sum.broadcast_add(&w[1].narrow(0, f, 1)?.reshape((1, 1))?)?)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Tensor::cat(&each, 1)?)
+    })
+}
+
+/// Causal max pooling x (t, n) → (t, n): the maximum of rows i − k + 1 … i in each column, plus `bias`; rows before the
+/// sequence count as 0. Among equal values the latest row gets the gradient.
 pub fn causal_max_pool(pass: &Pass, x: &Act, segments: &Segments, k: usize, bias: &Weight) -> Result<Act> {
     let (t, n) = x.dims2()?;
     let start = starts(segments);
-    // Which row each maximum comes from; t: from before the sequence.
+    // Row of each maximum; t if the maximum is the zero before the sequence.
     let mut from = vec![t as u32; t * n];
     let mut y = scratch(t * n);
     {

@@ -1,7 +1,7 @@
-//! Convolution over pictures whose pixels are rows: (n·h·w, channels), picture after picture, row after row.
+//! 2-D convolution over images whose pixels are rows: (n·h·w, channels), image by image, pixel row by pixel row.
 //!
-//! What a filter sees is laid out side by side (im2col) for some pictures at a time, and multiplied; the backward pass lays
-//! it out again instead of keeping it. 1×1 filters need no laying out at all.
+//! The pixels under the filter are gathered (im2col) for a few images at a time and multiplied by the weights. The
+//! backward pass gathers them again instead of storing them. 1×1 filters with stride 1 need no im2col.
 
 use super::composed::composed;
 use super::linear;
@@ -15,41 +15,41 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// `n` pictures of `h` rows of `w` pixels.
+/// Layout of `n` images of `h` × `w` pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
-    /// Pictures.
+    /// Number of images.
     pub n: usize,
-    /// Rows of a picture.
+    /// Height in pixels.
     pub h: usize,
-    /// Pixels of a row.
+    /// Width in pixels.
     pub w: usize,
 }
 
 impl Grid {
-    /// Pixels of a picture.
+    /// Number of pixels per image.
     pub fn area(self) -> usize {
         self.h * self.w
     }
-    /// Pixels of all.
+    /// Total number of pixels, which is the number of rows.
     pub fn rows(self) -> usize {
         self.n * self.area()
     }
-    /// What a filter of `k` × `k` at every `stride`-th place, with `pad` around, makes of it.
+    /// Output layout of a `k` × `k` convolution with the given stride and `pad` zeros on each side.
     pub fn conv_output(self, k: usize, stride: usize, pad: usize) -> Self {
         let side = |s: usize| (s + 2 * pad - k) / stride + 1;
         Self { n: self.n, h: side(self.h), w: side(self.w) }
     }
 }
 
-/// Size of a filter, its stride, and the zeros around a picture.
+/// Size, stride and padding of a square filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filter {
-    /// Side.
+    /// Side length in pixels.
     pub k: usize,
-    /// Step.
+    /// Stride in pixels.
     pub stride: usize,
-    /// Zeros on each side.
+    /// Zeros added on each side of the image.
     pub pad: usize,
 }
 
@@ -62,10 +62,10 @@ impl Filter {
     }
 }
 
-/// Output pixels that are laid out at a time, at least (whole pictures).
+/// Minimum number of output pixels per im2col block; a block holds whole images.
 const PIXELS: usize = 512;
 
-/// Weights (out, in, k, k) → (out, k·k·in), as pixels are laid out.
+/// Reorders weights (out, in, k, k) → (out, k·k·in), the column order of im2col.
 fn to_channels_last(w: &[f32], out: usize, c: usize, kk: usize) -> Vec<f32> {
     let mut y = scratch(w.len());
     y.par_chunks_mut(kk * c).zip(w.par_chunks(kk * c)).take(out).for_each(|(y, w)| {
@@ -78,7 +78,7 @@ fn to_channels_last(w: &[f32], out: usize, c: usize, kk: usize) -> Vec<f32> {
     y
 }
 
-/// The other way round, added to or put into `out`.
+/// Reverses [`to_channels_last`] for a gradient: out = beta · out + reordered y.
 fn add_channels_first(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32) {
     out.par_chunks_mut(kk * c).zip(y.par_chunks(kk * c)).for_each(|(out, y)| {
         for (i, out) in out.chunks_exact_mut(kk).enumerate() {
@@ -89,8 +89,8 @@ fn add_channels_first(y: &[f32], c: usize, kk: usize, out: &mut [f32], beta: f32
     });
 }
 
-/// For row `ky` of the filter at output place `at`: the first pixel it sees, how many it sees, and how many lie outside
-/// before them; nothing where it lies above or below the picture.
+/// For row `ky` of the filter at output position `at`: index of the first pixel under it, number of pixels under it,
+/// and number of filter columns left of the image. `None` if the filter row lies above or below the image.
 fn visible_pixels(grid: Grid, f: Filter, at: usize, ky: usize) -> Option<(usize, usize, usize)> {
     let out = f.of(grid);
     let y = (at / out.w * f.stride + ky).checked_sub(f.pad).filter(|y| *y < grid.h)?;
@@ -99,7 +99,7 @@ fn visible_pixels(grid: Grid, f: Filter, at: usize, ky: usize) -> Option<(usize,
     Some((y * grid.w + from - f.pad, to.saturating_sub(from), from - left))
 }
 
-/// Lays out what the filter sees at each place of one picture: (out.area, k·k·c).
+/// im2col of one image: (out.area, k·k·c).
 fn im2col(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
     for (at, row) in cols.chunks_exact_mut(f.k * f.k * c).take(f.of(grid).area()).enumerate() {
         for (ky, row) in row.chunks_exact_mut(f.k * c).enumerate() {
@@ -114,7 +114,7 @@ fn im2col(x: &[f32], c: usize, grid: Grid, f: Filter, cols: &mut [f32]) {
     }
 }
 
-/// Adds laid-out values back to the pixels they came from.
+/// col2im of one image: adds the gradient of im2col's output to the pixels it was gathered from.
 fn col2im(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
     for (at, row) in cols.chunks_exact(f.k * f.k * c).take(f.of(grid).area()).enumerate() {
         for (ky, row) in row.chunks_exact(f.k * c).enumerate() {
@@ -125,12 +125,12 @@ fn col2im(cols: &[f32], c: usize, grid: Grid, f: Filter, dx: &mut [f32]) {
     }
 }
 
-/// Pictures that are laid out together; by their size alone, so that sums do not depend on anything else.
+/// Number of images per im2col block; depends only on their size, so that sums do not depend on the number of threads.
 fn pictures_per_block(grid: Grid, f: Filter) -> usize {
     PIXELS.div_ceil(f.of(grid).area()).min(grid.n.max(1))
 }
 
-/// y = x ∗ w (+ bias) (then + residual, then ReLU): `w` is (out, k·k·in). Nothing recorded.
+/// Computes y = x ∗ w (+ bias) (+ residual) and an optional ReLU, without recording; `w` is (out, k·k·in).
 pub(super) fn forward(
     x: &[f32],
     c: usize,
@@ -181,7 +181,8 @@ pub(super) fn forward(
     y
 }
 
-/// x (n·h·w, in) → (n·h′·w′, out) and its grid; `weight` is (out, in, k, k) as in PyTorch, without bias.
+/// 2-D convolution x (n·h·w, in) → (n·h′·w′, out), returned with its layout. `weight` is (out, in, k, k) as in PyTorch;
+/// there is no bias.
 pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, pad: usize) -> Result<(Act, Grid)> {
     let (rows, c) = x.dims2()?;
     let [n, inputs, k, _] = weight.shape()[..] else {
@@ -194,8 +195,8 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
     let f = Filter { k, stride, pad };
     let out = f.of(grid);
     if !pass.fused(x.value().device()) {
-        // What the filter sees, gathered; outside the picture stands a row of zeros. (candle's own convolution has a backward
-        // that fails for some sizes.)
+        // im2col by a gather, with a row of zeros for pixels outside the image. (The backward pass of candle's own
+        // convolution fails for some sizes.)
         let ids: Vec<u32> = (0..out.rows() * k * k)
             .map(|i| {
                 let (row, at) = (i / (k * k), i % (k * k));
@@ -219,7 +220,7 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
         return Ok((y, out));
     }
     if f.plain() {
-        // (out, in, 1, 1) is (out, in) in memory.
+        // (out, in, 1, 1) has the memory layout of (out, in).
         return Ok((linear(pass, x, &Linear::of(weight.clone(), None))?, out));
     }
     let value = {
@@ -241,7 +242,7 @@ pub fn conv2d(pass: &Pass, x: &Act, grid: Grid, weight: &Weight, stride: usize, 
     Ok((pass.result(tensor(value, (out.rows(), n))?, back), out))
 }
 
-/// Partial sums of the weight's gradient; fixed, so that they do not depend on the threads.
+/// Number of partial sums of the weight's gradient; fixed, so that they do not depend on the number of threads.
 fn partial_sums(weights: usize) -> usize {
     if weights > 1 << 20 { 4 } else { 8 }
 }
@@ -288,7 +289,7 @@ fn backward(
                 if wants_dx {
                     sgemm(rows, wide, n, 1.0, Mat::new(gs, n), Mat::new(&w, wide), 0.0, &mut cols, wide, false);
                     for (p, cols) in pictures.zip(cols.chunks_exact(out.area() * wide)) {
-                        // SAFETY: picture p belongs to this part alone, and lies within dx.
+                        // SAFETY: image p lies within dx, and only this part writes to it.
                         let dx =
                             unsafe { std::slice::from_raw_parts_mut(shared.at(p * grid.area() * c), grid.area() * c) };
                         col2im(cols, c, grid, f, dx);
@@ -309,14 +310,15 @@ fn backward(
     Ok(wants_dx.then_some(dx))
 }
 
-/// The largest of each channel under a filter of `k` × `k` (padding never wins); ties go to the first, as in PyTorch.
+/// Max pooling per channel with a `k` × `k` filter; padding is never the maximum. Among equal values the first gets the
+/// gradient, as in PyTorch.
 pub fn max_pool(pass: &Pass, x: &Act, grid: Grid, k: usize, stride: usize, pad: usize) -> Result<(Act, Grid)> {
     let (_, c) = x.dims2()?;
     let out = grid.conv_output(k, stride, pad);
     let mut y = scratch(out.rows() * c);
     let mut from = vec![0u32; out.rows() * c];
     {
-        // The choice is made on the CPU, whatever the device.
+        // The positions of the maxima are found on the CPU for every device.
         let here = x.value().to_device(&Device::Cpu)?;
         let xh = host(&here)?;
         let xs: &[f32] = &xh;
@@ -367,7 +369,7 @@ pub fn max_pool(pass: &Pass, x: &Act, grid: Grid, k: usize, stride: usize, pad: 
     Ok((pass.result(tensor(y, (out.rows(), c))?, back), out))
 }
 
-/// Every `stride`-th pixel of every `stride`-th row.
+/// Selects every `stride`-th pixel of every `stride`-th pixel row; returns the result with its layout.
 pub fn subsample(pass: &Pass, x: &Act, grid: Grid, stride: usize) -> Result<(Act, Grid)> {
     if stride == 1 {
         return Ok((x.clone(), grid));
@@ -380,8 +382,8 @@ pub fn subsample(pass: &Pass, x: &Act, grid: Grid, stride: usize) -> Result<(Act
     Ok((super::gather(pass, x, Arc::new(ids.collect()))?, out))
 }
 
-/// A convolution whose output is normalised by fixed statistics, with nothing to learn: one product with folded weights.
-/// `scale` and `shift` are a channel's.
+/// Convolution with the batch norm folded into the weights, without recording: `scale` and `shift` per output channel
+/// come from fixed statistics.
 pub fn conv2d_fixed(
     x: &Act,
     grid: Grid,

@@ -1,4 +1,4 @@
-//! Attention of one packed set of sequences over another: sequence i looks at sequence i of the other set.
+//! Cross-attention between two packed sets of sequences: sequence i of the queries attends to sequence i of the keys.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -10,7 +10,8 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
-/// q (t, d) packed as `query_segments`, kv (s, 2d), key | value side by side, packed as `key_segments` → (t, d).
+/// Cross-attention → (t, d): queries q (t, d) packed as `query_segments`; kv (s, 2d), the columns key | value, packed
+/// as `key_segments`.
 pub fn cross_attention(
     pass: &Pass,
     q: &Act,
@@ -47,7 +48,7 @@ pub fn cross_attention(
             Ok(Tensor::cat(&out, 0)?)
         });
     }
-    // Where each sequence's weights (heads · ql · kl) begin.
+    // Offset of each sequence's attention weights (heads · ql · kl).
     let mut starts = vec![0];
     for ((_, ql), (_, kl)) in query_segments.iter().zip(key_segments.iter()) {
         starts.push(starts[starts.len() - 1] + heads * ql * kl);
@@ -66,7 +67,7 @@ pub fn cross_attention(
                     softmax(row);
                 });
                 let to = qa * d + head * hd;
-                // SAFETY: this sequence's rows, this head's columns: written by this asked alone, inside `out`.
+                // SAFETY: this sequence's rows and this head's columns lie inside `out`, and only this job writes them.
                 unsafe { sgemm_at(ql, hd, kl, 1.0, Mat::new(p, kl), Mat::new(&k[d..], wide), 0.0, o.at(to), d, false) };
             }
         });
@@ -86,7 +87,8 @@ pub fn cross_attention(
                     for (head, p) in p.chunks_exact_mut(ql * kl).enumerate() {
                         let (at, from) = (qa * d + head * hd, ka * wide + head * hd);
                         let (q, k, g) = (&qs[at..], &ks[from..], &gs[at..]);
-                        // SAFETY (all three): this sequence's rows, this head's columns; this asked alone.
+                        // SAFETY (all three): this sequence's rows and this head's columns are written only by this
+                        // job.
                         unsafe {
                             sgemm_at(kl, hd, ql, 1.0, Mat::t(p, kl), Mat::new(g, d), 0.0, ok.at(from + d), wide, false);
                         }
@@ -113,7 +115,7 @@ pub fn cross_attention(
     Ok(pass.result(tensor(out, (t, d))?, back))
 }
 
-/// The weights of each sequence, as parallel tasks.
+/// Splits the buffer of attention weights by sequence, as parallel jobs.
 fn parts<'a>(p: &'a mut [f32], starts: &[usize]) -> impl IndexedParallelIterator<Item = (usize, &'a mut [f32])> {
     let mut rest = p;
     let mut all = Vec::with_capacity(starts.len());

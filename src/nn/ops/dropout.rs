@@ -1,4 +1,4 @@
-//! Dropout from our own streams: the mask is a hash of (seed, step, call, element), never stored.
+//! Dropout with reproducible masks: a mask is a hash of (seed, step, call, element) and is never stored.
 
 use super::composed::composed;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::rng::{drop_threshold, keep_bits};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// A dropout mask in force: which elements stay and by how much they are scaled.
+/// Dropout mask of one call: determines which elements are kept and by how much they are scaled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mask {
     key: u64,
@@ -22,22 +22,22 @@ impl Mask {
         let key = pass.dropout_key(p)?;
         Some(Self { key, threshold: drop_threshold(p), scale: 1.0 / (1.0 - p) })
     }
-    /// Applies the mask to elements `at..` in place.
+    /// Applies the mask in place to elements whose indices start at `at`.
     pub(super) fn apply(self, x: &mut [f32], at: usize) {
         drop_mask(x, self.key, at as u32, self.threshold, self.scale);
     }
-    /// The factor of element i.
+    /// Factor of element `i`: 0 or the scale.
     pub(super) fn factor(self, i: usize) -> f32 {
         if keep_bits(self.key, i as u32) >= self.threshold { self.scale } else { 0.0 }
     }
-    /// The factors of `n` elements as a tensor, for the composed path.
+    /// Factors of all elements as a tensor of the given shape, for the composed path.
     pub(super) fn tensor(self, shape: &candle_core::Shape, device: &Device) -> Result<Tensor> {
         let data: Vec<f32> = (0..shape.elem_count()).map(|i| self.factor(i)).collect();
         Ok(Tensor::from_vec(data, shape.clone(), device)?)
     }
 }
 
-/// Zeroes each element with probability `p` and scales the rest by 1/(1−p); nothing in evaluation.
+/// Sets each element to zero with probability `p` and scales the others by 1/(1−p); returns x unchanged in evaluation.
 pub fn dropout(pass: &Pass, x: &Act, p: f32) -> Result<Act> {
     let Some(mask) = Mask::of(pass, p) else { return Ok(x.clone()) };
     if !pass.fused(x.value().device()) {

@@ -1,4 +1,4 @@
-//! Table look-ups with row-sparse gradients, and gathering rows of an activation.
+//! Table look-ups with row-sparse gradients, and gathering of rows.
 
 use super::composed::composed;
 use crate::error::Result;
@@ -10,7 +10,8 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// base (t, d) + Σ table_j[ids_j] (t, d); `base` may be absent. Ids are row numbers, t of them each.
+/// Embedding look-up `base + Σ table[ids]` → (t, d), summed over the tables. Each table comes with t row numbers; `base`
+/// (t, d) is optional.
 pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)]) -> Result<Act> {
     let Some((first, ids)) = tables.first() else {
         return base.cloned().ok_or_else(|| crate::Error::Numeric("embed needs a base or a table".into()));
@@ -70,15 +71,15 @@ pub fn embed(pass: &Pass, base: Option<&Act>, tables: &[(&Weight, Arc<Vec<u32>>)
     Ok(pass.result(tensor(y, (t, d))?, back))
 }
 
-/// In place of a row number: the row is hidden, and something else stands there.
+/// Row number of a masked position, at which [`gather_or_fill`] uses the fill vector.
 pub const MASKED: u32 = u32::MAX;
 
-/// Rows `ids` of x (n, d) → (t, d); the backward adds them up again, in order.
+/// Gathers rows `ids` of x (n, d) → (t, d); the backward pass adds the gradients of repeated rows in order.
 pub fn gather(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>) -> Result<Act> {
     gather_or_fill(pass, x, ids, None)
 }
 
-/// The same, with `fill` (d) in the rows whose id is [`MASKED`]; nothing of x reaches those.
+/// Gathers rows `ids` of x (n, d) → (t, d), with the vector `fill` (d) where the id is [`MASKED`].
 pub fn gather_or_fill(pass: &Pass, x: &Act, ids: Arc<Vec<u32>>, fill: Option<&Weight>) -> Result<Act> {
     let (n, d) = x.dims2()?;
     let limit = if fill.is_some() { n + 1 } else { n };

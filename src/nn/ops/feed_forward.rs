@@ -1,7 +1,7 @@
-//! The two affine maps of a transformer's feed-forward part with the non-linearity between them, in blocks of rows.
+//! Feed-forward part of a transformer: two linear maps with an activation function between them, in blocks of rows.
 //!
-//! Only what goes into the non-linearity is kept for the backward pass; what comes out of it, four times as wide as the
-//! rest, exists for one block at a time.
+//! Only the input of the activation function is stored for the backward pass. Its output, four times as wide as the
+//! other values, exists for one block at a time.
 
 use super::linear::fill_bias;
 use super::{activation, linear};
@@ -17,10 +17,10 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// Rows of a block; fixed, so that sums do not depend on anything but the input.
+/// Rows per block; fixed, so that sums depend only on the input.
 const BLOCK: usize = 2048;
 
-/// outer(f(inner(x))): x (t, d) → (t, n).
+/// Feed-forward part outer(f(inner(x))): x (t, d) → (t, n).
 pub fn feed_forward(pass: &Pass, x: &Act, inner: &Linear, f: Activation, outer: &Linear) -> Result<Act> {
     let updated = [inner, outer].iter().any(|l| !matches!(l.update, LinearAdapter::None));
     if updated || !pass.fused(x.value().device()) {

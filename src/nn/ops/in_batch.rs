@@ -1,7 +1,7 @@
-//! Softmax cross-entropy of user states against the distinct items of a batch, in blocks of rows.
+//! Softmax cross-entropy of hidden states against the distinct items of a batch, in blocks of rows.
 //!
-//! The logits of a block exist once, become the gradient in place and are used up at once: memory is
-//! O(block · n), not O(t · n).
+//! The logits of a block are computed once, overwritten by their gradient and consumed at once: memory is O(block · n)
+//! instead of O(t · n).
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -15,23 +15,24 @@ use std::sync::Arc;
 
 const BLOCK: usize = 512;
 
-/// Rows whose logits exist at once: fewer over a large catalogue.
+/// Rows whose logits are in memory at the same time: fewer for a larger catalogue.
 fn block(n: usize) -> usize {
     ((1 << 24) / n.max(1)).clamp(32, BLOCK)
 }
 
-/// What the loss needs beside the vectors. Columns are positions in the batch's table of n distinct items.
+/// Labels, masks and corrections of the in-batch softmax. A column is a row number in the batch's table of n distinct
+/// items.
 #[derive(Debug, Clone, Default)]
 pub struct InBatchTargets {
     /// Label column of each of the t rows.
     pub target: Vec<u32>,
-    /// User (row of `own`) of each of the t rows.
+    /// User (index into `own`) of each of the t rows.
     pub owner: Vec<u32>,
-    /// Columns of each user's own items: masked, except the label.
+    /// Columns of each user's own items; they are masked, except for the label.
     pub own: Vec<Vec<u32>>,
-    /// Added to a column when it is a negative: −log q + log multiplicity.
+    /// Added to the score of each column where it is a negative: −log q + log multiplicity; n values.
     pub negative_bias: Vec<f32>,
-    /// Added to a column when it is the label: −log q.
+    /// Added to the score of each column where it is the label: −log q; n values.
     pub label_bias: Vec<f32>,
 }
 
@@ -52,7 +53,7 @@ impl InBatchTargets {
     }
 }
 
-/// Mean cross-entropy of h (t, d) · e (n, d)ᵀ over the t rows → scalar.
+/// Mean cross-entropy over the t rows of the logits h (t, d) · e (n, d)ᵀ → scalar.
 pub fn in_batch_softmax(pass: &Pass, h: &Act, e: &Act, spec: &Arc<InBatchTargets>) -> Result<Act> {
     let ((t, d), (n, _)) = (h.dims2()?, e.dims2()?);
     spec.check(t, n)?;

@@ -1,8 +1,8 @@
-//! Affine maps; several with the same input write side by side into one output.
+//! Linear maps; several maps of the same input write to adjacent columns of one output.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
-use crate::nn::adapter::LinearAdapter;
+use crate::nn::adapter::{LinearAdapter, Lora};
 use crate::nn::gemm::{Mat, sgemm, sgemm_at};
 use crate::nn::host::{SharedMut, host, scratch, tensor};
 use crate::nn::kernels::{ROWS, column_sums};
@@ -11,12 +11,12 @@ use crate::nn::{Linear, Weight};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// x (m, k) → (m, n).
+/// Applies a linear map: x (m, k) → (m, n).
 pub fn linear(pass: &Pass, x: &Act, layer: &Linear) -> Result<Act> {
     linears(pass, x, &[layer])
 }
 
-/// x (m, k) → (m, Σ nᵢ): the outputs of several layers in adjacent columns.
+/// Applies several linear maps to x (m, k) → (m, Σ nᵢ), with their outputs in adjacent columns.
 pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     if let [layer] = layers
         && let LinearAdapter::In(factors) = &layer.update
@@ -32,7 +32,7 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     for (at, l) in starts.zip(layers) {
         match &l.update {
             LinearAdapter::None => {}
-            LinearAdapter::Lora(lora) => y = super::add_to_columns(pass, &y, &lora.run(pass, x)?, at)?,
+            LinearAdapter::Lora(lora) => y = super::add_to_columns(pass, &y, &lora_update(pass, x, lora)?, at)?,
             LinearAdapter::Out(w) => factors.push((at, w)),
             LinearAdapter::In(_) => {
                 return Err(Error::Numeric("factors of the inputs of one of several maps".into()));
@@ -40,6 +40,13 @@ pub fn linears(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
         }
     }
     if factors.is_empty() { Ok(y) } else { super::scale_columns(pass, &y, &factors) }
+}
+
+/// LoRA update scale · x·Aᵀ·Bᵀ of x (m, k) → (m, n).
+fn lora_update(pass: &Pass, x: &Act, lora: &Lora) -> Result<Act> {
+    let map = |w: &Weight| Linear::of(w.clone(), None);
+    let y = linear(pass, &linear(pass, x, &map(&lora.a))?, &map(&lora.b))?;
+    super::scale(pass, &y, lora.scale)
 }
 
 fn plain(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
@@ -50,7 +57,7 @@ fn plain(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
             let mut outs = vec![];
             for l in layers {
                 let (Some(weight), bias) = (w.next(), l.bias.as_ref().and_then(|_| w.next())) else { continue };
-                // A filter of shape (out, in, 1, 1), or a patch's, is a plain matrix.
+                // A filter of shape (out, in, 1, 1), or one of a patch embedding, is used as a matrix.
                 let y = a[0].matmul(&weight.reshape((l.outputs(), ()))?.t()?)?;
                 outs.push(match bias {
                     Some(b) => y.broadcast_add(b)?,
@@ -85,7 +92,7 @@ fn plain(pass: &Pass, x: &Act, layers: &[&Linear]) -> Result<Act> {
     Ok(pass.result(tensor(y, (m, n))?, back))
 }
 
-/// Writes a layer's bias, if it has one, into its columns of every row of y (rows, n), from column `at`.
+/// Writes a layer's bias, if it has one, to its columns (from `at` on) of every row of y (rows, n).
 pub(super) fn fill_bias(y: &mut [f32], n: usize, at: usize, l: &Linear) -> Result<()> {
     let Some(b) = &l.bias else { return Ok(()) };
     let (b, width) = (b.value(), l.outputs());
@@ -118,7 +125,7 @@ fn backward(x: &Tensor, node: Option<usize>, layers: &[Linear], g: &Tensor, grad
             let w = host(&w)?;
             let beta = if at == 0 { 0.0 } else { 1.0 };
             let c = SharedMut::new(&mut dx);
-            // SAFETY: dx is ours alone and holds (m, k).
+            // SAFETY: dx holds (m, k) elements and is not shared.
             unsafe { sgemm_at(m, k, out, 1.0, Mat::new(&gh[at..], n), Mat::new(&w, k), beta, c.at(0), k, true) };
         }
         at += out;

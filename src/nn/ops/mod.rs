@@ -1,4 +1,4 @@
-//! The operations models are made of. Each has a fused CPU form with its own backward and a composed form.
+//! Operations that models consist of. Each has a fused CPU version with its own backward pass, and a composed version.
 
 mod activation;
 mod adapter;

@@ -1,4 +1,4 @@
-//! LayerNorm(residual + dropout(x)): the join of every transformer sub-layer, in one pass.
+//! LayerNorm(residual + dropout(x)), the end of every transformer sub-layer, in one pass over memory.
 
 use super::composed::composed;
 use super::dropout::Mask;
@@ -10,7 +10,7 @@ use crate::nn::tape::{Act, Grads, Pass};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// LN(residual + dropout(x, p)) over rows of (t, d); without a residual just LN(dropout(x, p)).
+/// Computes LN(residual + dropout(x, p)) for each row of x (t, d); without a residual, LN(dropout(x, p)).
 pub fn add_norm(pass: &Pass, x: &Act, residual: Option<&Act>, norm: &LayerNorm, p: f32) -> Result<Act> {
     let mask = Mask::of(pass, p);
     if !pass.fused(x.value().device()) {

@@ -1,4 +1,4 @@
-//! One vector a sequence: its first row, or the mean of its rows.
+//! Pooling of each sequence to one vector: its first row, or the mean of its rows.
 
 use super::composed::composed;
 use super::embed::gather;
@@ -12,17 +12,17 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How token vectors become an item's vector.
+/// How the token vectors of an item are pooled to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// The first token ([CLS], `<s>`).
+    /// Vector of the first token (`[CLS]` or `<s>`).
     Cls,
-    /// The mean over all real tokens.
+    /// Mean over all tokens.
     Mean,
 }
 
-/// x (t, d) packed as `segments` → (n, d). Sequences must not be empty.
+/// Pools x (t, d), packed as `segments`, to (n, d); no sequence may be empty.
 pub fn pool(pass: &Pass, x: &Act, segments: &Segments, how: Pooling) -> Result<Act> {
     let n = segments.len();
     let (t, d) = x.dims2()?;

@@ -1,7 +1,7 @@
-//! Losses of user states against a label and k drawn negatives each.
+//! Losses of each hidden state against its label and k sampled negatives.
 //!
-//! No (t, k, d) tensor exists: scores come straight from the table of items, and the gradient of an item is summed over
-//! the predictions it stood in, in their order.
+//! No (t, k, d) tensor is created: scores are computed directly from the table of items, and the gradient of an item is
+//! summed over the predictions in which it occurs, in their order.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -12,32 +12,34 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// How the label is told from the negatives; s⁺ its score, s₁ … s_k theirs. Means over the t predictions.
+/// Loss function of a label against its sampled negatives: s⁺ is the label's score, s₁ … s_k are the negatives' scores.
+/// The loss of a batch is the mean over its t predictions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SampledLoss {
-    /// −log softmax of s⁺ among all k + 1.
+    /// Sampled softmax: −log softmax of s⁺ among all k + 1 scores.
     Softmax,
-    /// (β·softplus(−s⁺) + Σ softplus(sⱼ)) / (k + 1); β = 1 is binary cross-entropy (SASRec), else gBCE.
+    /// Binary cross-entropy (β·softplus(−s⁺) + Σ softplus(sⱼ)) / (k + 1): β = 1 as in SASRec, other values give gBCE.
     Binary {
-        /// Power of the label's probability.
+        /// Exponent β of the label's probability.
         beta: f32,
     },
-    /// Mean over j of softplus(sⱼ − s⁺) (BPR).
+    /// BPR: mean over j of softplus(sⱼ − s⁺).
     Pairwise,
 }
 
-/// What the loss needs beside the vectors. Columns are positions in the batch's table of n distinct items.
+/// Labels, negatives and corrections of a sampled loss. A column is a row number in the batch's table of n distinct
+/// items.
 #[derive(Debug, Clone)]
 pub struct SampledTargets {
     /// Label column of each of the t rows.
     pub target: Vec<u32>,
-    /// Columns of the k negatives of each row, row after row.
+    /// Columns of the k negatives of each row, row by row (t · k values).
     pub negatives: Arc<Vec<u32>>,
-    /// Negatives a row.
+    /// Number of negatives per row.
     pub k: usize,
-    /// Added to a column's score (−log q); n of them.
+    /// Added to the score of each column (−log q); n values.
     pub bias: Vec<f32>,
-    /// The loss.
+    /// Loss function.
     pub contrast: SampledLoss,
 }
 
@@ -58,21 +60,21 @@ impl SampledTargets {
             )))
         }
     }
-    /// Columns of row i: the label, then its negatives.
+    /// Columns of row i: the label, followed by its negatives.
     fn columns(&self, i: usize) -> impl Iterator<Item = usize> {
         let of = &self.negatives[i * self.k..(i + 1) * self.k];
         std::iter::once(self.target[i] as usize).chain(of.iter().map(|&c| c as usize))
     }
 }
 
-/// log(1 + exp(x)) and its derivative.
+/// Returns log(1 + exp(x)) and its derivative.
 fn softplus(x: f32) -> (f32, f32) {
     let e = (-x.abs()).exp();
     (x.max(0.0) + e.ln_1p(), if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) })
 }
 
 impl SampledLoss {
-    /// The loss of one row of scores, label first, which become their gradient.
+    /// Returns the loss of one row of scores `s` (label first) and overwrites the scores with their gradient.
     fn row(self, s: &mut [f32]) -> f64 {
         let k = s.len() - 1;
         match self {
@@ -109,7 +111,7 @@ impl SampledLoss {
     }
 }
 
-/// The mean loss of h (t, d) over items e (n, d) → scalar.
+/// Mean sampled loss of hidden states h (t, d) over items e (n, d) → scalar.
 pub fn sampled_loss(pass: &Pass, h: &Act, e: &Act, spec: &Arc<SampledTargets>) -> Result<Act> {
     let ((t, d), (n, _)) = (h.dims2()?, e.dims2()?);
     spec.check(t, n)?;
@@ -178,7 +180,7 @@ pub fn sampled_loss(pass: &Pass, h: &Act, e: &Act, spec: &Arc<SampledTargets>) -
     Ok(pass.result(value, back))
 }
 
-/// For each column, the places (row · (k+1) + slot) where it stands, ascending.
+/// For each column, the positions (row · (k+1) + slot) at which it occurs, ascending.
 struct Uses {
     offsets: Vec<u32>,
     places: Vec<u32>,
@@ -209,7 +211,7 @@ fn through_candle(pass: &Pass, h: &Act, e: &Act, spec: &SampledTargets) -> Resul
     let bias: Vec<f32> = ids.iter().map(|&c| spec.bias[c as usize]).collect();
     let ids = Tensor::new(ids, &device)?;
     let bias = Tensor::from_vec(bias, (t, wide), &Device::Cpu)?.to_device(&device)?;
-    // log(1 + exp(x)) = max(x, 0) + log(1 + exp(−|x|)), in operations candle differentiates rightly.
+    // log(1 + exp(x)) = max(x, 0) + log(1 + exp(−|x|)), written with operations that candle differentiates correctly.
     let softplus = |x: &Tensor| -> Result<Tensor> {
         let positive = x.gt(0f64)?.to_dtype(x.dtype())?;
         let sign = (&positive * 2.0)?.affine(1.0, -1.0)?;

@@ -1,4 +1,4 @@
-//! Small operations of vision transformers: interpolated tables, layer scale, SwiGLU.
+//! Operations of vision transformers: interpolated position tables, layer scale, SwiGLU.
 
 use super::composed::composed;
 use crate::error::{Error, Result};
@@ -11,7 +11,8 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Rows of a table (…, p, d), mixed by a fixed matrix (q, p) → (q, d): positions interpolated to another grid.
+/// Multiplies a table (…, p, d) from the left by a fixed matrix (q, p) → (q, d): interpolates position embeddings to
+/// another grid.
 pub fn interpolate_rows(pass: &Pass, table: &Weight, matrix: &Arc<Vec<f32>>) -> Result<Act> {
     let &[.., p, d] = table.shape() else {
         return Err(Error::Numeric(format!("a table of shape {:?}", table.shape())));
@@ -42,7 +43,7 @@ pub fn interpolate_rows(pass: &Pass, table: &Weight, matrix: &Arc<Vec<f32>>) -> 
     Ok(pass.result(tensor(y, (q, d))?, back))
 }
 
-/// x + y ⊙ scale for x, y (t, d) and scale (d): DINOv2's layer scale.
+/// Layer scale of DINOv2: x + y ⊙ scale, for x, y (t, d) and scale (d).
 pub fn add_scaled(pass: &Pass, x: &Act, y: &Act, scale: &Weight) -> Result<Act> {
     if !pass.fused(x.value().device()) {
         return composed(pass, &[x, y], &[scale], |a, w| Ok((&a[0] + a[1].broadcast_mul(&w[0])?)?));
@@ -102,7 +103,7 @@ pub fn add_scaled(pass: &Pass, x: &Act, y: &Act, scale: &Weight) -> Result<Act> 
     Ok(pass.result(tensor(out, (t, d))?, back))
 }
 
-/// silu(a) ⊙ b for x = a | b side by side (t, 2d) → (t, d) (Shazeer 2020).
+/// SwiGLU (Shazeer 2020): silu(a) ⊙ b for x (t, 2d), the columns a | b → (t, d).
 pub fn swiglu(pass: &Pass, x: &Act) -> Result<Act> {
     let (t, wide) = x.dims2()?;
     let d = wide / 2;

@@ -1,14 +1,14 @@
-//! The student: its configuration, where its values start, its loss.
+//! The student of a text teacher: its configuration and its initial values.
 
 use super::teacher::Teacher;
 use super::vocab::Pruned;
-use super::{DistillConfig, subspace};
+use crate::distill::DistillConfig;
+use crate::distill::subspace::Reduction;
 use crate::error::{Error, Result};
 use crate::item::Tokens;
 use crate::item::text::{Bert, BertConfig, TextFolder, backbone};
-use crate::nn::ops::composed::composed;
-use crate::nn::{Act, Params, Pass, host};
-use candle_core::{D, Device, Tensor};
+use crate::nn::{Params, host};
+use candle_core::Device;
 use serde_json::json;
 
 /// σ of token vectors at the start; the LayerNorm behind them makes their length a matter of speed only.
@@ -57,11 +57,10 @@ pub fn build(
     folder: &TextFolder,
     teacher: &Teacher,
     pruned: &Pruned,
-    basis: &[f32],
-    seed: u64,
+    reduction: &Reduction,
+    c: &DistillConfig,
 ) -> Result<(Params, Bert)> {
-    let (params, bert) = Params::fresh(seed, &Device::Cpu, |s| backbone(s, folder))?;
-    let d = teacher.encoder.width();
+    let (params, bert) = Params::fresh(c.seed, &Device::Cpu, |s| backbone(s, folder))?;
     let around = |t: u32| {
         // [CLS] token [SEP], as the tokenizer would frame it.
         let frame = teacher.folder.tokenizer.encode_fast("a", true).map(|e| e.get_ids().to_vec()).unwrap_or_default();
@@ -72,9 +71,9 @@ pub fn build(
     };
     let rows: Vec<Vec<u32>> = pruned.old_ids.iter().map(|&t| around(t)).collect();
     let alone = teacher.encoder.encode(&Tokens::from_rows(&rows), &|_, _| {})?;
-    let mut words = subspace::project(&alone, d, basis);
+    let mut words = reduction.project(&alone);
     // What all tokens share says nothing; drop it, and scale the rest.
-    let k = basis.len() / d;
+    let k = c.hidden;
     let n = words.len() / k;
     let mut mean = vec![0f64; k];
     words.chunks_exact(k).for_each(|r| r.iter().zip(&mut mean).for_each(|(x, m)| *m += f64::from(*x) / n as f64));
@@ -86,19 +85,4 @@ pub fn build(
     let table = params.get(name).ok_or_else(|| Error::Numeric(format!("the student lacks `{name}`")))?;
     host::update(&table.value(), |v| v.copy_from_slice(&words))?;
     Ok((params, bert))
-}
-
-/// Mean of 1 − cos between the rows of x (n, d) and those of `target` (n, d), which have length 1.
-pub fn cosine_distance(pass: &Pass, x: &Act, target: Vec<f32>) -> Result<Act> {
-    let target = host::tensor(target, x.dims2()?)?;
-    composed(pass, &[x], &[], |a, _| {
-        let dot = (&a[0] * &target)?.sum(D::Minus1)?;
-        let length = (a[0].sqr()?.sum(D::Minus1)? + 1e-12)?.sqrt()?;
-        Ok((1.0 - (dot / length)?.mean_all()?)?)
-    })
-}
-
-/// Sum of two scalars, the second times `weight`.
-pub fn plus(pass: &Pass, a: &Act, b: &Act, weight: f64) -> Result<Act> {
-    composed(pass, &[a, b], &[], |x: &[Tensor], _| Ok((&x[0] + (&x[1] * weight)?)?))
 }

@@ -1,14 +1,15 @@
 //! The texts a student learns from: catalogues and text files, each distinct text once, some held out.
 
 use crate::data::Dataset;
+use crate::distill::holdout::is_held_out;
 use crate::error::{DataError, Result};
-use crate::rng::{self, Stream};
+use crate::rng::Stream;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Texts to learn from and texts to be judged by.
 #[derive(Debug, Clone, Default)]
-pub struct Corpus {
+pub struct TextCorpus {
     /// Titles and, behind them, random parts of them.
     pub train: Vec<String>,
     /// Titles never trained on, not even in part.
@@ -17,7 +18,7 @@ pub struct Corpus {
     pub sources: Vec<(String, String)>,
 }
 
-impl Corpus {
+impl TextCorpus {
     /// Reads the items' texts of data set folders and the lines of text files. About `share` of the distinct texts is
     /// held out, chosen by the text itself, so that adding a source moves no text from one side to the other. Each
     /// training text also brings `crops` random runs of at least three of its words.
@@ -37,15 +38,14 @@ impl Corpus {
             out.sources.push((d.name.clone(), d.digest.clone()));
         }
         for path in files {
-            let text = crate::fsio::read_text(path)?;
+            let text = crate::fsio::read_data_text(path)?;
             text.lines().for_each(&mut add);
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             out.sources.push((name, crate::fsio::sha256_bytes(text.as_bytes())));
         }
         let (mut held, mut train) = (vec![], vec![]);
         for t in texts {
-            let u = (rng::key(seed, &format!("held out/{}", t.to_lowercase())) >> 11) as f64 / (1u64 << 53) as f64;
-            if u < share { held.push(t) } else { train.push(t) }
+            if is_held_out(&t.to_lowercase(), share, seed) { held.push(t) } else { train.push(t) }
         }
         if train.len() < 2 {
             let from = data.first().or(files.first()).cloned().unwrap_or_default();

@@ -1,11 +1,9 @@
-//! The teacher's vectors of a corpus, computed once and kept.
+//! A text teacher: its encoder and how it reads texts.
 
-use super::DistillConfig;
+use crate::distill::DistillConfig;
 use crate::error::Result;
 use crate::item::Tokens;
 use crate::item::text::{SentenceEncoder, TextFolder};
-use crate::nn::weights::{self, Weights};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A teacher and its tokens.
@@ -33,22 +31,8 @@ impl Teacher {
         let most = c.max_tokens.min(self.folder.config.usable_positions());
         Tokens::new(&self.folder.tokenizer, texts, most, c.lower_case)
     }
-    /// Pooled vectors (n, width), from `file` if it holds those of exactly these tokens.
-    pub fn vectors(&self, tokens: &Tokens, file: &Path, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>> {
-        let key = self.key(tokens);
-        let name = format!("vectors/{key}");
-        let shape = vec![tokens.len(), self.encoder.width()];
-        if file.exists()
-            && let Ok(w) = Weights::open(file)
-            && w.shape(&name) == Some(&shape)
-        {
-            return w.read(&name);
-        }
-        let all = self.encoder.encode(tokens, on_progress)?;
-        weights::save(file, &[(name, shape, all.clone())], BTreeMap::new())?;
-        Ok(all)
-    }
-    fn key(&self, tokens: &Tokens) -> String {
+    /// Digest of what the vectors of these tokens depend on: weights, pooling, tokens.
+    pub fn key(&self, tokens: &Tokens) -> String {
         let mut bytes = format!("{}/{:?}/", self.digest, self.config.pooling).into_bytes();
         for i in 0..tokens.len() {
             tokens.row(i).iter().for_each(|t| bytes.extend_from_slice(&t.to_le_bytes()));
