@@ -48,7 +48,7 @@ fn shown(c: &mut Command) -> String {
 #[test]
 fn control_characters_are_shown_and_do_not_act() {
     let tmp = tempfile::tempdir().unwrap();
-    let evil = "\u{1b}[2J\u{1b}[31mred\u{7} \u{9b}1m\u{7f}\u{202e}mug\r\nmorec: done";
+    let evil = "\u{1b}[2J\u{1b}[31mred\u{7} \u{9b}1m\u{7f}\u{202e}mug\nmorec: done";
     let data = small(tmp.path(), 24, |i| format!("{evil} {i}"));
     let run = tmp.path().join("run");
     ok(&mut train(&data, &run, &[]));
@@ -58,7 +58,7 @@ fn control_characters_are_shown_and_do_not_act() {
         c
     };
     let table = shown(&mut recommend(&["--history", "i1,i2", "-k", "3"]));
-    assert!(table.contains("\\u{1b}[2J") && table.contains("\\u{9b}1m\\u{7f}\\u{202e}mug\\r\\nmorec: done"), "{table}");
+    assert!(table.contains("\\u{1b}[2J") && table.contains("\\u{9b}1m\\u{7f}\\u{202e}mug\\nmorec: done"), "{table}");
     assert_eq!(table.lines().count(), 4, "a title stays in its line: {table}");
     // In JSON a title is what it is.
     let json: serde_json::Value = serde_json::from_str(&ok(&mut recommend(&["--history", "i1", "--json"]))).unwrap();
