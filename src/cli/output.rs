@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_cell_stays_in_its_line() {
         let rows = [["id", "title", "x"], ["1", "a\n\u{1b}[2J", "y"]].map(|r| r.map(String::from).to_vec());
-        assert_eq!(super::table(&rows), "id  title       x\n1   a\\n\\u{1b}[2J  y\n");
+        assert_eq!(super::table(&rows), "id  title         x\n1   a\\n\\u{1b}[2J  y\n");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod data_import_bad;
 mod data_real;
 mod data_support;
 mod distill;
+mod edges;
 mod encode;
 mod encoders;
 mod examples;

@@ -303,3 +303,61 @@ fn two_pulls_at_once() {
     });
     assert_eq!(server.downloads().len(), sharded().len() - 1, "each file once");
 }
+
+#[test]
+fn what_cannot_be_read_is_not_kept() {
+    let files = |name: &str, content: &[u8], mut from: Files| {
+        from.insert(name.into(), content.to_vec());
+        from
+    };
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n";
+    let cases = [
+        ("model.safetensors", files("model.safetensors", b"{}", tiny()), "too short"),
+        ("model.safetensors", files("model.safetensors", lfs, tiny()), "not a whole"),
+        ("config.json", files("config.json", b"<html>", tiny()), "not JSON"),
+        ("tokenizer.json", files("tokenizer.json", b"", tiny()), "not JSON"),
+        ("m-2-of-2.safetensors", files("m-2-of-2.safetensors", b"{}", sharded()), "too short"),
+    ];
+    for (name, broken, hint) in cases {
+        for bare_listing in [false, true] {
+            let (_root, server, options) = setup(broken.clone(), Faults { bare_listing, ..Faults::default() });
+            for asked in ["acme/tiny".to_string(), format!("acme/tiny@{COMMIT}")] {
+                let message = hub_error(pull(&asked, &options));
+                assert!(message.contains(name) && message.contains(hint) && message.contains("damaged"), "{message}");
+                assert_nothing_complete(&options, name);
+                let digest = morec::fsio::sha256_bytes(&broken[name]);
+                assert!(tree(&options.cache).iter().all(|p| !p.ends_with(&digest)), "no blob either");
+                let offline = HubOptions { offline: true, ..options.clone() };
+                assert!(matches!(resolve(&asked, &offline), Err(Error::Hub(_))));
+            }
+            // Once the hub has it right, the same command does.
+            server.set(|now, _| *now = if name.starts_with("m-") { sharded() } else { tiny() });
+            pull("acme/tiny", &options).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_from_before_is_found_and_fetched_again() {
+    let (_root, server, options) = setup(tiny(), Faults { bare_listing: true, ..Faults::default() });
+    let weights = pull("acme/tiny", &options).unwrap().folder.weights.remove(0);
+    for name in ["acme/tiny".to_string(), format!("acme/tiny@{COMMIT}")] {
+        std::fs::remove_file(&weights).unwrap();
+        std::fs::write(&weights, "{}").unwrap();
+        server.set(|_, _| ());
+        assert_eq!(pull(&name, &options).unwrap().downloaded, ["model.safetensors"]);
+        assert_eq!(std::fs::read(&weights).unwrap(), tiny()["model.safetensors"]);
+    }
+}
+
+#[test]
+fn an_index_that_its_shards_do_not_keep_is_refused() {
+    let mut files = sharded();
+    files.insert("m-2-of-2.safetensors".into(), weights(&["c"]));
+    let (_root, server, options) = setup(files, Faults::default());
+    let message = hub_error(pull("acme/tiny", &options));
+    assert!(message.contains("puts `b` into m-2-of-2.safetensors, which does not have it"), "{message}");
+    assert_nothing_complete(&options, "model.safetensors.index.json");
+    server.set(|files, _| *files = sharded());
+    pull("acme/tiny", &options).unwrap();
+}

@@ -129,7 +129,7 @@ fn answer(request: &Request, state: &mut State) -> Vec<u8> {
     if request.path.starts_with("/api/models/") {
         return match faults.listing_status {
             Some(status) => reply(status, "", b"no"),
-            None => reply(200, "ItemContent-Type: application/json\r\n", listing(&state.files, faults).as_bytes()),
+            None => reply(200, "Content-Type: application/json\r\n", listing(&state.files, faults).as_bytes()),
         };
     }
     if let Some(status) = faults.file_status {
@@ -148,7 +148,7 @@ fn answer(request: &Request, state: &mut State) -> Vec<u8> {
     let total = content.len();
     let mut out = match from.filter(|_| !faults.ignore_ranges) {
         Some(from) if from < total => {
-            let range = format!("ItemContent-Range: bytes {from}-{}/{total}\r\n", total - 1);
+            let range = format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1);
             reply(206, &range, &content[from..])
         }
         Some(_) => reply(416, "", b""),
@@ -184,6 +184,6 @@ fn listing(files: &Files, faults: &Faults) -> String {
 
 fn reply(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    let head = format!("HTTP/1.1 {status} x\r\n{headers}ItemContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
