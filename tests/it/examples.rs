@@ -17,7 +17,7 @@ fn example(name: &str) -> Command {
 fn invented() -> (tempfile::TempDir, PathBuf) {
     let tmp = tempfile::tempdir().unwrap();
     let at = tmp.path().join("invented");
-    let sizes = ["--users", "60", "--items", "50", "--target-users", "50", "--target-items", "40"];
+    let sizes = ["--users", "60", "--items", "110", "--target-users", "50", "--target-items", "100"];
     ok(morec().args(["data", "synth", "--out"]).arg(&at).args(sizes));
     std::fs::create_dir(tmp.path().join("datasets")).unwrap();
     std::fs::rename(at.join("source"), tmp.path().join("datasets/games")).unwrap();
