@@ -11,7 +11,7 @@ use crate::eval::encode::candidates;
 use crate::eval::vectors::{self, Export, Format};
 use crate::fsio;
 use crate::hub::{self, HubOptions};
-use crate::item::image::{COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store};
+use crate::item::image::{COST, FrozenImageEncoder, ImageFolder, Images, PixelStore, Pixels};
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::item::{Features, ItemTable, ModalityContent, Tokens, compute_rows};
 use crate::model::{ItemContent, ModelFolder};
@@ -165,7 +165,7 @@ fn of_image_encoder(args: &EncodeArgs, format: Format, encoder: &Path, dir: &Pat
     let Some(file) = &data.images else {
         return Err(Error::Usage(format!("{}: has no pictures; import it with --images", dir.display())));
     };
-    let store = Store::open(file, Some(dir), &folder.preprocess(&config), &encoding("pictures"))?;
+    let store = PixelStore::open(file, Some(dir), &folder.preprocess(&config), &encoding("pictures"))?;
     let pixels = Pixels::new(store, file.places(data.items.ids.len()));
     let encoder = FrozenImageEncoder::on(&args.device.open()?, &folder, &config)?;
     let weights = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();

@@ -23,7 +23,7 @@ pub fn build_frozen_caches(
 ) -> Result<bool> {
     let mut all = false;
     for (modality, depth) in model.item.frozen_depths() {
-        if features.frozen.get(&modality).is_none()
+        if !features.frozen.contains_key(&modality)
             && build_frozen_cache(model, features, (modality, depth), data, on_progress)?
         {
             all = true;

@@ -12,17 +12,17 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub enum EncoderFolder {
     /// Text encoder: `config.json`, `tokenizer.json`.
-    Text(TextFolder),
+    Text(Box<TextFolder>),
     /// Image encoder: `config.json`, `preprocessor_config.json`.
-    Image(ImageFolder),
+    Image(Box<ImageFolder>),
 }
 
 impl EncoderFolder {
     /// Reads the folder of the encoder of a modality; with `weights` the weight files are opened, too.
     pub fn open(modality: Modality, dir: &Path, weights: bool) -> Result<Self> {
         Ok(match modality {
-            Modality::Text => Self::Text(TextFolder::open(dir, weights)?),
-            Modality::Image => Self::Image(ImageFolder::open(dir, weights)?),
+            Modality::Text => TextFolder::open(dir, weights)?.into(),
+            Modality::Image => ImageFolder::open(dir, weights)?.into(),
         })
     }
     /// Name of the encoder's subfolder in a model folder.
@@ -110,15 +110,21 @@ impl Encoders {
     }
 }
 
-impl From<TextFolder> for Encoders {
+impl From<TextFolder> for EncoderFolder {
     fn from(folder: TextFolder) -> Self {
-        [EncoderFolder::Text(folder)].into_iter().collect()
+        Self::Text(Box::new(folder))
     }
 }
 
-impl From<ImageFolder> for Encoders {
+impl From<ImageFolder> for EncoderFolder {
     fn from(folder: ImageFolder) -> Self {
-        [EncoderFolder::Image(folder)].into_iter().collect()
+        Self::Image(Box::new(folder))
+    }
+}
+
+impl<F: Into<EncoderFolder>> From<F> for Encoders {
+    fn from(folder: F) -> Self {
+        [folder.into()].into_iter().collect()
     }
 }
 

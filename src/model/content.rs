@@ -3,7 +3,7 @@
 use crate::config::{Config, Fusion, ItemKind, Modality};
 use crate::data::{Dataset, ImageFile};
 use crate::error::{Error, Result};
-use crate::item::image::{ImageFolder, Pixels, Store};
+use crate::item::image::{ImageFolder, PixelStore, Pixels};
 use crate::item::{EncoderFolder, Encoders, Features, ModalityContent, ModalitySet, token_cache};
 use crate::rng::Stream;
 use std::path::Path;
@@ -70,9 +70,9 @@ impl<'a> ItemContent<'a> {
                 return Err(Error::config("item.kind", m));
             }
             let (side, _) = pre.output();
-            return Ok(Pixels::new(Store::in_memory(vec![], side, &pre), vec![None; self.texts.len()]));
+            return Ok(Pixels::new(PixelStore::in_memory(vec![], side, &pre), vec![None; self.texts.len()]));
         };
-        let store = Store::open(file, self.data, &pre, on_progress)?;
+        let store = PixelStore::open(file, self.data, &pre, on_progress)?;
         let most = file.items().iter().max().map_or(0, |&i| i as usize + 1);
         let places = file.places(most);
         let of = |i: usize| places.get(i).copied().flatten();

@@ -85,7 +85,7 @@ fn base(dir: &Path, change: impl Fn(&mut Config)) -> ModelFolder {
     let blueprint = Blueprint {
         config,
         counts: TableSizes::default(),
-        encoders: text.map(EncoderFolder::Text).into_iter().collect(),
+        encoders: text.map(EncoderFolder::from).into_iter().collect(),
         ..Default::default()
     };
     let actions = blueprint.declare().unwrap().into_iter().map(|s| {

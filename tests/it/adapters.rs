@@ -47,7 +47,7 @@ fn houlsby_in_bert_base_and_sasrec_trains_the_known_number() {
     let blueprint = Blueprint {
         config: c,
         counts: TableSizes::default(),
-        encoders: folder.map(EncoderFolder::Text).into_iter().collect(),
+        encoders: folder.map(EncoderFolder::from).into_iter().collect(),
         ..Default::default()
     };
     let specs = blueprint.declare().unwrap();

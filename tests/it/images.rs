@@ -8,7 +8,7 @@ use morec::data::images::{ImageSource, OnImage};
 use morec::data::{Dataset, DatasetParts};
 use morec::eval::encode::{self, no_progress};
 use morec::experiment::{self, ExistingRun, Prepared, RunResult};
-use morec::item::image::{ImageFolder, Store};
+use morec::item::image::{ImageFolder, PixelStore};
 use morec::item::{FrozenDepth, ItemTable};
 use morec::model::ModelFolder;
 use morec::nn::Pass;
@@ -188,7 +188,7 @@ fn the_store_is_made_once_and_goes_on_where_it_was() {
     let seen = std::cell::RefCell::new(vec![]);
     let open = |side: usize| {
         let pre = folder.preprocess.clone().with_side(side);
-        Store::open(&file, Some(&dir), &pre, &|done, all| seen.borrow_mut().push((done, all))).unwrap()
+        PixelStore::open(&file, Some(&dir), &pre, &|done, all| seen.borrow_mut().push((done, all))).unwrap()
     };
     open(16);
     assert_eq!(seen.take(), [(48, 48)]);

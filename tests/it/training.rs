@@ -134,7 +134,7 @@ fn two_passes_give_the_gradient_of_one() {
         let blueprint = morec::model::Blueprint {
             config: c.clone(),
             counts: p.counts(),
-            encoders: folder.map(morec::item::EncoderFolder::Text).into_iter().collect(),
+            encoders: folder.map(morec::item::EncoderFolder::from).into_iter().collect(),
             ..Default::default()
         };
         let all = experiment::plan_of(&c, None, p.counts()).unwrap();

@@ -5,7 +5,7 @@ use crate::support::shared;
 use candle_core::{Device, Tensor};
 use morec::config::{BatchNormMode, ImageConfig};
 use morec::item::image::{
-    Backbone, FrozenImageEncoder, ImageFolder, Images, Pixels, ResNet, Store, Swin, VisionConfig, Vit,
+    Backbone, FrozenImageEncoder, ImageFolder, Images, PixelStore, Pixels, ResNet, Swin, VisionConfig, Vit,
 };
 use morec::nn::host::to_vec;
 use morec::nn::ops::{self, Pooling};
@@ -193,7 +193,7 @@ fn retrieval(model: &str, count: usize) -> f64 {
     }
     let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default()).unwrap();
     let vectors = |pixels: Vec<u8>| {
-        let pixels = Pixels::new(Store::in_memory(pixels, side, pre), (0..count as u32).map(Some).collect());
+        let pixels = Pixels::new(PixelStore::in_memory(pixels, side, pre), (0..count as u32).map(Some).collect());
         let mut all = encoder.encode(&pixels, count, &|_, _| {}).unwrap();
         ops::normalize_rows_in_place(&mut all, encoder.width(), 1.0);
         all
@@ -226,7 +226,7 @@ fn our_own_cover_mini_is_what_transformers_reads() {
         [("rgb.png", 1e-5), ("base420.jpg", 0.05), ("lossy.webp", 0.05)].into_iter().enumerate()
     {
         let picture = decode(&std::fs::read(golden("pillow").join(name)).unwrap()).unwrap();
-        let store = Store::in_memory(pre.apply(&picture).data, pre.output().0, pre);
+        let store = PixelStore::in_memory(pre.apply(&picture).data, pre.output().0, pre);
         let got = encoder.encode(&Pixels::new(store, vec![Some(0)]), 1, &|_, _| {}).unwrap();
         close(name, &got, &want[i * got.len()..][..got.len()], tolerance);
     }

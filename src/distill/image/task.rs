@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::fsio;
 use crate::hub::Preprocessing;
 use crate::item::compute_rows;
-use crate::item::image::{Backbone, COST, FrozenImageEncoder, ImageFolder, Images, Pixels, Store, Vit};
+use crate::item::image::{Backbone, COST, FrozenImageEncoder, ImageFolder, Images, PixelStore, Pixels, Vit};
 use crate::nn::ops::Pooling;
 use crate::nn::{Act, Params, Pass};
 use crate::picture::{Augment, Preprocess, Rgb, resize};
@@ -181,7 +181,7 @@ fn vectors(
     let compute = |which: &[u32]| {
         let bytes = which.iter().flat_map(|&i| make(i as usize).data).collect();
         let ids: Vec<u32> = (0..which.len() as u32).collect();
-        let store = Store::in_memory(bytes, side, pre);
+        let store = PixelStore::in_memory(bytes, side, pre);
         let pixels = Pixels::new(store, ids.iter().copied().map(Some).collect());
         encoder.encode_batch(&Images::of(&pixels, &ids, Augment::None, &Pass::eval())?)
     };

@@ -14,7 +14,7 @@ pub use backbone::{Backbone, file_names};
 pub use batch::Images;
 pub use encoder::{FrozenImageEncoder, ImageEncoder};
 pub use folder::{ImageFolder, VisionConfig};
-pub use pixels::{COST, Pixels, Store};
+pub use pixels::{COST, PixelStore, Pixels};
 pub use resnet::{ResNet, ResNetConfig};
 pub use swin::{Swin, SwinConfig};
 pub use vit::{Vit, VitConfig};

@@ -30,7 +30,7 @@ enum Bytes {
 
 /// All images of a data set at one size.
 #[derive(Clone)]
-pub struct Store {
+pub struct PixelStore {
     bytes: Arc<Bytes>,
     side: usize,
     count: usize,
@@ -54,7 +54,7 @@ fn square(pre: &Preprocess) -> Result<usize> {
     }
 }
 
-impl Store {
+impl PixelStore {
     /// Opens the store of a data set's images in the folder `.cache` of `data`, or creates it first. If the folder
     /// cannot be written, the images are kept in memory. `on_progress` is called with (done, all).
     pub fn open(
@@ -173,7 +173,7 @@ fn grow(file: &ImageFile, path: &Path, pre: &Preprocess, on_progress: &dyn Fn(us
 /// Images by candidate index.
 #[derive(Clone)]
 pub struct Pixels {
-    store: Store,
+    store: PixelStore,
     /// Index of each candidate's image in the store.
     place: Arc<Vec<Option<u32>>>,
 }
@@ -186,7 +186,7 @@ impl std::fmt::Debug for Pixels {
 
 impl Pixels {
     /// `place` contains the index of each candidate's image in the store.
-    pub fn new(store: Store, place: Vec<Option<u32>>) -> Self {
+    pub fn new(store: PixelStore, place: Vec<Option<u32>>) -> Self {
         debug_assert!(place.iter().flatten().all(|&r| (r as usize) < store.count));
         Self { store, place: Arc::new(place) }
     }

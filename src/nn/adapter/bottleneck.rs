@@ -129,12 +129,12 @@ impl SublayerAdapter {
         }
     }
     /// Whether this sub-layer has no adapter.
-    pub fn is_none_site(&self) -> bool {
+    pub fn is_none(&self) -> bool {
         matches!(self, Self::Bare)
     }
     /// Computes norm(x + dropout(y)), where y is the sub-layer's output for x (post-norm transformer).
     pub fn add_norm(&self, pass: &Pass, y: Act, x: &Act, norm: &LayerNorm, dropout: f32) -> Result<Act> {
-        if self.is_none_site() {
+        if self.is_none() {
             return ops::add_norm(pass, &y, Some(x), norm, dropout);
         }
         let y = self.apply(pass, x, ops::dropout(pass, &y, dropout)?)?;
@@ -142,7 +142,7 @@ impl SublayerAdapter {
     }
     /// Computes x + dropout(y), where y is the sub-layer's output for the normalised h (pre-norm transformer).
     pub fn sum(&self, pass: &Pass, x: &Act, y: Act, h: &Act, dropout: f32) -> Result<Act> {
-        if self.is_none_site() {
+        if self.is_none() {
             return ops::add(pass, x, &y, dropout);
         }
         let y = self.apply(pass, h, ops::dropout(pass, &y, dropout)?)?;
