@@ -15,7 +15,7 @@
 //!    ─▶ ItemEncoder (n,d) ─▶ gather ─▶ UserEncoder ─▶ Objective ─▶ loss ─▶ runs/<id>/ ─▶ evaluate · recommend
 //! ```
 //!
-//! Modules, in the direction of dependence (a test holds it): [`cli`] → [`bench`] → [`distill`] → [`experiment`] → {[`train`],
+//! Modules, in the direction of dependence (a test holds it): [`cli`] → [`bench`](mod@bench) → [`distill`] → [`experiment`] → {[`train`],
 //! [`transfer`], [`baseline`]} → [`eval`] → [`model`] → [`objective`] → [`batch`] → {[`item`], [`user`]} → [`data`] → [`config`] →
 //! [`nn`] → [`hub`] → {[`fsio`], [`picture`]} → {[`error`], [`report`], [`rng`], [`terminal`]}.
 

@@ -46,7 +46,7 @@ pub struct DistillArgs {
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// Where checkpoints and the teacher's vectors are kept; a stopped distillation goes on from there
-    /// [default: <RUNS>/distill-NAME]
+    /// [default: RUNS/distill-NAME]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
     #[command(flatten)]

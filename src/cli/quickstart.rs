@@ -35,7 +35,7 @@ const FROZEN_LR: f64 = 4e-3;
 /// Show everything on two invented platforms: no data, no network, under three minutes
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Where data, runs and the page go [default: <RUNS>/quickstart]
+    /// Where data, runs and the page go [default: RUNS/quickstart]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]

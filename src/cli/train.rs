@@ -22,7 +22,7 @@ pub struct TrainArgs {
 /// Where a run goes, what to do if it exists, what to print.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Folder of the run (default: <RUNS>/<name>); of several transfers, the folder that holds them
+    /// Folder of the run (default: RUNS/NAME); of several transfers, the folder that holds them
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The folder of a run ([`run_dir`]).
+    /// The folder of a run (see `run_dir`).
     pub fn dir(&self, config: &Config, label: &str) -> PathBuf {
         run_dir(self.out.as_ref(), &self.runs.runs, config, label)
     }

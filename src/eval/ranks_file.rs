@@ -37,7 +37,7 @@ pub fn write(path: &Path, data: &Dataset, split: &Split, cases: &[crate::data::C
     })
 }
 
-/// What [`write`] wrote.
+/// The rows of a file of ranks, as `write` stores them.
 #[derive(Debug, Clone, Default)]
 pub struct Ranks {
     /// Raw id of each question's user.

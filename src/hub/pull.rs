@@ -13,8 +13,8 @@ use crate::error::Result;
 /// A full commit id whose snapshot is whole and undamaged needs no request. Several processes may pull at the same time.
 ///
 /// # Errors
-/// [`Error::Usage`] for a malformed name; [`Error::Hub`] when offline, unreachable, refused, without safetensors, or
-/// when a transfer breaks off or arrives damaged; [`Error::Model`] when a card gives no repository; [`Error::Io`].
+/// `Error::Usage` for a malformed name; `Error::Hub` when offline, unreachable, refused, without safetensors, or
+/// when a transfer breaks off or arrives damaged; `Error::Model` when a card gives no repository; `Error::Io`.
 pub fn pull(name: &str, options: &HubOptions) -> Result<Pulled> {
     if embedded::has(name) {
         let note = "comes inside the program; nothing to download".to_string();

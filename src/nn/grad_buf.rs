@@ -76,7 +76,7 @@ impl GradBuf {
     pub(super) fn new(numel: usize) -> Self {
         Self { numel, dense: vec![], filled: false, rows: Rows::default(), device: None, reached: false }
     }
-    /// Whether a gradient was written since the last [`clear`](Self::clear), even if it has been released since.
+    /// Whether a gradient was written since the last `clear`, even if it has been released since.
     pub fn has_gradient(&self) -> bool {
         self.reached
     }

@@ -21,7 +21,7 @@ pub enum Fault {
     Unknown,
     /// It says that it is too large.
     TooLarge(u32, u32),
-    /// One side is more than [`MAX_ASPECT`] times as long as the other.
+    /// One side is more than `MAX_ASPECT` times as long as the other.
     TooThin(u32, u32),
     /// It begins well and ends badly.
     Broken(String),
