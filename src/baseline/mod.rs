@@ -16,11 +16,11 @@ use std::collections::HashMap;
 
 /// Scores every candidate after a history.
 pub trait Baseline: Sync {
-    /// Writes one score a candidate.
+    /// Writes the score of every candidate to `out`.
     fn score(&self, history: &[u32], out: &mut [f64]);
     /// Name in tables.
     fn name(&self) -> &'static str;
-    /// Its item vectors (items × d) and d, if it has such.
+    /// Item vectors (items × d) and d, for methods that have them.
     fn vectors(&self) -> Option<(&[f32], usize)> {
         None
     }
@@ -71,7 +71,7 @@ impl Baseline for Markov {
 /// One question's rank, list of offers, and ranks among drawn candidates.
 type Answer = (Rank, Vec<u32>, Vec<Rank>);
 
-/// Ranks what is asked.
+/// Ranks the cases of a task with a baseline.
 pub fn rank(baseline: &dyn Baseline, task: &EvalTask) -> Result<RankingResult> {
     let (split, k) = (task.split, task.config.lists);
     let queries = task.queries();

@@ -6,7 +6,7 @@ use crate::nn::kernels::{add_assign, dot};
 use crate::nn::ops::normalize_rows_in_place;
 use rayon::prelude::*;
 
-/// Neighbours kept of an item.
+/// Number of neighbours per item.
 const NEIGHBOURS: usize = 100;
 /// A user's last training events that count: bounds the work of users with very long histories.
 const EVENTS: usize = 200;

@@ -3,7 +3,7 @@
 use super::Baseline;
 use crate::data::Split;
 
-/// By number of training events.
+/// Most popular: items ranked by number of training events.
 pub struct MostPopular {
     counts: Vec<u32>,
 }

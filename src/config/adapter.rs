@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::nn::adapter::{AdapterSpec, Method};
 use serde::{Deserialize, Serialize};
 
-/// What is added to a model, and where.
+/// The adapter of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
@@ -103,11 +103,11 @@ pub const ADAPTERS: [AdapterMethod; 10] = {
 };
 
 impl AdapterMethod {
-    /// By its name in settings.
+    /// The value with this name in the settings.
     pub fn named(name: &str) -> Option<Self> {
         ADAPTERS.into_iter().find(|m| m.name() == name)
     }
-    /// As it stands in settings.
+    /// Name in the settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -123,7 +123,7 @@ impl AdapterMethod {
             Self::Peterrec => "peterrec",
         }
     }
-    /// In encoders of texts and pictures.
+    /// The adapter method in text and image encoders.
     fn in_encoders(self) -> Option<Method> {
         Some(match self {
             Self::None | Self::Peterrec => return None,

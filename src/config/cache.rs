@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Precision of what is kept of frozen layers.
+/// Precision of the frozen-layer cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
-    /// Exact.
+    /// F32, exact.
     F32,
-    /// Rounded, half the room.
+    /// F16: rounded, half the size.
     F16,
-    /// Computed again each time.
+    /// No cache: computed in every step.
     Off,
 }

@@ -61,7 +61,7 @@ impl Default for ItemConfig {
     }
 }
 
-/// What an item is to the model.
+/// The content from which an item encoder computes item vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ItemKind {
@@ -76,7 +76,7 @@ pub enum ItemKind {
 }
 
 impl ItemKind {
-    /// As it stands in settings.
+    /// Name in the settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Id => "id",

@@ -34,13 +34,13 @@ pub struct Config {
     pub seed: u64,
     /// `cpu`, `cuda` or `metal` (the latter two need the feature of that name).
     pub device: String,
-    /// What to train and evaluate on.
+    /// Data set and split.
     pub data: DataConfig,
-    /// How an item becomes a vector.
+    /// The item encoder.
     pub item: ItemConfig,
-    /// How a history becomes a vector.
+    /// The user encoder.
     pub user: UserConfig,
-    /// Small trainable parts in a model that otherwise stays as it is.
+    /// Adapters: small trainable parts of an otherwise frozen model.
     pub adapter: AdapterConfig,
     /// The training loss.
     pub objective: ObjectiveConfig,
@@ -48,7 +48,7 @@ pub struct Config {
     pub train: TrainConfig,
     /// Ranking and metrics.
     pub eval: EvalConfig,
-    /// What to take over from a source run.
+    /// What is loaded from a source run, and what trains.
     pub transfer: TransferConfig,
 }
 

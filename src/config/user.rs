@@ -80,7 +80,7 @@ pub enum UserKind {
     Custom,
 }
 
-/// Where a transformer block normalises.
+/// Position of the layer norms in a transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NormPosition {
@@ -93,11 +93,11 @@ pub enum NormPosition {
 }
 
 impl UserConfig {
-    /// Whether the encoder sees the whole sequence at once, so that what it predicts has to be hidden from it.
+    /// Whether the encoder is bidirectional, so that predicted items have to be masked.
     pub fn hides(&self) -> bool {
         self.kind == UserKind::Bert4rec
     }
-    /// Slots of a sequence: L, and one for the hidden item of an encoder that needs one.
+    /// Slots of a sequence: L, plus one for the mask of a bidirectional encoder.
     pub fn slots(&self) -> usize {
         self.max_len + usize::from(self.hides())
     }

@@ -11,31 +11,31 @@ use crate::rng::Stream;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// The seed of every draw: candidates are part of the protocol, not of a run.
+/// Seed of all samples: candidates are part of the protocol, not of a run.
 const SEED: u64 = 42;
 
-/// Drawn candidates of each question.
+/// Sampled candidates of each case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
     /// Name of the protocol, `uni100`.
     pub name: String,
-    /// Candidates a question.
+    /// Number of candidates per case.
     pub n: usize,
-    /// Candidate indices, n for each question.
+    /// Candidate indices, n per case.
     pub rows: Vec<u32>,
 }
 
 /// Raw ids of a split's users and candidates.
 #[derive(Clone, Copy)]
 pub struct IdNames<'a> {
-    /// Of row u.
+    /// Raw id of user row u.
     pub user: &'a dyn Fn(u32) -> &'a str,
-    /// Of candidate i.
+    /// Raw id of candidate i.
     pub item: &'a dyn Fn(u32) -> &'a str,
 }
 
 impl Candidates {
-    /// Draws n distinct candidates for each question, none of them in the user's kept events.
+    /// Draws n distinct candidates per case, none of which occurs in the user's events.
     pub fn draw(split: &Split, cases: &[Case], name: &str) -> Result<Self> {
         let (sampler, n) = sampled_protocol(name)?;
         let items = split.items.len();
@@ -66,7 +66,7 @@ impl Candidates {
         }
         Ok(Self { name: name.into(), n, rows })
     }
-    /// Of question `q`.
+    /// Candidates of case `q`.
     pub fn of(&self, q: usize) -> &[u32] {
         &self.rows[q * self.n..(q + 1) * self.n]
     }

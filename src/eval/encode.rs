@@ -13,10 +13,10 @@ use std::sync::Arc;
 /// Histories a batch holds.
 pub(super) const USERS: usize = 1024;
 
-/// Told (items done, items in all) while a catalogue is encoded.
+/// Receives (items encoded, items in total) while a catalogue is encoded.
 pub type ProgressFn<'a> = &'a dyn Fn(usize, usize);
 
-/// Nobody watches.
+/// A [`ProgressFn`] that does nothing.
 pub fn no_progress(_: usize, _: usize) {}
 
 /// (count × d) vectors of all items.
@@ -29,7 +29,7 @@ pub fn catalogue(model: &Recommender, features: &Features, on_progress: Progress
     compute_rows(features.count, model.item.dim(), len, &model.device, one, on_progress)
 }
 
-/// The vectors that states are compared with: those of `items` (count × d), or their directions where scores are cosines.
+/// The item vectors that user states are scored against: `items` (count × d), scaled to length 1 where scores are cosines.
 pub fn candidates<'a>(model: &Recommender, items: &'a [f32]) -> Cow<'a, [f32]> {
     match model.config.objective.similarity {
         Similarity::Dot => Cow::Borrowed(items),
@@ -41,8 +41,8 @@ pub fn candidates<'a>(model: &Recommender, items: &'a [f32]) -> Cow<'a, [f32]> {
     }
 }
 
-/// (histories × d): what a model says of the next item after each non-empty history, given all items' vectors. `users` are
-/// rows of the model's table of users, which only a model that has one asks for.
+/// User states (histories × d) after each non-empty history, given all item vectors. `users` are rows of the model's user
+/// table, required only by models that have one.
 pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]], users: Option<&[u32]>) -> Result<Vec<f32>> {
     let (d, c) = (model.item.dim(), &model.config.user);
     let l = c.max_len;

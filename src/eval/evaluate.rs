@@ -14,48 +14,48 @@ use crate::nn::kernels::dot;
 use crate::nn::ops::normalize_rows_in_place;
 use rayon::prelude::*;
 
-/// Groups of queries: by the target's training events, then by the events before it.
+/// Groups of cases: by the target's number of training events, then by the length of the history.
 pub const GROUPS: [&str; 8] =
     ["cold", "warm", "hot", "history 1-4", "history 5-9", "history 10-19", "history 20-49", "history 50+"];
 
-/// What a method made of some queries.
+/// Ranks and recommendation lists of one method for the cases of an [`EvalTask`].
 #[derive(Debug, Clone, Default)]
 pub struct RankingResult {
-    /// Where each target stands in the whole catalogue.
+    /// Rank of each target in the whole catalogue.
     pub ranks: Vec<Rank>,
-    /// The best offers for each question, if asked for.
+    /// Recommendation list of each case, where lists are evaluated.
     pub lists: Vec<Vec<u32>>,
-    /// Where each target stands among drawn candidates, by name of the protocol.
+    /// Rank of each target among sampled candidates, by name of the protocol.
     pub sampled: Vec<(String, Vec<Rank>)>,
-    /// Mean distance of two offers of one list, where the method has item vectors.
+    /// Mean distance between two items of one list, for methods with item vectors.
     pub diversity: Option<f64>,
 }
 
-/// What is asked, and how it is measured.
+/// The cases to rank and how they are measured.
 #[derive(Clone, Copy)]
 pub struct EvalTask<'a> {
-    /// The divided data.
+    /// The split that the cases belong to.
     pub split: &'a Split,
-    /// The queries.
+    /// Cases of the validation or test part.
     pub cases: &'a [Case],
-    /// Cut-offs, ties, masking.
+    /// Cut-offs, tie policy, masking.
     pub config: &'a EvalConfig,
-    /// Drawn candidates of those queries.
+    /// Sampled candidates of the cases, one set per protocol.
     pub candidates: &'a [Candidates],
 }
 
 impl EvalTask<'_> {
-    /// As ranking queries.
+    /// The cases as ranking queries: target and masked items.
     pub fn queries(&self) -> Vec<RankQuery<'_>> {
         let masked = |c: &Case| if self.config.mask_history { self.split.history(c) } else { &[] };
         self.cases.iter().map(|c| RankQuery { target: c.target, masked: masked(c) }).collect()
     }
-    /// The rank of question `q`'s target among its drawn candidates, each scored by `score`.
+    /// Rank of the target of case `q` among its sampled candidates, each scored by `score`.
     pub fn rank_among_candidates(&self, drawn: &Candidates, q: usize, score: impl Fn(u32) -> f64) -> Rank {
         let target = self.cases[q].target;
         rank_among(score(target), drawn.of(q).iter().map(|&i| (i < target, score(i))))
     }
-    /// The report of what a method made of it.
+    /// Metrics of a method's ranks and lists.
     pub fn report(&self, ranked: &RankingResult, name: &str) -> Report {
         let hot = hot_from(&self.split.counts);
         let groups: Vec<Vec<&str>> = self
@@ -91,7 +91,7 @@ impl EvalTask<'_> {
     }
 }
 
-/// Training events an item needs to be hot: such items hold half of all training events.
+/// Number of training events from which an item is hot: hot items hold half of all training events.
 fn hot_from(counts: &[u32]) -> u32 {
     let mut sorted = counts.to_vec();
     sorted.sort_unstable_by(|a, b| b.cmp(a));
@@ -124,7 +124,7 @@ fn by_history(events: u32) -> &'static str {
     }
 }
 
-/// Ranks with a model, then measures.
+/// Ranks the cases with a model and computes the metrics.
 pub fn evaluate(
     model: &Recommender,
     features: &Features,

@@ -1,4 +1,4 @@
-//! What frozen encoders make of a catalogue, computed once and kept: which parameters make it, what it is called, when there is room.
+//! Frozen-layer caches of a catalogue: which parameters they depend on, their file names, when there is room for them.
 
 use super::encode::ProgressFn;
 use crate::config::{AdapterConfig, Cache, Modality};
@@ -11,10 +11,10 @@ use crate::nn::weights::Precision;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Computes what the frozen part of the item encoder makes of each item, once; later passes read it. With a data set's
-/// folder it is kept there as a file, which other runs find; where the file cannot be written, or would take more than half
-/// of the free disk or than `item.cache_mb`, one row an item stays in memory, and one row a token is computed each time.
-/// Whether it is kept.
+/// Computes the output of the item encoder's frozen layers once per item; later passes read it. With a data set folder it is
+/// cached there in a file that other runs reuse. Where the file cannot be written, or would take more than half of the free
+/// disk or more than `item.cache_mb`, caches of one row per item stay in memory, and caches of one row per token are not
+/// made. Returns whether any cache was made.
 pub fn build_frozen_caches(
     model: &Recommender,
     features: &mut Features,
@@ -27,7 +27,7 @@ pub fn build_frozen_caches(
             && build_frozen_cache(model, features, (modality, depth), data, on_progress)?
         {
             all = true;
-            // What made the rows is not needed while they are there.
+            // Parameters below the cached depth are not needed while the cache exists.
             let contributing = ContributingParams::new(model, modality, depth);
             model.params.iter().filter(|p| contributing.has(p)).for_each(|p| p.unload());
         }
@@ -47,7 +47,7 @@ fn build_frozen_cache(
     let Some(content) = content else { return Ok(false) };
     let mut content_digest = content.digest();
     if modality == Modality::Image {
-        // Rows only of pictures that count.
+        // The cache has rows only for images that are used.
         let has: Vec<u8> = (0..features.count).map(|i| u8::from(features.has(Modality::Image, i))).collect();
         content_digest += &crate::fsio::sha256_bytes(&has);
     }
@@ -89,7 +89,7 @@ fn build_frozen_cache(
                 features.frozen.insert(modality, kept);
                 return Ok(true);
             }
-            // A read-only or full disk is no reason not to train.
+            // Training goes on without a cache on a read-only or full disk.
             Err(Error::Io { .. }) => {}
             Err(e) => return Err(e),
         }
@@ -102,10 +102,10 @@ fn build_frozen_cache(
     Ok(true)
 }
 
-/// The parameters that have a say in kept rows: those of an encoder below some depth.
+/// The parameters that cached rows depend on: those of an encoder below the cached depth.
 struct ContributingParams {
     prefix: String,
-    /// The first block that has none; absent: all have.
+    /// First block whose parameters do not contribute; `None`: all contribute.
     first: Option<(usize, usize)>,
 }
 
@@ -130,7 +130,7 @@ impl ContributingParams {
     }
 }
 
-/// Of everything the values depend on.
+/// Digest of everything the cached values depend on.
 fn cache_digest(
     model: &Recommender,
     modality: Modality,
@@ -149,10 +149,10 @@ fn cache_digest(
         content.to_string(),
         config.unwrap_or_default(),
     ];
-    // What stands above the kept rows is another matter, and may differ from run to run.
+    // Parameters above the cached depth may differ from run to run.
     let contributing = ContributingParams::new(model, modality, depth);
     let below = |p: &&Weight| contributing.has(p) && !p.trains();
-    // What is added says nothing of how it works: LoRA's scale, serial or parallel, where a prompt stands.
+    // An adapter's parameters do not determine its function (LoRA's scale, serial or parallel, position of a prompt).
     if model.params.iter().filter(below).any(|p| p.is_adapter()) {
         let adapter = AdapterConfig { lr: 0.0, ..model.config.adapter.clone() };
         parts.push(format!("{adapter:?}"));

@@ -11,34 +11,34 @@ pub type Metrics = BTreeMap<String, f64>;
 /// Results of one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// How it was measured.
+    /// Evaluation protocol, in words.
     pub protocol: String,
-    /// Questions asked.
+    /// Number of cases (users).
     pub users: usize,
-    /// Candidates ranked.
+    /// Number of candidates that were ranked.
     pub items: usize,
-    /// Over all queries.
+    /// Metrics over all cases.
     pub all: Metrics,
     /// By the target's training events (`cold`: none; `hot`: the most popular items that hold half of all events; `warm`: the
     /// others) and by the events before it (`history 1-4`, …; split morec keeps the last L+2). (queries, metrics)
     pub groups: BTreeMap<String, (usize, Metrics)>,
-    /// What the offered lists are like as a whole.
+    /// Coverage, popularity and diversity of the recommendation lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lists: Option<ListMetrics>,
 }
 
-/// What the best k offers of all users are like, beside being right.
+/// Beyond-accuracy metrics of the top-k lists of all users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListMetrics {
-    /// Offers a user.
+    /// Items per list.
     pub k: usize,
-    /// Share of the catalogue that is offered to anybody.
+    /// Share of the catalogue that occurs in any list.
     pub coverage: f64,
-    /// Mean number of training events of the offered items (popularity bias; targets have `target_popularity`).
+    /// Mean number of training events of recommended items (popularity bias; compare `target_popularity`).
     pub popularity: f64,
-    /// Mean number of training events of the wanted items.
+    /// Mean number of training events of the target items.
     pub target_popularity: f64,
-    /// Mean over users of the mean distance, 1 − cosine, of two offered items by the method's own item vectors.
+    /// Mean over users of the mean distance, 1 − cosine, between two items of a list, by the method's item vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diversity: Option<f64>,
 }
@@ -56,7 +56,7 @@ fn gain(metric: &str, rank: f64, k: usize) -> f64 {
 /// Names of the metrics computed at each K.
 pub const METRICS: [&str; 5] = ["hr", "ndcg", "mrr", "recall", "map"];
 
-/// One question's gain under a tie policy.
+/// Gain of one case under a tie policy.
 pub fn gain_of(rank: &Rank, metric: &str, k: usize, ties: Ties) -> f64 {
     if rank.masked {
         return 0.0;
@@ -90,7 +90,7 @@ pub fn means<'a>(ranks: impl Iterator<Item = &'a Rank> + Clone, config: &EvalCon
 }
 
 impl Report {
-    /// From the ranks and, for each question, the names of the groups it belongs to.
+    /// From the ranks and, for each case, the names of the groups it belongs to.
     pub fn new(ranks: &[Rank], groups: &[Vec<&str>], items: usize, config: &EvalConfig, split: &str) -> Self {
         let names: std::collections::BTreeSet<&str> = groups.iter().flatten().copied().collect();
         let of = |name: &str| {
@@ -109,7 +109,7 @@ impl Report {
             lists: None,
         }
     }
-    /// A metric of the whole.
+    /// A metric over all cases.
     pub fn get(&self, metric: &str) -> f64 {
         self.all.get(metric).copied().unwrap_or(f64::NAN)
     }

@@ -11,23 +11,23 @@ use rayon::prelude::*;
 const USERS: usize = 64;
 const ITEMS: usize = 512;
 
-/// One ranking question: which items are no candidates, and which is wanted.
+/// One ranking query: the target item and the items that are masked.
 #[derive(Debug, Clone, Copy)]
 pub struct RankQuery<'a> {
-    /// The wanted item.
+    /// The target item.
     pub target: u32,
-    /// Items that are no candidates (a user's history); may repeat.
+    /// Items that are no candidates (a user's history); may contain an item twice.
     pub masked: &'a [u32],
 }
 
-/// Where the target stands.
+/// Rank of a target, with ties counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
     /// Candidates with a greater score.
     pub above: u32,
     /// Other candidates with the same score.
     pub equal: u32,
-    /// Those of them with a smaller index.
+    /// Other candidates with the same score and a smaller index.
     pub equal_before: u32,
     /// The target itself was masked: a miss by definition.
     pub masked: bool,
@@ -37,7 +37,7 @@ impl Rank {
     const MISS: Self = Self { above: u32::MAX, equal: 0, equal_before: 0, masked: true };
 }
 
-/// Item vectors in tiles; the last one filled up with zeros, all others where they are.
+/// Item vectors in tiles of fixed size; the last tile is padded with zeros, the others are not copied.
 pub struct Catalogue<'a> {
     data: &'a [f32],
     last: Vec<f32>,
@@ -47,7 +47,7 @@ pub struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    /// Of (items, dim) vectors; one that is not finite is an error.
+    /// From vectors (items, dim); a value that is not finite is an error.
     pub fn new(items: &'a [f32], dim: usize) -> Result<Self> {
         if dim == 0 || !items.len().is_multiple_of(dim) {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
@@ -67,7 +67,7 @@ impl<'a> Catalogue<'a> {
     pub fn rank(&self, states: &[f32], queries: &[RankQuery]) -> Result<Vec<Rank>> {
         Ok(self.rank_and_list(states, queries, 0)?.0)
     }
-    /// The same, and for each question the `k` candidates of highest score, best first, ties by index.
+    /// As `rank`, and for each query the `k` candidates of highest score, best first, ties by index.
     pub fn rank_and_list(&self, states: &[f32], queries: &[RankQuery], k: usize) -> Result<(Vec<Rank>, Vec<Vec<u32>>)> {
         if states.len() != queries.len() * self.dim {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
@@ -106,7 +106,7 @@ pub fn rank_dense(states: &[f32], items: &[f32], dim: usize, queries: &[RankQuer
     Catalogue::new(items, dim)?.rank(states, queries)
 }
 
-/// The k best so far.
+/// The k candidates with the highest scores seen so far.
 struct Best {
     k: usize,
     found: Vec<(f32, u32)>,
@@ -116,11 +116,11 @@ impl Best {
     fn new(k: usize) -> Self {
         Self { k, found: Vec::with_capacity(k + 1) }
     }
-    /// What a score has to exceed.
+    /// Score that a candidate has to exceed.
     fn floor(&self) -> f32 {
         if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY }
     }
-    /// Looks through the scores of the items from `from` on; earlier items stay before later ones of the same score.
+    /// Adds the scores of the items from `from` on; of equal scores the earlier item stays first.
     fn look(&mut self, scores: &[f32], from: usize) {
         const STRIDE: usize = 16;
         for (block, part) in scores.chunks(STRIDE).enumerate() {
@@ -223,8 +223,7 @@ pub fn list_scores(scores: &[f64], masked: &[u32], k: usize) -> Vec<u32> {
     found.into_iter().map(|f| f.1).collect()
 }
 
-/// Where a target with score `target` stands among other candidates' scores, each with whether that candidate has a smaller
-/// index.
+/// Rank of a target with score `target` among other candidates, each given as (has a smaller index, score).
 pub fn rank_among(target: f64, others: impl Iterator<Item = (bool, f64)>) -> Rank {
     let mut r = Rank { above: 0, equal: 0, equal_before: 0, masked: false };
     for (before, s) in others {

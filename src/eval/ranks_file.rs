@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Writes one row a question: user, target item, candidates above and tied (and tied with a smaller index), whether the
+/// Writes one row per case: user, target item, candidates above and tied (and tied with a smaller index), whether the
 /// target was masked, history length, training events of the target.
 pub fn write(path: &Path, data: &Dataset, split: &Split, cases: &[crate::data::Case], ranks: &[Rank]) -> Result<()> {
     let user = |c: &crate::data::Case| data.users[split.users[c.user as usize] as usize].as_str();
@@ -40,19 +40,19 @@ pub fn write(path: &Path, data: &Dataset, split: &Split, cases: &[crate::data::C
 /// The rows of a file of ranks, as `write` stores them.
 #[derive(Debug, Clone, Default)]
 pub struct Ranks {
-    /// Raw id of each question's user.
+    /// Raw id of each case's user.
     pub users: Vec<String>,
-    /// Raw id of the wanted item.
+    /// Raw id of each target item.
     pub items: Vec<String>,
-    /// Where it stands.
+    /// Rank of each target.
     pub ranks: Vec<Rank>,
-    /// Events before it.
+    /// Length of each history.
     pub history: Vec<u32>,
-    /// Its training events.
+    /// Number of training events of each target.
     pub train_events: Vec<u32>,
 }
 
-/// Reads a file of ranks.
+/// Reads `ranks.parquet`.
 pub fn read(path: &Path) -> Result<Ranks> {
     let bad = |m: String| {
         Error::model(path, format!("{m}; rank again: `morec train … --force`, or `morec evaluate --ranks`"))

@@ -13,10 +13,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Items of a part.
+/// Items per part.
 const PART: usize = 2048;
 
-/// How the file is written.
+/// Format of an exported file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Columns `item_id` and `vector` (a list of fixed size).
@@ -25,29 +25,29 @@ pub enum Format {
     Safetensors,
 }
 
-/// What to write, and how to compute it.
+/// Item vectors to export and how they are computed.
 pub struct Export<'a> {
-    /// Raw ids in order.
+    /// Raw ids of the items, in order.
     pub ids: &'a [String],
     /// Width of a vector.
     pub width: usize,
-    /// Digest of all that goes into the vectors: parts of something else are not taken.
+    /// Digest of everything the vectors depend on; parts of another export are not reused.
     pub identity: &'a str,
-    /// The file.
+    /// Output file.
     pub out: &'a Path,
-    /// Its format.
+    /// Format of the output file.
     pub format: Format,
-    /// Its numbers.
+    /// Precision of the output file.
     pub precision: Precision,
     /// Scale each vector to length 1.
     pub normalize: bool,
-    /// Vectors of some items, row after row.
+    /// Computes the vectors of some items, row after row.
     pub compute: &'a dyn Fn(&[u32]) -> Result<Vec<f32>>,
-    /// Told (items done, items in all).
+    /// Receives (items done, items in total).
     pub on_progress: &'a dyn Fn(usize, usize),
 }
 
-/// How many items were there already, from a process that was stopped.
+/// Writes the export; returns how many items an earlier, stopped process had already computed.
 pub fn export(e: &Export) -> Result<usize> {
     let parts = e.prepare()?;
     let mut found = 0;
@@ -71,7 +71,7 @@ pub fn export(e: &Export) -> Result<usize> {
     Ok(found)
 }
 
-/// The file of raw ids beside a safetensors file.
+/// Path of the file of raw ids beside a safetensors file.
 pub fn ids_file(out: &Path) -> PathBuf {
     out.with_extension("ids.json")
 }
@@ -81,7 +81,7 @@ fn part(parts: &Path, k: usize) -> PathBuf {
 }
 
 impl Export<'_> {
-    /// The folder of parts, empty if what lies there belongs to something else.
+    /// The folder of parts, emptied if its parts belong to another export.
     fn prepare(&self) -> Result<PathBuf> {
         let name = self.out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let parts = self.out.with_file_name(format!("{name}.partial"));

@@ -10,8 +10,8 @@ use crate::item::Tokens;
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::model::parse_device;
 
-/// Test rows of the baselines that need no training: those of interactions, and with a pre-trained text encoder text-kNN on
-/// its frozen embeddings. `part` names the queries, which stand in the place of the test part.
+/// Test results of the baselines without training: those of interactions and, with a pre-trained text encoder, text-kNN on
+/// its frozen embeddings. `part` names the evaluated part.
 pub fn baseline_rows(
     config: &Config,
     prepared: &Prepared,

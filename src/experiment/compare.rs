@@ -18,12 +18,12 @@ pub struct Method {
     pub runs: Vec<PathBuf>,
 }
 
-/// A line of the comparison.
+/// One method of a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     /// Name.
     pub method: String,
-    /// Runs (seeds) it is the mean of.
+    /// Number of runs (seeds).
     pub runs: usize,
     /// Mean of each metric over the runs.
     pub metrics: Metrics,
@@ -32,7 +32,7 @@ pub struct Line {
     pub deviation: Option<Metrics>,
     /// Trained parameters, where known.
     pub trained: Option<usize>,
-    /// Against the reference; absent for it.
+    /// Paired test against the reference method; `None` for the reference itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<Paired>,
     /// p-values of t, Wilcoxon and bootstrap, corrected over all lines (Holm).
@@ -43,13 +43,13 @@ pub struct Line {
 /// The comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// How all were measured.
+    /// Evaluation protocol common to all runs.
     pub protocol: String,
     /// Users.
     pub users: usize,
     /// Metric of the tests.
     pub metric: String,
-    /// Name of the line the others are compared with.
+    /// Name of the reference method.
     pub reference: String,
     /// Cut-offs.
     pub ks: Vec<usize>,
@@ -77,7 +77,7 @@ impl Run {
         let ranks = ranks_file::read(&dir.join("ranks.parquet"))?;
         Ok(Self { dir: dir.into(), result, ranks, ties: config.eval.ties })
     }
-    /// Refuses what was not measured on the same questions in the same way.
+    /// Refuses runs that were not evaluated on the same cases under the same protocol.
     fn check_against(&self, first: &Self) -> Result<()> {
         let bad = |m: String| Err(Error::Usage(format!("{} and {}: {m}", first.dir.display(), self.dir.display())));
         let (a, b) = (&first.result.test.protocol, &self.result.test.protocol);

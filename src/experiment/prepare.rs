@@ -10,11 +10,11 @@ use crate::item::EncoderFolder;
 use crate::model::{ItemContent, TableIds, TableSizes};
 use std::path::Path;
 
-/// A divided data set with what models need of it.
+/// A split data set with the ids and texts of its candidates.
 pub struct Prepared {
     /// The data set.
     pub data: Dataset,
-    /// Its division.
+    /// Its training, validation and test parts.
     pub split: Split,
     /// Raw ids of the candidates.
     pub item_ids: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opens and divides the data set of a configuration.
+    /// Opens the data set of a configuration and splits it.
     ///
     /// # Errors
     /// [`Error::Config`] for cut-offs larger than the catalogue, default ones included: [`Prepared::fit`] leaves those out.
@@ -56,7 +56,7 @@ impl Prepared {
         }
         Self::divide(Dataset::open(Path::new(&config.data.path))?, config)
     }
-    /// Divides a data set.
+    /// Splits a data set.
     ///
     /// # Errors
     /// As [`Prepared::open`].
@@ -85,11 +85,11 @@ impl Prepared {
         let user_ids = split.users.iter().map(|&u| data.users[u as usize].clone()).collect();
         Ok(Self { data, split, item_ids, user_ids, texts })
     }
-    /// Rows of the tables a model of it may have.
+    /// Sizes of the item and user tables that a model of this data set may have.
     pub fn counts(&self) -> TableSizes {
         TableSizes { items: self.item_ids.len(), users: self.user_ids.len() }
     }
-    /// The drawn candidates of the settings' sampled protocols, for these queries.
+    /// Sampled candidates of the cases, for every protocol of `eval.sampled`.
     pub fn candidates(&self, config: &EvalConfig, cases: &[Case]) -> Result<Vec<Candidates>> {
         let user = |u: u32| self.user_ids[u as usize].as_str();
         let item = |i: u32| self.item_ids[i as usize].as_str();
@@ -108,14 +108,14 @@ impl Prepared {
         };
         config.sampled.iter().map(one).collect()
     }
-    /// Everything that drawn candidates depend on.
+    /// Everything that sampled candidates depend on.
     fn identity(&self, cases: &[Case]) -> String {
         let s = &self.split;
         let (seqs, counts) = (&s.seqs.values, &s.counts);
         let cases: Vec<[u32; 3]> = cases.iter().map(|c| [c.user, c.until, c.target]).collect();
         format!("{} {:?} {:?} {seqs:?} {counts:?} {cases:?}", self.data.digest, self.item_ids, self.user_ids)
     }
-    /// What its candidates consist of.
+    /// Content of the candidates: texts and images.
     pub fn content(&self) -> ItemContent<'_> {
         ItemContent {
             ids: &self.item_ids,
@@ -125,7 +125,7 @@ impl Prepared {
             data: self.data.dir.as_deref(),
         }
     }
-    /// Their raw ids.
+    /// Raw ids of candidates and users.
     pub fn ids(&self) -> TableIds<'_> {
         TableIds { items: &self.item_ids, users: &self.user_ids }
     }

@@ -13,15 +13,15 @@ use std::time::Instant;
 /// What to do when the run's folder exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExistingRun {
-    /// An error.
+    /// An error when a run exists.
     New,
-    /// Go on from its last checkpoint (or report it, if it has ended).
+    /// Continue from its last checkpoint, or report its result if it has ended.
     Resume,
-    /// Remove it and start again.
+    /// Remove the run and start again.
     Force,
 }
 
-/// What came out of a run; `result.json`.
+/// Result of a run; `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     /// Name in tables.
@@ -32,7 +32,7 @@ pub struct RunResult {
     pub test: Report,
     /// Best validation metric, with its name.
     pub best_valid: Option<(String, f64)>,
-    /// Trainable and all parameters.
+    /// Numbers of trainable and of all parameters.
     pub parameters: (usize, usize),
     /// Epochs trained.
     pub epochs: usize,
@@ -47,13 +47,13 @@ pub struct RunResult {
     pub seconds: f64,
     /// Peak memory in bytes, this session only.
     pub peak_memory: Option<u64>,
-    /// Bytes of the best model's folder: all of it, or an adapter's own.
+    /// Bytes of the best model's folder (of an adapter: its own files only).
     #[serde(default)]
     pub model_bytes: Option<u64>,
-    /// What rounding did to what is kept of frozen text and image encoders, with item.cache = "f16".
+    /// Rounding errors of the frozen-layer caches, with `item.cache = "f16"`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounding: Vec<RoundingError>,
-    /// Why training ended.
+    /// Reason why training ended.
     pub ended: String,
 }
 
@@ -66,12 +66,12 @@ impl RunResult {
     }
 }
 
-/// What a finished run wrote down of itself; nothing for a bare model folder or an unfinished run.
+/// The result stored in a run folder; `None` for a model folder and for an unfinished run.
 pub fn result_of(dir: &Path) -> Option<RunResult> {
     serde_json::from_str(&fsio::read_text(&dir.join("result.json")).ok()?).ok()
 }
 
-/// Which events were ranked, in words.
+/// Name of the evaluated part, for reports: `test of split morec`.
 pub fn protocol(config: &Config, part: &str) -> String {
     let split = serde_json::to_value(config.data.split).ok().and_then(|v| v.as_str().map(String::from));
     format!("{part} of split {}", split.unwrap_or_default())

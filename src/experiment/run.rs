@@ -58,7 +58,7 @@ impl<'a> Experiment<'a> {
         blueprint.base = self.source.filter(|_| keeps_only_adapter(config, &plan)).map(ModelFolder::as_base);
         let candidates = prepared.candidates(&config.eval, &prepared.split.test)?;
         if plan.counts().0 > 0 {
-            // Refuses what this catalogue cannot give.
+            // Refuses objectives that this catalogue is too small for.
             crate::objective::build(&config.objective, &prepared.split)?;
         }
         let inputs = run_folder::inputs(prepared, self.source, &blueprint)?;
@@ -75,7 +75,7 @@ impl<'a> Experiment<'a> {
         let test = self.test(&model, &features, &candidates, on_progress)?;
         let result = self.result(test, &features, &plan, outcome, &summary)?;
         let result = match result_of(dir) {
-            // Nothing was trained now: what it cost is what it cost then.
+            // Nothing was trained in this session: time and memory are those of the earlier one.
             Some(old) if resume && summary.steps == 0 => result.with_cost_of(&old),
             _ => result,
         };
@@ -157,7 +157,7 @@ fn keeps_only_adapter(config: &Config, plan: &Plan) -> bool {
     transfer::is_adapter_preset(&config.transfer.preset) || only_added
 }
 
-/// Puts the values of a run's best model into the one that was trained: as they stand on disk, without a second copy of the rest.
+/// Loads the parameters of a run's best model into the trained one; parameters that training did not change are not read.
 fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     let best = dir.join("best");
     folder::check(&best)?;

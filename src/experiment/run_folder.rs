@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const FORMAT: u32 = 1;
 const LOCK: &str = ".lock";
 
-/// Digests of everything a run is made from.
+/// Digests of all inputs of a run: data set, source, encoders.
 pub(super) fn inputs(
     data: &Prepared,
     source: Option<&ModelFolder>,
@@ -36,7 +36,7 @@ pub(super) fn inputs(
     Ok(all)
 }
 
-/// Settings that may change when a run goes on: how long it trains and how often it saves, not what it does.
+/// Settings that may change when a run is resumed: how long it trains and how often it saves.
 /// (A cosine schedule is made from the number of epochs, and validations from their rhythm.)
 fn free_on_resume(config: &Config) -> Vec<&'static str> {
     let mut free =
@@ -47,8 +47,8 @@ fn free_on_resume(config: &Config) -> Vec<&'static str> {
     free
 }
 
-/// Makes the folder (or finds it) and writes down what the run is made from. Returns whether to resume, and the lock
-/// that keeps other processes out while it lives. `needed`: folders that must not be removed.
+/// Creates or opens the run folder and writes its manifest and settings. Returns whether to resume, and a lock that excludes
+/// other processes until it is dropped. `needed`: folders that must not be removed.
 pub(super) fn start(
     dir: &Path,
     config: &Config,
@@ -95,7 +95,7 @@ pub(super) fn start(
         "threads": rayon::current_num_threads(),
     });
     manifest.seal(dir, &[])?;
-    // Last: a run without it never began.
+    // Written last: a folder without settings is no run.
     fsio::write_bytes(&dir.join("config.toml"), crate::config::to_toml(config)?.as_bytes())?;
     Ok((false, lock))
 }
@@ -108,7 +108,7 @@ fn lock(dir: &Path) -> Result<File> {
         Err(std::fs::TryLockError::WouldBlock) => {
             Err(Error::Usage(format!("{}: another process is working on this run", dir.display())))
         }
-        // A file system without locks: go on without.
+        // The file system does not support locks.
         Err(std::fs::TryLockError::Error(_)) => Ok(file),
     }
 }
@@ -137,7 +137,7 @@ fn holds(dir: &Path, inner: &Path) -> bool {
     }
 }
 
-/// Removes what a run wrote, and nothing else; the settings first, so that a half-cleared run is never resumed.
+/// Removes the files of a run and no others; the settings first, so that a half-removed run is never resumed.
 fn clear(dir: &Path) -> Result<()> {
     for name in ["config.toml", "last", "best", "metrics.jsonl", "tensorboard", "result.json", "ranks.parquet"] {
         let path = dir.join(name);

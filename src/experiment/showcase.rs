@@ -10,7 +10,7 @@ use crate::report::Person;
 use crate::rng::Stream;
 use std::path::Path;
 
-/// Somebody who can be asked for offers.
+/// A method whose recommendations are shown.
 pub enum ShowcaseMethod<'a> {
     /// A baseline.
     Baseline(&'a dyn Baseline),
@@ -18,7 +18,7 @@ pub enum ShowcaseMethod<'a> {
     Run(&'a Path),
 }
 
-/// `users` test users drawn by `seed`, with the `k` best offers of each named advisor.
+/// `users` test users drawn by `seed`, with the top-`k` recommendations of each named method.
 pub fn sample_users(
     prepared: &Prepared,
     advisors: &[(String, ShowcaseMethod)],

@@ -10,12 +10,12 @@ use std::path::Path;
 
 const FORMAT: u32 = 1;
 
-/// Where training stands; with the seed, all that is needed to go on exactly.
+/// Position of training; with the seed, all that is needed to resume exactly.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Epoch under way (0-based).
+    /// Current epoch, 0-based.
     pub epoch: usize,
-    /// Batches of it already trained on.
+    /// Number of batches of the current epoch already trained on.
     pub batch: usize,
     /// Optimiser steps taken.
     pub step: u64,
@@ -27,9 +27,9 @@ pub struct Cursor {
     pub epoch_seconds: f64,
     /// Best validation so far.
     pub best: Option<f64>,
-    /// Validations since.
+    /// Validations since the best one.
     pub stale: usize,
-    /// Why training ended, once it has.
+    /// Reason why training ended; `None` while it has not.
     pub ended: Option<String>,
 }
 

@@ -7,11 +7,11 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// One thing that happened.
+/// An event of a training run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// Training begins (or goes on).
+    /// Training starts or is resumed.
     Start {
         /// Optimiser steps of the whole run, if it is not stopped early.
         total_steps: u64,
@@ -64,7 +64,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The step it belongs to.
+    /// The optimiser step that the event belongs to.
     pub fn step(&self) -> u64 {
         match self {
             Self::Start { step, .. }
@@ -75,9 +75,9 @@ impl Event {
     }
 }
 
-/// Listens to training.
+/// Receives the events of training.
 pub trait Observer {
-    /// Called in order.
+    /// Called for every event, in order.
     fn on(&mut self, event: &Event) -> Result<()>;
 }
 

@@ -27,7 +27,7 @@ pub struct TrainJob<'a> {
 /// How training went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Steps taken.
+    /// Number of optimiser steps taken.
     pub steps: u64,
     /// Best validation metric.
     pub best: Option<f64>,

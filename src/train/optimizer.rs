@@ -14,7 +14,7 @@ use std::path::Path;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
-/// Rows of a table a parallel asked takes at a time.
+/// Rows of a table per parallel task.
 const TABLE_ROWS: usize = 256;
 
 enum Moments {
@@ -27,7 +27,7 @@ enum Moments {
     Device(Tensor, Tensor),
 }
 
-/// The optimiser's state: step count and two moments a trainable parameter.
+/// AdamW's state: step count and two moments per trainable parameter.
 #[derive(Default)]
 pub struct AdamW {
     steps: u64,
@@ -35,11 +35,11 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Steps taken.
+    /// Number of optimiser steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
     }
-    /// Norm of the whole gradient; a non-finite one is an error that names its parameter.
+    /// Norm of the gradient of all parameters; a non-finite gradient is an error that names its parameter.
     pub fn norm(params: &Params) -> Result<f64> {
         let mut total = 0f64;
         for p in params.trainable() {
@@ -62,7 +62,7 @@ impl AdamW {
         }
         Ok(())
     }
-    /// Begins a step whose parameters come one by one to [`AdamW::apply`].
+    /// Starts a step whose parameters are updated one by one by [`AdamW::apply`].
     pub fn begin(&mut self) {
         self.steps += 1;
     }
@@ -140,7 +140,7 @@ impl AdamW {
         self.moments.insert(p.name().into(), Moments::Device(m, v));
         Ok(())
     }
-    /// Saves the moments for a checkpoint: `m/<name>` and `v/<name>`.
+    /// Saves the moments as tensors `m/<name>` and `v/<name>`.
     pub fn save(&self, path: &Path, params: &Params) -> Result<()> {
         let shape = |n: &String| params.get(n).map(|p| p.shape().to_vec()).unwrap_or_default();
         let of = |tag: &str| self.moments.keys().map(|n| (format!("{tag}/{n}"), shape(n))).collect::<Vec<_>>();
@@ -187,7 +187,7 @@ fn finite(p: &Param, squares: f64) -> Result<f64> {
     Err(Error::Numeric(format!("the gradient of `{}` is not finite; lower train.lr, or set train.clip", p.name())))
 }
 
-/// A table of which some rows have a gradient. A row that never had one has zero moments: all AdamW does to it is decay.
+/// Updates a table of which some rows have a gradient. A row that never had one has zero moments, and AdamW only decays it.
 fn step_rows(s: AdamStep, w: &mut [f32], rows: &Rows, m: &mut [f32], v: &mut [f32], touched: &mut [bool]) -> Vec<f64> {
     let width = rows.width();
     let zero = vec![0f32; width];

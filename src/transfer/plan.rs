@@ -9,14 +9,14 @@ use crate::nn::{Origin, Resolved, Spec};
 use serde::Serialize;
 use wildmatch::WildMatch;
 
-/// What happens to one parameter.
+/// Resolved decision for one parameter.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Its name.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Where its value comes from.
+    /// Origin of its value.
     pub origin: Origin,
     /// Whether it trains.
     pub train: bool,
@@ -24,7 +24,7 @@ pub struct Row {
     pub lr: Option<f64>,
     /// Pre-trained encoder (its own learning-rate group).
     pub encoder: bool,
-    /// Part of an adapter.
+    /// Whether it belongs to an adapter.
     pub added: bool,
 }
 
@@ -47,22 +47,22 @@ fn rule(pattern: &str, action: &str) -> Rule {
     Rule { pattern: pattern.into(), action: action.into() }
 }
 
-/// What adapters have added to a model: it starts anew, and trains.
+/// Rules for the parameters of adapters: initialised, trained.
 fn added(specs: &[Spec]) -> Vec<Rule> {
     specs.iter().filter(|s| s.added).map(|s| rule(&s.name, "reset, train")).collect()
 }
 
-/// Presets that train small parts all over a model and nothing else.
+/// Whether a preset trains an adapter (or biases, or norms) and nothing else.
 pub fn is_adapter_preset(name: &str) -> bool {
     AdapterMethod::named(name).is_some() || ["bitfit", "norms"].contains(&name)
 }
 
-/// Gains and shifts of all norms; not those inside adapters.
+/// Rules that train the gains and shifts of all norms outside adapters.
 fn norms(specs: &[Spec]) -> Vec<Rule> {
     specs.iter().filter(|s| s.norm && !s.added).map(|s| rule(&s.name, "train")).collect()
 }
 
-/// Refuses a model that has no place for what a preset adds.
+/// Refuses a model without layers that take a preset's adapters.
 fn require_adapter_sites(name: &str, specs: &[Spec], encoders: &[Modality]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
@@ -194,7 +194,7 @@ struct Effect {
     origin: Option<Origin>,
     train: Option<bool>,
     lr: Option<f64>,
-    /// Matching nothing is no mistake.
+    /// A rule that matches no parameter is not an error.
     if_any: bool,
 }
 
