@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 /// How many skipped rows are listed.
 const LISTED: usize = 5;
 
-/// Where a piece of input stands.
+/// File and line of a row of raw input.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceLocation<'a> {
-    /// The file.
+    /// Raw file.
     pub file: &'a Path,
     /// 1-based line or row.
     pub line: u64,
@@ -32,7 +32,7 @@ impl SourceLocation<'_> {
 /// Called with a file, the bytes (or rows) read of it, and its size.
 pub type ProgressFn<'a> = dyn FnMut(&Path, u64, u64) + 'a;
 
-/// What happens around rows: malformed ones are tolerated or not, progress is told.
+/// Handling of malformed rows, and progress, while raw files are read.
 pub struct ImportSink<'a> {
     limit: u64,
     skipped: u64,
@@ -61,7 +61,7 @@ impl ImportSink<'_> {
         }
         Err(e.into())
     }
-    /// Tells how far a file has been read.
+    /// Reports the progress of reading a file.
     pub fn on_progress(&mut self, file: &Path, done: u64, total: u64) {
         (self.on_progress)(file, done, total);
     }
@@ -93,7 +93,7 @@ impl Interner {
     }
 }
 
-/// How many timestamps look like one unit, and where the first of them stands.
+/// Number of timestamps that look like one unit, and the first of them.
 #[derive(Default, Clone)]
 struct FirstSeen {
     count: u64,
@@ -111,7 +111,7 @@ pub struct Builder<'a> {
     items: Interner,
     text: Vec<String>,
     item_columns: Vec<(String, Vec<String>)>,
-    /// Items that the items file has; the later ones were met in interactions only.
+    /// Number of items of the items file; items with a larger index occur in interactions only.
     known: usize,
     matched: bool,
     users: Interner,
@@ -158,7 +158,7 @@ impl<'a> Builder<'a> {
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
-    /// Counts a finding at a place.
+    /// Counts a finding at a location in the raw files.
     pub fn note(&mut self, kind: &str, message: &str, at: SourceLocation<'_>, what: &str) {
         self.notes.add(kind, message, || if what.is_empty() { at.short() } else { format!("{} {what}", at.short()) });
     }
@@ -176,7 +176,7 @@ impl<'a> Builder<'a> {
         Ok(Some(id))
     }
 
-    /// Names the attributes that [`Builder::item`] will bring.
+    /// Declares the names of the attributes that [`Builder::item`] receives.
     pub fn item_attributes(&mut self, names: &[&str]) {
         self.item_columns = attribute_names(names, &["item_id", "text"]);
     }
@@ -215,7 +215,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// The index of an item met in interactions; `None` when the interaction is to be left out.
+    /// Index of an item that occurs in an interaction; `None` when the policy leaves the interaction out.
     fn met(&mut self, at: SourceLocation<'_>, id: &str) -> Result<Option<u32>> {
         if let Some(i) = self.items.get(id)
             && (self.known == 0 || (i as usize) < self.known)
@@ -311,7 +311,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Names the attributes that [`Builder::user`] will bring.
+    /// Declares the names of the attributes that [`Builder::user`] receives.
     pub fn user_attributes(&mut self, names: &[&str]) {
         self.user_columns = attribute_names(names, &["user_id"]);
         for (_, column) in &mut self.user_columns {
@@ -340,7 +340,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Tells the unit of the timestamps and notes what is odd about them.
+    /// Determines the unit of the timestamps and counts suspicious ones.
     fn unit(&mut self) -> Result<TimeUnit> {
         let all = [TimeUnit::Auto, TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns];
         let total = self.event_time.len() as u64;
@@ -384,7 +384,7 @@ impl<'a> Builder<'a> {
         Ok(unit)
     }
 
-    /// Sorts, applies the last policies and hands out the data set with the findings.
+    /// Sorts the interactions, applies the remaining policies and returns the data set with the findings.
     ///
     /// # Errors
     /// No interaction at all; none of the items known; timestamps in mixed units.

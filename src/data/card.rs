@@ -18,20 +18,20 @@ pub struct Card {
     pub domain: String,
     /// Which modalities there are besides ids: `text`, `image`.
     pub modalities: Vec<String>,
-    /// Who made it, where it is had.
+    /// Authors and download location.
     pub origin: String,
-    /// The terms.
+    /// Licence.
     pub licence: String,
-    /// What to cite.
+    /// Citation.
     pub citation: String,
-    /// Anything else worth knowing.
+    /// Further notes.
     #[serde(default)]
     pub notes: String,
     /// SHA-256 of each raw file, by its path below `RAW`.
     pub raw: BTreeMap<String, String>,
     /// How to import it.
     pub import: CardImport,
-    /// What the import must count: users, items, interactions.
+    /// Expected numbers of users, items and interactions.
     pub counts: CardCounts,
 }
 
@@ -43,7 +43,7 @@ pub struct CardImport {
     pub command: String,
     /// Role → column of the raw files.
     pub columns: BTreeMap<String, String>,
-    /// What is left out, in words.
+    /// Filters applied by the import, in words.
     pub filters: String,
 }
 

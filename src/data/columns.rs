@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows a batch: bounds both memory and the 2 GiB of text that one string array can hold.
+/// Rows per batch: bounds memory, and the text of one string array to 2 GiB.
 const BATCH: usize = 1 << 16;
 
 /// A column to write: its field, and a function from a range of rows to an array.
@@ -66,7 +66,7 @@ pub fn write(path: &Path, rows: usize, columns: &[Column<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Calls `each` with every batch of a file of ours; whatever does not fit is a "damaged" error.
+/// Calls `each` with every batch of a data set's Parquet file; content of another schema is a "damaged" error.
 pub fn read(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     let bad = |m: String| damaged(path, m);
     let file = open_regular(path).map_err(|e| bad(e.to_string()))?;

@@ -72,6 +72,6 @@ pub struct Dataset {
     pub digest: String,
     /// The folder it was opened from.
     pub dir: Option<PathBuf>,
-    /// Its items' pictures, where it has such.
+    /// Images of its items, if it has any.
     pub images: Option<super::ImageFile>,
 }

@@ -59,7 +59,7 @@ pub struct Bin {
 /// Items without any training event, under leave-one-out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cold {
-    /// Such items.
+    /// Number of cold items.
     pub items: usize,
     /// Their share of the catalogue.
     pub item_share: f64,
@@ -69,25 +69,25 @@ pub struct Cold {
     pub target_share: f64,
 }
 
-/// What only timestamps can tell.
+/// Statistics that need timestamps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Times {
     /// First timestamp, seconds since 1970.
     pub first: i64,
     /// Last timestamp.
     pub last: i64,
-    /// Share of users (of those with two or more events) whose last two timestamps are equal: their test item hangs on
-    /// the file's order.
+    /// Share of users (of those with two or more events) whose last two timestamps are equal: their test item depends on
+    /// the order of rows in the file.
     pub tie_share: f64,
     /// Share of training events (of all users) that are strictly later than a user's test event, averaged over the
     /// users with one. A model that is tested on this user has seen that much of the future. ML-100K: 41.3 %.
     pub leaked_share: f64,
 }
 
-/// Users that meet an item more than once.
+/// Users with more than one interaction with the same item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Repeats {
-    /// Such users.
+    /// Number of such users.
     pub users: usize,
     /// Their share.
     pub share: f64,
@@ -102,7 +102,7 @@ pub struct Text {
     pub items: usize,
     /// Their share.
     pub share: f64,
-    /// Words an item, over items with text.
+    /// Words per item, over items with text.
     pub words: Option<Distribution>,
     /// Items whose text (letter case aside) an earlier item has already.
     pub duplicates: usize,
@@ -119,7 +119,7 @@ pub struct Popular {
     pub text: String,
 }
 
-/// How much of an attribute is there.
+/// Coverage of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Attribute {
     /// Rows with a value.
@@ -143,9 +143,9 @@ pub struct Description {
     pub interactions: usize,
     /// Share of (user, item) cells with an event, repeats counted once each.
     pub density: f64,
-    /// Events a user.
+    /// Distribution of the number of events per user.
     pub lengths: Option<Distribution>,
-    /// The same as a histogram.
+    /// Histogram of the number of events per user.
     pub histogram: Vec<Bin>,
     /// Items with no event.
     pub items_unused: usize,
@@ -177,7 +177,7 @@ fn share(part: usize, whole: usize) -> f64 {
 }
 
 impl Description {
-    /// Counts everything.
+    /// Computes the description of a data set.
     pub fn of(d: &Dataset) -> Self {
         let items = d.items.ids.len();
         let mut events = vec![0usize; items];

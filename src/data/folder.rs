@@ -28,10 +28,10 @@ const EVENTS: &str = "interactions.parquet";
 const CARD: &str = "dataset.toml";
 const REMAKE: &str = "import the data set with `morec data import`";
 
-/// What goes into the folder beside the tables: pictures, and what the manifest says beyond the counts.
+/// Content of a data set folder beside its tables: images, and the manifest's entries beside the counts.
 #[derive(Default)]
 pub struct DatasetParts<'a> {
-    /// Where the pictures come from, and the share of them that may be unusable.
+    /// Source of the images, and the tolerated share of unusable ones.
     pub images: Option<(&'a dyn ImageSource, f64)>,
     /// SHA-256 of each raw file, by role and file name.
     pub inputs: BTreeMap<String, String>,
@@ -137,7 +137,7 @@ pub struct Tables<'a> {
     pub users: (usize, &'a [Column<'a>]),
     /// `user`, `item`, `timestamp`, ascending by user, then time.
     pub events: (usize, &'a [Column<'a>]),
-    /// Whether the timestamps are there.
+    /// Whether the interactions have timestamps.
     pub timed: bool,
     /// Raw ids of the items, by which pictures are found; not needed without pictures.
     pub ids: &'a [String],
@@ -261,7 +261,7 @@ pub fn standing(dir: &Path) -> Result<Option<Manifest>> {
     Ok(None)
 }
 
-/// Links (or copies) what stands beside the data set into the new folder.
+/// Links (or copies) files that are not part of the data set into the new folder.
 fn carry_over(from: &Path, to: &Path, old: Option<&Manifest>) -> Result<()> {
     for entry in fs::read_dir(from).map_err(Error::io(from))? {
         let name = entry.map_err(Error::io(from))?.file_name();

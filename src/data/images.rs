@@ -20,9 +20,9 @@ type Builder = ParquetRecordBatchReaderBuilder<File>;
 
 /// The file's name.
 pub const IMAGES: &str = "images.parquet";
-/// Pictures held at a time while writing.
+/// Images per row group while writing.
 const BATCH: usize = 128;
-/// And their bytes.
+/// Bytes per row group while writing.
 const BATCH_BYTES: usize = 128 << 20;
 
 /// Pictures on disk.
@@ -53,7 +53,7 @@ impl ImageFile {
         }
         Ok(Self { path: path.into(), digest: digest.into(), items })
     }
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -110,20 +110,20 @@ fn reader(path: &Path, column: usize, rows: impl FnOnce(Builder) -> Builder) -> 
     sound(path, || rows(builder.with_projection(mask)).build())?.map_err(|e| bad(e.to_string()))
 }
 
-/// Takes a picture: its item, its place for messages, its bytes or what is wrong with it.
+/// Receives an image: its item, its location for messages, and its bytes or the reason why there are none.
 pub type OnImage<'a> = dyn FnMut(u32, String, std::result::Result<Vec<u8>, String>) -> Result<()> + 'a;
 
-/// Where pictures come from while a data set is made.
+/// A source of images for an import.
 pub trait ImageSource {
-    /// Calls `give(item, place, bytes)` once for each picture whose raw item id `find` knows; in the place of bytes, why there
-    /// are none.
+    /// Calls `give(item, location, bytes)` once for each image whose raw item id `find` maps to an item; an error in place of the
+    /// bytes says why they cannot be read.
     fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()>;
 }
 
-/// What was taken and what was not.
+/// Result of importing images.
 #[derive(Debug, Default)]
 pub struct ImagesWritten {
-    /// Pictures kept.
+    /// Number of images written.
     pub kept: usize,
     /// Findings, by kind.
     pub notes: Notes,
@@ -185,7 +185,7 @@ struct Writing {
     writer: ArrowWriter<File>,
     taken: ImagesWritten,
     has: Vec<bool>,
-    /// Place, and what is wrong.
+    /// Location and reason.
     faults: Vec<(String, String)>,
     batch: Vec<(u32, String, std::result::Result<Vec<u8>, String>)>,
     bytes: usize,

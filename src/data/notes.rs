@@ -1,8 +1,8 @@
-//! Counted warnings: what an import met and tolerated, with the first few cases as examples.
+//! Counted warnings of an import, with the first few cases as examples.
 
 use serde::{Deserialize, Serialize};
 
-/// How many examples a note keeps.
+/// Number of examples per finding.
 const EXAMPLES: usize = 3;
 
 /// One kind of finding.
@@ -12,7 +12,7 @@ pub struct Note {
     pub kind: String,
     /// How often it occurred.
     pub count: u64,
-    /// What it means and what was done.
+    /// Explanation, and what the import did.
     pub message: String,
     /// The first few cases.
     pub examples: Vec<String>,

@@ -1,9 +1,9 @@
-//! What to do with input that is not as it should be. The defaults keep everything that can be kept, count it, and
-//! stop at what cannot.
+//! Import policies for irregular input. By default everything that can be imported is, with a count, and anything else
+//! stops the import.
 
 use serde::Serialize;
 
-/// What becomes of an interaction whose item is not in the items file.
+/// Policy for an interaction whose item is not in the items file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownItems {
@@ -33,7 +33,7 @@ pub enum Encoding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeUnit {
-    /// Told from the size of the numbers; mixed units are an error.
+    /// Inferred from the size of the numbers; mixed units are an error.
     #[default]
     Auto,
     /// Seconds.

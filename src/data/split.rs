@@ -5,7 +5,7 @@ use crate::config::{DataConfig, SplitKind, Windows};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// One ranking question: given a user's first events, which item comes next?
+/// One case of the validation or test part: predict the item after a user's first events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
     /// Row of [`Split::seqs`].
@@ -16,34 +16,34 @@ pub struct Case {
     pub target: u32,
 }
 
-/// A data set divided, over a dense catalogue of candidates.
+/// A data set split into training, validation and test, over a dense catalogue of candidates.
 #[derive(Debug, Clone, Default)]
 pub struct Split {
-    /// Which split.
+    /// Kind of split.
     pub kind: SplitKind,
     /// Candidate → item of the data set.
     pub items: Vec<u32>,
     /// Row → user of the data set.
     pub users: Vec<u32>,
-    /// Each user's kept events as candidates, oldest first.
+    /// Each user's events as candidate indices, oldest first.
     pub seqs: Csr,
-    /// Their times, in the order of `seqs`, where the data set has such.
+    /// Timestamps of the events in the order of `seqs`, if the data set has them.
     pub times: Option<Vec<i64>>,
-    /// How many of a row's first events train.
+    /// Number of first events of each row that belong to the training part.
     pub train_len: Vec<u32>,
-    /// Validation questions.
+    /// Validation cases.
     pub valid: Vec<Case>,
-    /// Test questions.
+    /// Test cases.
     pub test: Vec<Case>,
-    /// Training events of each candidate.
+    /// Number of training events of each candidate.
     pub counts: Vec<u32>,
 }
 
-/// Candidates by their share of training events: those of candidates 0 … i.
+/// Sampling distribution over candidates by share of training events, as cumulative counts.
 pub struct Popularity(Vec<u64>);
 
 impl Popularity {
-    /// A candidate.
+    /// Draws a candidate.
     pub fn draw(&self, stream: &mut Stream) -> u32 {
         let at = stream.below(self.0.last().copied().unwrap_or(1).max(1));
         self.0.partition_point(|&c| c <= at) as u32
@@ -51,7 +51,7 @@ impl Popularity {
 }
 
 impl Split {
-    /// Divides `data`; `max_len` is the longest history L.
+    /// Splits `data`; `max_len` is the longest history L.
     pub fn new(data: &Dataset, config: &DataConfig, max_len: usize) -> Result<Self> {
         let mut kept: Vec<u32> = (0..data.users.len() as u32)
             .filter(|&u| data.seqs.row(u as usize).len() >= config.min_user_items.max(1))
@@ -110,8 +110,8 @@ impl Split {
         s
     }
 
-    /// Cuts at two quantiles of all events' times. A user's question is their first event at or after a cut, given
-    /// everything before the cut.
+    /// Cuts at two quantiles of all timestamps. A user's case is their first event at or after a cut, given all events before
+    /// the cut.
     fn temporal(data: &Dataset, config: &DataConfig, users: &[u32]) -> Result<Self> {
         let times = data.times.as_ref().ok_or_else(|| {
             Error::config(
@@ -165,11 +165,11 @@ impl Split {
         }
     }
 
-    /// The events of row `user` that train.
+    /// Training events of row `user`.
     pub fn train_row(&self, user: usize) -> &[u32] {
         &self.seqs.row(user)[..self.train_len[user] as usize]
     }
-    /// The history of a question.
+    /// The history of a case.
     pub fn history(&self, case: &Case) -> &[u32] {
         &self.seqs.row(case.user as usize)[..case.until as usize]
     }

@@ -1,4 +1,4 @@
-//! Item text as people wrote it: HTML entities decoded, white space collapsed.
+//! Cleaning of item text: HTML entities decoded, white space collapsed.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
-/// What is suspicious about a text, if anything: the name of the first problem found.
+/// Name of the first suspicious property of a text, if it has one.
 pub fn problem(text: &str) -> Option<&'static str> {
     if text.contains('\u{fffd}') {
         Some("replacement characters (bytes were lost before the import)")

@@ -1,4 +1,4 @@
-//! Timestamps: parsed exactly as integers, their unit told from their size.
+//! Timestamps: parsed exactly as integers; their unit is inferred from their size.
 //!
 //! Reading seconds since 1970 as `f32` changes 96 % of ML-100K's sequences, so nothing here passes through a float.
 

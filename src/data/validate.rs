@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Checks everything that can be checked, and returns what is odd but usable.
+/// Checks a data set folder completely; returns findings that do not make it unusable.
 ///
 /// # Errors
 /// As [`Dataset::open`], a data error when the folder is damaged: a file's size or digest, an index out of range, rows out of order, an id

@@ -105,7 +105,7 @@ impl Lines {
         }
     }
 
-    /// The file.
+    /// Raw file.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -40,7 +40,7 @@ const REVISION: u32 = 1;
 pub struct Input {
     /// `interactions`, `items` or `users`.
     pub role: &'static str,
-    /// The file.
+    /// Raw file.
     pub path: PathBuf,
 }
 

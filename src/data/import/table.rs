@@ -125,7 +125,7 @@ impl Table {
     pub fn line(&self) -> u64 {
         self.rows.line()
     }
-    /// The file.
+    /// Raw file.
     pub fn path(&self) -> &Path {
         &self.path
     }
