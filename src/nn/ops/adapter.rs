@@ -200,7 +200,7 @@ pub fn kronecker(pass: &Pass, x: &Act, map: &Kronecker) -> Result<Act> {
 /// Gated sum g·a + (1 − g)·b with g = σ(p / `temperature`), where p is one learned number (IISAN; Fu et al. 2024).
 pub fn gated_sum(pass: &Pass, a: &Act, b: &Act, p: &Weight, temperature: f32) -> Result<Act> {
     if a.value().shape() != b.value().shape() {
-        return Err(Error::Numeric(format!("blend: {:?} and {:?}", a.value().shape(), b.value().shape())));
+        return Err(Error::Numeric(format!("gated_sum: {:?} and {:?}", a.value().shape(), b.value().shape())));
     }
     if !pass.fused(a.value().device()) {
         return composed(pass, &[a, b], &[p], |x, w| {
@@ -268,7 +268,7 @@ pub fn append_zero_row(pass: &Pass, x: &Act) -> Result<Act> {
 pub fn add_to_columns(pass: &Pass, y: &Act, x: &Act, at: usize) -> Result<Act> {
     let ((t, n), (rows, w)) = (y.dims2()?, x.dims2()?);
     if rows != t || at + w > n {
-        return Err(Error::Numeric(format!("add_at: ({rows}, {w}) from column {at} of ({t}, {n})")));
+        return Err(Error::Numeric(format!("add_to_columns: ({rows}, {w}) from column {at} of ({t}, {n})")));
     }
     if !pass.fused(y.value().device()) {
         return composed(pass, &[y, x], &[], |a, _| {

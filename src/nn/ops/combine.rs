@@ -58,7 +58,7 @@ pub fn add(pass: &Pass, a: &Act, b: &Act, p: f32) -> Result<Act> {
 /// Concatenates columns: (t, d₁), (t, d₂), … → (t, Σ dᵢ).
 pub fn concat_columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
     let Some(device) = parts.first().map(|p| p.value().device().clone()) else {
-        return Err(Error::Numeric("columns: nothing to put side by side".into()));
+        return Err(Error::Numeric("concat_columns: no parts".into()));
     };
     if !pass.fused(&device) {
         return composed(pass, parts, &[], |a, _| Ok(Tensor::cat(a, 1)?));
@@ -71,7 +71,7 @@ pub fn concat_columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
     for (p, &w) in parts.iter().zip(&widths) {
         let h = host(p.value())?;
         if h.len() != t * w {
-            return Err(Error::Numeric("columns: parts of different length".into()));
+            return Err(Error::Numeric("concat_columns: parts of different length".into()));
         }
         for (y, x) in y.chunks_exact_mut(n).zip(h.chunks_exact(w)) {
             y[at..at + w].copy_from_slice(x);
@@ -104,7 +104,7 @@ pub fn concat_columns(pass: &Pass, parts: &[&Act]) -> Result<Act> {
 pub fn concat_rows(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     let ((ta, d), (tb, other)) = (a.dims2()?, b.dims2()?);
     if d != other {
-        return Err(Error::Numeric(format!("stack: rows of {d} and of {other}")));
+        return Err(Error::Numeric(format!("concat_rows: rows of {d} and of {other}")));
     }
     let y = Tensor::cat(&[a.value(), b.value()], 0)?;
     let back = pass.records(a.tracked() || b.tracked()).then(|| {
@@ -124,7 +124,7 @@ pub fn concat_rows(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
 /// Gate σ(a) ⊙ b of two activations of the same shape.
 pub fn sigmoid_gate(pass: &Pass, a: &Act, b: &Act) -> Result<Act> {
     if a.value().shape() != b.value().shape() {
-        return Err(Error::Numeric(format!("gate: {:?} and {:?}", a.value().shape(), b.value().shape())));
+        return Err(Error::Numeric(format!("sigmoid_gate: {:?} and {:?}", a.value().shape(), b.value().shape())));
     }
     if !pass.fused(a.value().device()) {
         return composed(pass, &[a, b], &[], |x, _| Ok((candle_nn::ops::sigmoid(&x[0])? * &x[1])?));
