@@ -92,7 +92,7 @@ fn every_option_that_the_pages_name_exists() {
         known.extend(options(&ok(morec().args(verb.trim().split(' ')).arg("--help"))));
     }
     // Options of cargo.
-    known.extend(["--release", "--features", "--example", "--open"].map(String::from));
+    known.extend(["--release", "--features", "--example", "--open", "--path"].map(String::from));
     for page in [include_str!("../../README.md"), include_str!("../../GUIDE.md")] {
         let unknown: Vec<String> = options(page).into_iter().filter(|o| !known.contains(o) && o != "--small").collect();
         assert!(unknown.is_empty(), "{unknown:?}");
