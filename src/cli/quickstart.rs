@@ -196,7 +196,7 @@ fn page(
         title: "morec quickstart".into(),
         intro,
         table: super::results::lines(rows, ks),
-        note: format!("{} Whole quickstart: {seconds:.0} s.", super::results::protocol_line(rows)),
+        note: format!("{}; the whole quickstart took {seconds:.0} s", super::results::protocol_line(rows)),
         plot: ("Learning on the goods platform".into(), "epoch".into(), "validation NDCG@10, %".into()),
         curves,
         people,

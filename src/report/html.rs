@@ -9,8 +9,8 @@ const STYLE: &str = "
 @media(prefers-color-scheme:dark){:root{--fg:#e6e6e6;--bg:#16181b;--soft:#9aa0a6;--line:#3a3d42;--mark:#1e3a2a;--box:#1f2226}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2.2rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .42rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
 .note{color:var(--soft);font-size:.9rem}svg{max-width:100%;height:auto}svg text{font-size:12px;fill:var(--soft)}
 svg .grid{stroke:var(--line)}.person{background:var(--box);border-radius:8px;padding:.8rem 1rem;margin:1rem 0}
