@@ -166,6 +166,9 @@ pub struct ImportArgs {
     /// Keep text as it is: HTML entities and white space stay
     #[arg(long, help_heading = "Policies")]
     pub raw_text: bool,
+    /// Leave out rows whose user or item id means that it is missing: nan, NaN, None, null, NULL, \N, NA, `<NA>`
+    #[arg(long, help_heading = "Policies")]
+    pub drop_null_ids: bool,
     /// Import again even when nothing has changed
     #[arg(long)]
     pub force: bool,
@@ -285,6 +288,7 @@ impl ImportArgs {
             encoding: self.encoding,
             time_unit: self.time_unit,
             raw_text: self.raw_text,
+            drop_null_ids: self.drop_null_ids,
         }
     }
 

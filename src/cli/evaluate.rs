@@ -78,6 +78,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         // What the table shows is what every row has.
         config.eval.ks.retain(|k| own.eval.ks.contains(k));
         check_items(m, &prepared)?;
+        warn_of_other_data(path, m, &prepared, &own);
         let model = m.build(&parse_device(&own.device)?)?;
         let features = model.features_of(&prepared.content())?;
         let cases = &prepared.split.test;
@@ -118,6 +119,18 @@ fn open_part(config: &mut Config, part: Part, notes: &mut BTreeSet<String>) -> R
         prepared.split.test = prepared.split.valid.clone();
     }
     Ok(prepared)
+}
+
+/// Says so when the folder of a run's own data set holds other data now: its test users may be among those trained on.
+fn warn_of_other_data(run: &Path, model: &ModelFolder, prepared: &Prepared, config: &Config) {
+    let own_folder = config.data.path == model.config.data.path;
+    if own_folder && experiment::data_digest(run).is_some_and(|d| d != prepared.data.digest) {
+        terminal::message(&format!(
+            "{}: `{}` holds other data now than when this run was trained on it; its test users may have been trained on",
+            run.display(),
+            config.data.path
+        ));
+    }
 }
 
 /// An ID model's rows are items of one data set: refuses any other catalogue.

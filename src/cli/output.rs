@@ -25,15 +25,28 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     write_all(&(text + "\n"))
 }
 
-/// Left-aligned columns, two spaces apart; the last one is not padded. Control characters of a cell are escaped.
+/// Characters of a table's cell; longer text (a page pasted as a title) is cut.
+const LONGEST_CELL: usize = 300;
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_CELL) {
+        Some((at, _)) => text[..at].to_string() + "…",
+        None => text.to_string(),
+    }
+}
+
+/// Left-aligned columns, two spaces apart; the last one is not padded. Control characters of a cell are escaped, long
+/// cells are cut.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let shown = |row: &Vec<String>| row.iter().map(|c| terminal::line(c).into_owned()).collect();
+    let shown = |row: &Vec<String>| row.iter().map(|c| shortened(&terminal::line(c))).collect();
     let rows: &[Vec<String>] = &rows.iter().map(shown).collect::<Vec<_>>();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |row: &Vec<String>, i: usize| row.get(i).map_or(0, |c| c.chars().count());
     let widths: Vec<usize> = (0..columns).map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        // Rust's own padding takes no width above 65,535.
+        let padded = |(c, w): (&String, &usize)| c.clone() + &" ".repeat(w - c.chars().count());
+        let cells: Vec<String> = row.iter().zip(&widths).map(padded).collect();
         cells.join("  ").trim_end().to_string() + "\n"
     };
     rows.iter().map(line).collect()
@@ -57,6 +70,12 @@ mod tests {
     fn a_cell_stays_in_its_line() {
         let rows = [["id", "title", "x"], ["1", "a\n\u{1b}[2J", "y"]].map(|r| r.map(String::from).to_vec());
         assert_eq!(super::table(&rows), "id  title         x\n1   a\\n\\u{1b}[2J  y\n");
+    }
+
+    #[test]
+    fn a_long_cell_is_cut() {
+        let rows = [vec!["x".repeat(70_000), "é".repeat(301), "end".to_string()]];
+        assert_eq!(super::table(&rows), format!("{}…  {}…  end\n", "x".repeat(300), "é".repeat(300)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::evaluate::data_dir;
 use super::output;
 use super::settings::{DeviceArg, Threads};
 use crate::data::Dataset;
+use crate::data::import::for_each_line;
 use crate::error::{DataError, Error, Result};
 use crate::eval::{encode, top_k::top_k};
 use crate::model::{ItemContent, ModelFolder};
@@ -13,7 +14,7 @@ use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array
 use clap::Args;
 use parquet::arrow::ArrowWriter;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,14 +32,18 @@ pub struct RecommendArgs {
     /// Item ids of the history, oldest first, separated by commas
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     history: Vec<String>,
+    /// One more item id of the history, taken as it is: for ids with commas or spaces (repeatable, after --history)
+    #[arg(long, value_name = "ID")]
+    item: Vec<String>,
     /// A title in free text, after the ids (repeatable, oldest first; text models only)
     #[arg(long, value_name = "TEXT")]
     title: Vec<String>,
-    /// A file of users, `user⇥item item …` oldest first, to recommend for all of them
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "title"])]
+    /// A file of users to recommend for, histories oldest first: lines `user⇥item item …`, or JSON lines
+    /// {"user": "…", "items": ["…", …]}; plain or gzip
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "item", "title"])]
     users: Option<PathBuf>,
     /// Recommend for every user of the data set
-    #[arg(long, conflicts_with_all = ["history", "title", "users"])]
+    #[arg(long, conflicts_with_all = ["history", "item", "title", "users"])]
     all_users: bool,
     /// Where recommendations of many users go: FILE.parquet or FILE.jsonl
     #[arg(short, long, value_name = "FILE")]
@@ -68,13 +73,13 @@ struct Hit {
 }
 
 /// Candidates and their raw ids and titles.
-struct Shelf {
+struct CandidateIndex {
     ids: Vec<String>,
     titles: Vec<String>,
     place: HashMap<String, u32>,
 }
 
-impl Shelf {
+impl CandidateIndex {
     fn new(model: &ModelFolder, data: &Dataset) -> Result<Self> {
         let title: HashMap<&str, &str> =
             data.items.ids.iter().zip(&data.items.text).map(|(i, t)| (i.as_str(), t.as_str())).collect();
@@ -113,14 +118,14 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     if args.k == 0 {
         return Err(Error::Usage("-k has to be at least 1".into()));
     }
-    if !many && args.history.is_empty() && args.title.is_empty() {
+    if !many && args.history.is_empty() && args.item.is_empty() && args.title.is_empty() {
         return Err(Error::Usage(
-            "give a history: --history ID,ID and/or --title TEXT, or --users FILE, or --all-users".into(),
+            "give a history: --history ID,ID, --item ID and/or --title TEXT, or --users FILE, or --all-users".into(),
         ));
     }
     let folder = ModelFolder::open(&args.run)?;
     let data = Dataset::open(&data_dir(args.data.as_ref(), &folder)?)?;
-    let shelf = Shelf::new(&folder, &data)?;
+    let candidates_by_id = CandidateIndex::new(&folder, &data)?;
     if !args.title.is_empty() && folder.encoders.text().is_none() {
         return Err(Error::Usage("--title needs a model that reads texts; this one does not".into()));
     }
@@ -134,9 +139,13 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     };
     let model = folder.build(&args.device.open()?)?;
     // Free titles stand behind the catalogue, so that they can be read but never recommended.
-    let texts: Vec<String> = shelf.titles.iter().chain(&args.title).cloned().collect();
-    let content =
-        ItemContent { texts: &texts, ids: &shelf.ids, images: data.images.as_ref(), ..ItemContent::whole(&data) };
+    let texts: Vec<String> = candidates_by_id.titles.iter().chain(&args.title).cloned().collect();
+    let content = ItemContent {
+        texts: &texts,
+        ids: &candidates_by_id.ids,
+        images: data.images.as_ref(),
+        ..ItemContent::whole(&data)
+    };
     let items = encode::catalogue(
         &model,
         &model.features_with_progress(&content, &encoding("pictures"))?,
@@ -144,13 +153,14 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     )?;
     let d = model.item.dim();
     let scored = encode::candidates(&model, &items);
-    let candidates = &scored[..shelf.ids.len() * d];
+    let candidates = &scored[..candidates_by_id.ids.len() * d];
     let best = |state: &[f32], history: &[u32]| {
-        shelf.hits(&top_k(state, candidates, args.k, if args.with_history { &[] } else { history }))
+        candidates_by_id.hits(&top_k(state, candidates, args.k, if args.with_history { &[] } else { history }))
     };
     let Some((out, format)) = out else {
-        let mut history = args.history.iter().map(|id| shelf.find(id)).collect::<Result<Vec<u32>>>()?;
-        history.extend((0..args.title.len()).map(|i| (shelf.ids.len() + i) as u32));
+        let given = args.history.iter().chain(&args.item);
+        let mut history = given.map(|id| candidates_by_id.find(id)).collect::<Result<Vec<u32>>>()?;
+        history.extend((0..args.title.len()).map(|i| (candidates_by_id.ids.len() + i) as u32));
         let state = encode::states(&model, &items, &[&history], None)?;
         let hits = best(&state, &history);
         if args.json {
@@ -161,11 +171,14 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         return output::print(&output::table(&lines));
     };
     let mut users = match &args.users {
-        Some(file) => read_users(file, &shelf)?,
+        Some(file) => read_users(file, &candidates_by_id)?,
         None => (0..data.users.len())
             .map(|u| {
-                let row =
-                    data.seqs.row(u).iter().filter_map(|&i| shelf.place.get(&data.items.ids[i as usize]).copied());
+                let row = data
+                    .seqs
+                    .row(u)
+                    .iter()
+                    .filter_map(|&i| candidates_by_id.place.get(&data.items.ids[i as usize]).copied());
                 (data.users[u].clone(), row.collect())
             })
             .filter(|(_, h): &(String, Vec<u32>)| !h.is_empty())
@@ -209,25 +222,43 @@ fn rows_of(folder: &ModelFolder, users: &[(String, Vec<u32>)]) -> Result<Option<
     users.iter().map(row).collect::<Result<_>>().map(Some)
 }
 
-/// Reads `user⇥item item …`; every line is checked before anything is computed.
-fn read_users(file: &Path, shelf: &Shelf) -> Result<Vec<(String, Vec<u32>)>> {
+/// One line of a users file as JSON.
+#[derive(Deserialize)]
+struct JsonUser {
+    user: String,
+    items: Vec<String>,
+}
+
+/// Reads lines `user⇥item item …` or JSON lines; every line is checked before anything is computed.
+fn read_users(file: &Path, candidates_by_id: &CandidateIndex) -> Result<Vec<(String, Vec<u32>)>> {
     let mut users = vec![];
-    for (n, line) in crate::fsio::read_data_text(file)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let bad = |field: &str, m: String| DataError::new(file, m).line(n as u64 + 1).field(field);
-        let (user, items) = line.split_once('\t').ok_or_else(|| {
-            bad("user", "no tab between user and items".into()).remedy("write `user⇥item item …`, oldest first")
-        })?;
-        let history = items
-            .split_whitespace()
-            .map(|id| {
-                shelf.find(id).map_err(|e| bad("items", e.to_string()).remedy("remove it or import its item").into())
-            })
-            .collect::<Result<Vec<u32>>>()?;
+    for_each_line(file, |n, line| {
+        let bad = |field: &str, m: String| DataError::new(file, m).line(n).field(field);
+        let (user, items) = match line.starts_with('{') {
+            true => {
+                let json: JsonUser = serde_json::from_str(line).map_err(|e| {
+                    bad("user", e.to_string()).remedy("write {\"user\": \"…\", \"items\": [\"…\"]}, ids as strings")
+                })?;
+                (json.user, json.items)
+            }
+            false => {
+                let (user, items) = line.split_once('\t').ok_or_else(|| {
+                    bad("user", "no tab between user and items".into()).remedy("write `user⇥item item …`, oldest first")
+                })?;
+                (user.to_string(), items.split_whitespace().map(String::from).collect())
+            }
+        };
+        let known = |id: &String| {
+            let remedy = "remove it or import its item; ids with spaces need JSON lines";
+            candidates_by_id.find(id).map_err(|e| bad("items", e.to_string()).remedy(remedy).into())
+        };
+        let history = items.iter().map(known).collect::<Result<Vec<u32>>>()?;
         if history.is_empty() {
             return Err(bad("items", "the history is empty".into()).remedy("give at least one item").into());
         }
-        users.push((user.to_string(), history));
-    }
+        users.push((user, history));
+        Ok(())
+    })?;
     Ok(users)
 }
 

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// How many skipped rows are listed.
 const LISTED: usize = 5;
 
+/// Markers of missing values that exports of pandas, R, SQL databases and Hive write. (An artist may be called `nan`.)
+const NULL_MARKERS: [&str; 8] = ["nan", "NaN", "None", "null", "NULL", "\\N", "<NA>", "NA"];
+
 /// File and line of a row of raw input.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceLocation<'a> {
@@ -172,6 +175,19 @@ impl<'a> Builder<'a> {
             let e = DataError::new(at.file, "is empty").line(at.line).field(field);
             self.intake.malformed(e.remedy("give the row an id, or pass `--skip-malformed N`"))?;
             return Ok(None);
+        }
+        if NULL_MARKERS.contains(&id) {
+            let dropped = self.policy.drop_null_ids;
+            let message = match dropped {
+                true => "rows have an id that means a missing value; dropped",
+                false => {
+                    "rows have an id that means a missing value in exports; kept as an id like others (--drop-null-ids)"
+                }
+            };
+            self.note("null_ids", message, at, &format!("{field} `{id}`"));
+            if dropped {
+                return Ok(None);
+            }
         }
         Ok(Some(id))
     }

@@ -274,7 +274,7 @@ fn times(d: &Dataset, all: &[i64]) -> Option<Times> {
     }
     train.sort_unstable();
     let later = |t: &i64| share(train.len() - train.partition_point(|x| x <= t), train.len());
-    let leaked = tests.iter().map(later).sum::<f64>() / tests.len().max(1) as f64;
+    let leaked = (0.0 + tests.iter().map(later).sum::<f64>()) / tests.len().max(1) as f64;
     Some(Times {
         first: *all.iter().min()?,
         last: *all.iter().max()?,

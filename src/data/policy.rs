@@ -83,4 +83,7 @@ pub struct Policy {
     pub time_unit: TimeUnit,
     /// Keep text byte for byte: no decoding of HTML entities, no trimming, no collapsing of white space.
     pub raw_text: bool,
+    /// Leave out rows whose user or item id is a marker of a missing value (`nan`, `NULL`, `\N`, …).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drop_null_ids: bool,
 }

@@ -184,7 +184,7 @@ pub fn diversity(lists: &[Vec<u32>], items: &[f32], d: usize) -> f64 {
             1.0 - (sum.iter().map(|s| s * s).sum::<f64>() - k) / (k * (k - 1.0))
         })
         .collect();
-    of.iter().sum::<f64>() / of.len().max(1) as f64
+    (0.0 + of.iter().sum::<f64>()) / of.len().max(1) as f64
 }
 
 #[cfg(test)]

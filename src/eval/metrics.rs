@@ -71,7 +71,8 @@ pub fn gain_of(rank: &Rank, metric: &str, k: usize, ties: Ties) -> f64 {
             // Every place among the tied is as likely; those beyond K gain nothing.
             let places = f64::from(rank.equal) + 1.0;
             let within = (k as f64 - f64::from(rank.above)).clamp(0.0, places) as u32;
-            (0..within).map(|i| gain(metric, first + f64::from(i), k)).sum::<f64>() / places
+            // An empty sum of floats is -0.0.
+            (0.0 + (0..within).map(|i| gain(metric, first + f64::from(i), k)).sum::<f64>()) / places
         }
     }
 }
@@ -128,6 +129,14 @@ mod tests {
         let ndcg = gain_of(&r, "ndcg", 10, Ties::Mean);
         let want = (2..=5).map(|r| 1.0 / f64::from(r + 1).log2()).sum::<f64>() / 4.0;
         assert!((ndcg - want).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_tie_beyond_the_cut_off_gains_zero_and_not_minus_zero() {
+        let rank = Rank { above: 30, equal: 5, equal_before: 0, masked: false };
+        for metric in METRICS {
+            assert!(gain_of(&rank, metric, 10, Ties::Mean).is_sign_positive(), "{metric}");
+        }
     }
 
     #[test]

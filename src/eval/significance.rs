@@ -36,7 +36,7 @@ pub fn paired(this: &[f64], reference: &[f64], seed: u64) -> Paired {
 }
 
 fn mean(x: &[f64]) -> f64 {
-    x.iter().sum::<f64>() / x.len().max(1) as f64
+    (0.0 + x.iter().sum::<f64>()) / x.len().max(1) as f64
 }
 
 /// Two-sided p that the mean of `d` is 0. Without any spread: 1 if all are 0, else 0.

@@ -15,4 +15,5 @@ pub use plan::plan_of;
 pub use prepare::{Prepared, encoder_folder};
 pub use result::{ExistingRun, RunResult, protocol, result_of};
 pub use run::{Experiment, execute};
+pub use run_folder::data_digest;
 pub use usage::peak_memory;

@@ -36,11 +36,18 @@ pub(super) fn inputs(
     Ok(all)
 }
 
+/// Digest of the data set that a run was made from; `None` for a folder that is no run.
+pub fn data_digest(dir: &Path) -> Option<String> {
+    Manifest::read(dir, "run", FORMAT, "").ok()?.inputs.remove("data")
+}
+
 /// Settings that may change when a run is resumed: how long it trains and how often it saves.
 /// (A cosine schedule is made from the number of epochs, and validations from their rhythm.)
 fn free_on_resume(config: &Config) -> Vec<&'static str> {
     let mut free =
         vec!["name", "device", "train.patience", "train.checkpoint_steps", "eval.memory_mb", "item.cache_mb"];
+    // The digests of what these name are compared; how a path is spelled, or where it lies now, does not matter.
+    free.extend(["data.path", "item.model", "item.image.model", "transfer.source"]);
     if config.train.schedule == Schedule::Constant && config.train.eval_every == 1 {
         free.push("train.epochs");
     }

@@ -229,6 +229,55 @@ fn reduction(hidden: usize, width: usize) -> Value {
     if hidden.is_multiple_of(width) { json!(hidden / width) } else { json!(hidden as f64 / (width as f64 + 0.5)) }
 }
 
+/// Whether a value of `adapter_config.json` switches its setting off.
+fn off(v: &Value) -> bool {
+    let empty = v.as_array().is_some_and(Vec::is_empty) || v.as_object().is_some_and(serde_json::Map::is_empty);
+    empty || v.is_null() || v == false || v == "none"
+}
+
+/// Settings of PEFT that do not change what A, B and the (IA)³ vectors mean, or that the caller reads.
+const PEFT_SETTINGS: [&str; 20] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "exclude_modules",
+    "feedforward_modules",
+    "inference_mode",
+    "init_ia3_weights",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+];
+
+/// Refuses every setting of a PEFT adapter that is not understood, by name: a new one may change what A and B mean.
+fn check_peft(v: &Value) -> std::result::Result<(), String> {
+    let all = v.as_object().ok_or("is no JSON object")?;
+    if let Some((key, value)) = all.iter().find(|(k, v)| !PEFT_SETTINGS.contains(&k.as_str()) && !off(v)) {
+        return Err(format!("{key} = {value}: not supported"));
+    }
+    // PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA subtract a part of the base's weights when the adapter is made.
+    let init = &v["init_lora_weights"];
+    let plain = init.is_null() || init.is_boolean() || ["gaussian", "eva", "orthogonal"].iter().any(|i| init == i);
+    if !plain {
+        let m = format!(
+            "init_lora_weights = {init}: it changes the base's weights; convert the adapter to plain LoRA with \
+             PEFT (`save_pretrained(…, path_initial_model_for_weight_conversion=…)`)"
+        );
+        return Err(m);
+    }
+    Ok(())
+}
+
 /// Reads `adapter_config.json` of a folder that `peft` or `adapters` wrote: layout, settings and name of the adapter.
 pub fn read_external(dir: &Path, kind: &EncoderInfo) -> Result<(Layout, AdapterConfig, String)> {
     let path = dir.join("adapter_config.json");
@@ -237,24 +286,20 @@ pub fn read_external(dir: &Path, kind: &EncoderInfo) -> Result<(Layout, AdapterC
         serde_json::from_str(&crate::fsio::read_model_text(&path)?).map_err(|e| bad(format!("not JSON: {e}")))?;
     let mut c = AdapterConfig { user_width: 0, ..Default::default() };
     let blocks = |first: usize| if first == 0 { 0 } else { kind.blocks.saturating_sub(first) };
-    let off = |v: &Value| v.is_null() || v == false || v.as_array().is_some_and(Vec::is_empty);
     if let Some(peft) = v["peft_type"].as_str() {
         c.method = match peft {
             "LORA" => AdapterMethod::Lora,
             "IA3" => AdapterMethod::Ia3,
             other => return Err(bad(format!("peft_type {other} is not known here (LORA, IA3 are)"))),
         };
-        for key in ["use_dora", "use_rslora", "lora_bias", "modules_to_save", "use_qalora", "fan_in_fan_out"] {
-            if !off(&v[key]) {
-                return Err(bad(format!("{key} = {}: not supported", v[key])));
-            }
-        }
-        if ["rank_pattern", "alpha_pattern"].iter().any(|k| v[k].as_object().is_some_and(|o| !o.is_empty())) {
-            return Err(bad("ranks that differ from layer to layer are not supported".into()));
-        }
+        check_peft(&v).map_err(bad)?;
         if c.method == AdapterMethod::Lora {
             c.rank = v["r"].as_u64().unwrap_or(8) as usize;
             c.alpha = v["lora_alpha"].as_f64().unwrap_or(8.0);
+            if v["use_rslora"] == true {
+                // rsLoRA scales by α/√r where LoRA scales by α/r.
+                c.alpha *= (c.rank as f64).sqrt();
+            }
         }
         if let Some(which) = v["layers_to_transform"].as_array() {
             let first = which.iter().filter_map(Value::as_u64).min().unwrap_or(0) as usize;

@@ -44,10 +44,37 @@ fn known(bytes: &[u8]) -> Result<ImageFormat, Fault> {
     if fine { Ok(format) } else { Err(Fault::Unknown) }
 }
 
-/// Whether the last scan of a JPEG comes to its end; decoders fill what is missing with grey and say nothing.
+/// Whether the scans of a JPEG come to their end mark; decoders fill missing pixels with grey without an error. The markers are
+/// followed from the start, so that bytes behind the end mark (motion photos, camera trailers) and end marks inside a
+/// segment (thumbnails) do not matter.
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let last = |mark: u8| bytes.windows(2).rposition(|w| w == [0xff, mark]);
-    matches!((last(0xd9), last(0xda)), (Some(end), Some(scan)) if end > scan)
+    const SOS: u8 = 0xda;
+    const EOI: u8 = 0xd9;
+    let (mut at, mut scans) = (2, 0);
+    loop {
+        // Fill bytes 0xff may precede a marker.
+        while bytes.get(at) == Some(&0xff) && bytes.get(at + 1) == Some(&0xff) {
+            at += 1;
+        }
+        let (Some(0xff), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) else { return false };
+        match marker {
+            EOI => return scans > 0,
+            // Markers without a length: TEM and restarts.
+            0x01 | 0xd0..=0xd7 => at += 2,
+            _ => {
+                let Some(length) = bytes.get(at + 2..at + 4) else { return false };
+                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+        }
+        if marker == SOS {
+            scans += 1;
+            // Entropy-coded data: 0xff 0x00 is a byte of it, restarts belong to it; any other marker ends it.
+            let rest = bytes.get(at..).unwrap_or(&[]);
+            let end = rest.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0x00 | 0xd0..=0xd7 | 0xff));
+            let Some(end) = end else { return false };
+            at += end;
+        }
+    }
 }
 
 /// Decodes a picture.
@@ -114,4 +141,25 @@ pub fn encode_png(picture: &Rgb) -> Vec<u8> {
     let (w, h) = (picture.width as u32, picture.height as u32);
     encoder.write_image(&picture.data, w, h, ExtendedColorType::Rgb8).expect("a whole picture, into memory");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_ends_at_its_end_mark_whatever_lies_behind_it() {
+        for name in ["base420.jpg", "progressive.jpg", "cmyk.jpg"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pillow").join(name);
+            let whole = std::fs::read(path).unwrap();
+            let behind = |more: &[u8]| decode(&[&whole[..], more].concat()).map(|p| p.data);
+            let plain = behind(&[]).unwrap();
+            // A trailer with the start of another scan, as in motion photos.
+            assert_eq!(behind(&[0, 1, 0xff, 0xda, 7, 7, 7]).unwrap(), plain, "{name}");
+            // Cut off, also where what follows holds an end mark of its own in a segment.
+            for cut in [whole.len() - 2, whole.len() / 2] {
+                assert!(decode(&whole[..cut]).is_err(), "{name} cut at {cut}");
+            }
+        }
+    }
 }

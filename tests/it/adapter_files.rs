@@ -248,3 +248,44 @@ fn widths_survive_adapterhubs_arithmetic() {
         }
     }
 }
+
+#[test]
+fn settings_of_peft_that_are_not_understood_are_refused_by_name() {
+    let tmp = tempfile::tempdir().unwrap();
+    let bert = std::fs::read_to_string(golden("bert/config.json")).unwrap();
+    let kind = EncoderInfo::parse(&bert).unwrap();
+    let plain: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(golden("lora/adapter_config.json")).unwrap()).unwrap();
+    let with = |key: &str, value: serde_json::Value| {
+        let mut v = plain.clone();
+        v[key] = value;
+        std::fs::write(tmp.path().join("adapter_config.json"), v.to_string()).unwrap();
+        read_external(tmp.path(), &kind).map(|(_, c, _)| c).map_err(|e| e.to_string())
+    };
+    use serde_json::json;
+    for (key, value) in [
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("pissa_niter_16")),
+        ("init_lora_weights", json!("olora")),
+        ("init_lora_weights", json!("loftq")),
+        ("use_dora", json!(true)),
+        ("bias", json!("all")),
+        ("rank_pattern", json!({"query": 2})),
+        ("modules_to_save", json!(["classifier"])),
+        ("a_setting_of_tomorrow", json!(true)),
+    ] {
+        let e = with(key, value).unwrap_err();
+        assert!(e.contains(key), "{e}");
+    }
+    for (key, value) in [
+        ("init_lora_weights", json!("gaussian")),
+        ("bias", json!("none")),
+        ("a_setting_of_tomorrow", json!(null)),
+        ("another_of_tomorrow", json!({})),
+        ("lora_dropout", json!(0.1)),
+    ] {
+        assert_eq!(with(key, value).unwrap().alpha, 8.0, "{key}");
+    }
+    // r = 4: α/√r of rsLoRA is (2·α)/r of LoRA.
+    assert_eq!(with("use_rslora", json!(true)).unwrap().alpha, 16.0);
+}

@@ -274,3 +274,178 @@ fn completions_and_man_pages() {
     }
     assert!(std::fs::read_to_string(dir.join("morec-train.1")).unwrap().contains("MOREC_THREADS"));
 }
+
+/// Imports `events` (a CSV file's text) and returns the command's JSON.
+fn imported(dir: &Path, name: &str, events: &str, more: &[&str]) -> serde_json::Value {
+    let file = dir.join(format!("{name}.csv"));
+    std::fs::write(&file, events).unwrap();
+    let mut c = morec();
+    c.args(["data", "import", "--format", "csv", "--time-col", "ts", "--json", "--interactions"]).arg(&file).args(more);
+    serde_json::from_str(&ok(c.arg("--out").arg(dir.join(name)))).unwrap()
+}
+
+#[test]
+fn columns_without_a_name_are_not_read() {
+    let tmp = tempfile::tempdir().unwrap();
+    let rows: String = (0..9).map(|i| format!("u{},i{},{},,\n", i % 3, i, 100 + i)).collect();
+    imported(tmp.path(), "unnamed", &format!("user_id,item_id,ts,,\n{rows}"), &[]);
+    let data = morec::data::Dataset::open(&tmp.path().join("unnamed")).unwrap();
+    assert_eq!((data.users.len(), data.items.ids.len(), data.seqs.values.len()), (3, 9, 9));
+    // Two columns of one name are still an error, which names it.
+    std::fs::write(tmp.path().join("twice.csv"), "user_id,item_id,ts,ts\nu,i,1,2\n").unwrap();
+    let mut c = morec();
+    c.args(["data", "import", "--format", "csv", "--time-col", "ts", "--interactions"])
+        .arg(tmp.path().join("twice.csv"));
+    assert!(fails(c.arg("--out").arg(tmp.path().join("no")), 3).contains("`ts`"));
+}
+
+#[test]
+fn markers_of_missing_ids_are_counted_and_dropped_on_demand() {
+    let tmp = tempfile::tempdir().unwrap();
+    let markers = ["nan", "NaN", "None", "null", "NULL", "\\N", "<NA>", "NA"];
+    let rows: String = markers.iter().enumerate().map(|(t, m)| format!("{m},i{t},{t}\nann,j{t},{t}\n")).collect();
+    let events = format!("user_id,item_id,ts\n{rows}");
+    let users = |name: &str| morec::data::Dataset::open(&tmp.path().join(name)).unwrap().users;
+    let said = imported(tmp.path(), "kept", &events, &[]).to_string();
+    assert!(said.contains("null_ids") && said.contains("--drop-null-ids"), "{said}");
+    assert_eq!(users("kept").len(), 9);
+    let said = imported(tmp.path(), "dropped", &events, &["--drop-null-ids"]).to_string();
+    assert!(said.contains("null_ids"), "{said}");
+    assert_eq!(users("dropped"), ["ann"]);
+}
+
+#[test]
+fn a_run_is_resumed_under_another_spelling_of_its_paths() {
+    let tmp = tempfile::tempdir().unwrap();
+    small(tmp.path(), 24, |i| format!("mug {i}"));
+    let train = |data: &str| {
+        let mut c = morec();
+        c.current_dir(tmp.path()).args([
+            "train",
+            "-s",
+            "item.kind=id",
+            "-s",
+            "user.dim=8",
+            "-s",
+            "train.epochs=1",
+            "-d",
+            data,
+        ]);
+        c.args(["--out", "run", "--json"]);
+        c
+    };
+    let first = ok(&mut train("data"));
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["test"]["all"].clone();
+    for spelling in ["./data", "data/"] {
+        assert_eq!(read(&ok(train(spelling).arg("--resume"))), read(&first));
+    }
+    // Another data set is another matter.
+    let other = tempfile::tempdir().unwrap();
+    small(other.path(), 30, |i| format!("cup {i}"));
+    let message = fails(train(&other.path().join("data").display().to_string()).arg("--resume"), 2);
+    assert!(message.contains("input `data`"), "{message}");
+}
+
+#[test]
+fn a_file_of_users_is_read_as_imports_read_files() {
+    use std::io::Write;
+    let tmp = tempfile::tempdir().unwrap();
+    let rows: String = (0..60).map(|i| format!("u{},\"a, {} b\",{i}\n", i % 6, i % 24)).collect();
+    imported(tmp.path(), "data", &format!("user_id,item_id,ts\n{rows}"), &[]);
+    let at = |name: &str| tmp.path().join(name);
+    let mut c = morec();
+    c.current_dir(tmp.path()).args([
+        "train",
+        "-s",
+        "item.kind=id",
+        "-s",
+        "user.dim=8",
+        "-s",
+        "train.epochs=1",
+        "-d",
+        "data",
+    ]);
+    ok(c.args(["--out", "run"]));
+    let ask = |more: &[&str]| {
+        let mut c = morec();
+        c.current_dir(tmp.path()).args(["recommend", "run", "-k", "3"]).args(more);
+        c
+    };
+    // Ids with commas and spaces: as they are, or as JSON lines.
+    let alone: serde_json::Value =
+        serde_json::from_str(&ok(&mut ask(&["--item", "a, 1 b", "--item", "a, 2 b", "--json"]))).unwrap();
+    let lines = "\u{feff}{\"user\": \"ann\", \"items\": [\"a, 1 b\", \"a, 2 b\"]}\n\n{\"user\": \"bob\", \"items\": [\"a, 3 b\"]}\n";
+    std::fs::write(at("users.jsonl"), lines).unwrap();
+    let mut gz =
+        flate2::write::GzEncoder::new(std::fs::File::create(at("users.gz")).unwrap(), flate2::Compression::fast());
+    gz.write_all(lines.as_bytes()).unwrap();
+    gz.finish().unwrap();
+    for users in ["users.jsonl", "users.gz"] {
+        ok(&mut ask(&["--users", users, "--out", "out.jsonl"]));
+        let said = std::fs::read_to_string(at("out.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        assert_eq!((first["user"].as_str(), said.lines().count()), (Some("ann"), 2), "{said}");
+        assert_eq!(first["items"][0]["item"], alone[0]["item"]);
+    }
+    std::fs::write(at("latin1.txt"), b"ann\tcaf\xe9\n").unwrap();
+    assert!(fails(&mut ask(&["--users", "latin1.txt", "--out", "out.jsonl"]), 3).contains("not UTF-8"));
+}
+
+#[test]
+fn files_that_are_no_text_are_told_by_their_first_bytes() {
+    let tmp = tempfile::tempdir().unwrap();
+    let cases: [(&[u8], &str); 7] = [
+        (b"PK\x03\x04rest", "zip"),
+        (b"BZh91AY", "bzip2"),
+        (b"\xfd7zXZ\0\0", "xz"),
+        (b"\x28\xb5\x2f\xfd....", "zstd"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"PAR1....", "--format parquet"),
+        (b"SQLite format 3\0", "SQLite"),
+    ];
+    for (bytes, named) in cases {
+        std::fs::write(tmp.path().join("x.csv"), bytes).unwrap();
+        let mut c = morec();
+        c.args(["data", "import", "--format", "csv", "--interactions"]).arg(tmp.path().join("x.csv"));
+        let message = fails(c.arg("--out").arg(tmp.path().join("no")), 3);
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[test]
+fn another_delimiter_is_named_with_what_to_do() {
+    let tmp = tempfile::tempdir().unwrap();
+    let cases = [
+        ("csv", "user_id;item_id;ts\nu;i;1\n", "semicolons"),
+        ("csv", "user_id::item_id::ts\nu::i::1\n", "sed 's/::/,/g'"),
+        ("csv", "user_id\titem_id\tts\nu\ti\t1\n", "--format tsv"),
+        ("tsv", "user_id,item_id,ts\nu,i,1\n", "--format csv"),
+        ("csv", "user_id\rnext\r", "carriage returns"),
+    ];
+    for (format, text, named) in cases {
+        let file = tmp.path().join(format!("x.{format}"));
+        std::fs::write(&file, text).unwrap();
+        let mut c = morec();
+        c.args(["data", "import", "--format", format, "--interactions"]).arg(&file);
+        let message = fails(c.arg("--out").arg(tmp.path().join("no")), 3);
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[test]
+fn an_evaluation_says_that_the_data_changed_under_the_run() {
+    let tmp = tempfile::tempdir().unwrap();
+    small(tmp.path(), 24, |i| format!("mug {i}"));
+    let said = |args: &[&str]| {
+        let out = morec().current_dir(tmp.path()).args(args).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let model =
+        ["-s", "item.model=title-mini", "-s", "user.dim=8", "-s", "train.epochs=1", "-s", "item.train_layers=0"];
+    said(&[&["train", "-d", "data", "--out", "run"], &model[..]].concat());
+    assert!(!said(&["evaluate", "run"]).contains("other data"));
+    std::fs::remove_dir_all(tmp.path().join("data")).unwrap();
+    small(tmp.path(), 24, |i| format!("cup {i}"));
+    assert!(said(&["evaluate", "run"]).contains("holds other data now"));
+}

@@ -24,6 +24,25 @@ pub struct Delimited {
     first: Option<Fields>,
 }
 
+/// What separates the fields of a line that `delimiter` does not divide, and what to do about it.
+fn other_delimiter(line: &str, delimiter: u8) -> Option<(&'static str, &'static str)> {
+    let csv = delimiter == b',';
+    let known = [
+        ("\r", "carriage returns as line ends", "convert them, for example with `tr '\\r' '\\n'`"),
+        ("::", "`::` between fields", "replace it by a comma or tab, for example with `sed 's/::/,/g'`"),
+        (";", "semicolons between fields", "replace them by commas, for example with `tr ';' ','`"),
+        (
+            ":token ",
+            "spaces between fields",
+            "RecBole's files have tabs: replace the spaces, for example with `tr ' ' '\\t'`",
+        ),
+        ("\t", "tabs between fields", "pass `--format tsv`"),
+        (",", "commas between fields", "pass `--format csv`"),
+    ];
+    let here = |text: &str| line.contains(text) && (text != "," || !csv) && (text != "\t" || csv);
+    known.into_iter().find(|(text, ..)| here(text)).map(|(_, found, remedy)| (found, remedy))
+}
+
 impl Delimited {
     /// Opens a file; also returns its column names (numbers from 1 without a header).
     pub fn open(
@@ -41,6 +60,10 @@ impl Delimited {
             Ok(false) => return Err(DataError::new(path, "is empty").into()),
             Err(Fault::Row(e)) => return Err(e.into()),
             Err(Fault::File(e)) => return Err(e),
+        }
+        if let (1, Some((found, remedy))) = (row.len(), other_delimiter(row.get(0), delimiter)) {
+            let m = format!("its first line is one field, but has {found}");
+            return Err(DataError::new(path, m).line(1).remedy(remedy).into());
         }
         rows.width = row.len();
         let columns = if header {

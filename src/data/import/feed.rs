@@ -117,7 +117,10 @@ pub fn sequences(mut table: Table, user: &str, list: &str, last: Option<&str>, b
 
 fn others(table: &Table, used: &[usize], attributes: &Attributes, option: &str) -> Result<Vec<usize>> {
     match attributes {
-        Attributes::All => Ok((0..table.columns.len()).filter(|i| !used.contains(i)).collect()),
+        Attributes::All => {
+            let named = |i: &usize| !used.contains(i) && !table.columns[*i].is_empty();
+            Ok((0..table.columns.len()).filter(named).collect())
+        }
         Attributes::Only(names) => names.iter().map(|n| table.find(n, option)).collect(),
     }
 }

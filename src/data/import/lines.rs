@@ -21,6 +21,20 @@ impl Read for Counted {
     }
 }
 
+/// What a file is that begins with these bytes, where it is no text, and what to do about it.
+fn not_lines(magic: &[u8]) -> Option<(&'static str, &'static str)> {
+    let known: [(&[u8], &str, &str); 7] = [
+        (b"PK\x03\x04", "a zip archive", "unpack it and name the file inside"),
+        (b"BZh", "compressed with bzip2", "unpack it with `bunzip2`, or compress it with gzip"),
+        (b"\xfd7zXZ\0", "compressed with xz", "unpack it with `unxz`, or compress it with gzip"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it with `unzstd`, or compress it with gzip"),
+        (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch the file with `git lfs pull`"),
+        (b"PAR1", "a Parquet file", "pass `--format parquet`"),
+        (b"SQLite format 3", "an SQLite database", "export its table as CSV"),
+    ];
+    known.iter().find(|(start, ..)| magic.starts_with(start)).map(|(_, what, remedy)| (*what, *remedy))
+}
+
 /// Reads lines one at a time into one buffer.
 pub struct Lines {
     path: PathBuf,
@@ -44,13 +58,16 @@ impl Lines {
         let mut file = File::open(path).map_err(Error::io(path))?;
         let total = file.metadata().map_err(Error::io(path))?.len();
         let mut magic = Vec::new();
-        file.by_ref().take(2).read_to_end(&mut magic).map_err(Error::io(path))?;
+        file.by_ref().take(24).read_to_end(&mut magic).map_err(Error::io(path))?;
+        if let Some((what, remedy)) = not_lines(&magic) {
+            return Err(DataError::new(path, format!("is {what}")).remedy(remedy).into());
+        }
         std::io::Seek::rewind(&mut file).map_err(Error::io(path))?;
         let done = Arc::new(AtomicU64::new(0));
         let raw = BufReader::with_capacity(1 << 16, Counted(file, done.clone()));
         let reader: Box<dyn BufRead> = match magic[..] {
-            [0x1f, 0x8b] => Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))),
-            [0xff, 0xfe] | [0xfe, 0xff] => {
+            [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
                 let e = DataError::new(path, "is UTF-16").line(1);
                 return Err(e.remedy("convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`").into());
             }
@@ -112,5 +129,23 @@ impl Lines {
     /// Bytes read of the file, and its size.
     pub fn progress(&self) -> (u64, u64) {
         (self.done.load(Relaxed), self.total)
+    }
+}
+
+/// Calls `each` with the number and text of every line that is not blank, read as imports read them: plain or gzip, with or
+/// without a byte-order mark, UTF-8.
+///
+/// # Errors
+/// The first line that is not UTF-8, a file that cannot be read, and those of `each`.
+pub fn for_each_line(path: &Path, mut each: impl FnMut(u64, &str) -> Result<(), Error>) -> Result<(), Error> {
+    let mut lines = Lines::open(path, Encoding::Utf8)?;
+    loop {
+        match lines.advance() {
+            Ok(true) if lines.text.trim().is_empty() => {}
+            Ok(true) => each(lines.number, &lines.text)?,
+            Ok(false) => return Ok(()),
+            Err(Fault::Row(e)) => return Err(e.into()),
+            Err(Fault::File(e)) => return Err(e),
+        }
     }
 }

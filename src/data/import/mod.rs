@@ -30,6 +30,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use lines::for_each_line;
 pub use scan::InputFiles;
 
 /// Raised whenever the same files and settings would give another data set than before.

@@ -68,7 +68,8 @@ impl Table {
             }
         };
         let table = Self { path: path.into(), columns, nested, rows, row: Fields::default(), seen: 0 };
-        for (i, name) in table.columns.iter().enumerate() {
+        // Spreadsheets write trailing commas: columns without a name are not read.
+        for (i, name) in table.columns.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
             if table.columns[..i].contains(name) {
                 let e = DataError::new(path, "the header names this column twice").line(1).field(name);
                 return Err(e.remedy("rename one of them").into());

@@ -32,9 +32,13 @@ pub trait Backbone: Send + Sync {
     fn has_class(&self) -> bool;
 }
 
-/// Possible names of a backbone's parameter in a checkpoint.
+/// Possible names of a backbone's parameter in a checkpoint. CLIP's vision model is written with the prefix `vision_model.`, and
+/// by transformers 5 without it.
 pub fn file_names(name: &str) -> Vec<String> {
-    ["", "vit.", "dinov2.", "resnet.", "swin.", "model."].iter().map(|p| format!("{p}{name}")).collect()
+    let mut names: Vec<String> =
+        ["", "vit.", "dinov2.", "resnet.", "swin.", "model."].iter().map(|p| format!("{p}{name}")).collect();
+    names.extend(name.strip_prefix("vision_model.").map(String::from));
+    names
 }
 
 /// Activation function by its name in `config.json`.
