@@ -1,23 +1,23 @@
-//! One typed error. Each variant says what is wrong, where, and what to do about it.
+//! The error type of the crate. Each variant states what is wrong, where, and how to fix it.
 
 use std::path::{Path, PathBuf};
 
-/// The crate's result type.
+/// Result type of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, by what the user has to do about it.
+/// Errors, grouped by what the user has to do about them.
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused a file operation.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder concerned.
+        /// File or folder concerned.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// Input data is malformed; names file, line, field and the remedy.
+    /// Input data are malformed; the error names file, line, field and remedy.
     #[error("{0}")]
     Data(Box<DataError>),
     /// A setting is unknown or has an impossible value.
@@ -25,35 +25,35 @@ pub enum Error {
     Config {
         /// Dotted name of the setting, for example `train.batch_size`.
         key: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and which values are allowed.
         message: String,
     },
-    /// The command line asks for something that makes no sense.
+    /// A request on the command line cannot be executed.
     #[error("{0}")]
     Usage(String),
     /// A model folder, checkpoint or weight file cannot be used.
     #[error("{}: {message}", path.display())]
     Model {
-        /// The folder or file concerned.
+        /// Folder or file concerned.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong and how to fix it.
         message: String,
     },
-    /// Training or evaluation met a number it must not go on with (NaN, a missing gradient, …).
+    /// Training or evaluation stopped at an invalid number (NaN, a missing gradient, …).
     #[error("{0}")]
     Numeric(String),
-    /// The model hub could not be reached or refused.
+    /// The model hub could not be reached, or refused the request.
     #[error("hub: {0}")]
     Hub(String),
-    /// An error inside the tensor library.
+    /// The tensor library returned an error.
     #[error("tensor: {0}")]
     Tensor(#[from] candle_core::Error),
 }
 
-/// Where a piece of input data is wrong, and the remedy.
+/// Location of malformed input data, and the remedy.
 #[derive(Debug, Default, Clone)]
 pub struct DataError {
-    /// The file.
+    /// File with the malformed data.
     pub file: PathBuf,
     /// 1-based line (or row) number.
     pub line: Option<u64>,
@@ -61,7 +61,7 @@ pub struct DataError {
     pub field: Option<String>,
     /// What is wrong.
     pub message: String,
-    /// What the user can do.
+    /// How the user can fix it.
     pub remedy: Option<String>,
 }
 
@@ -83,28 +83,29 @@ impl std::fmt::Display for DataError {
 }
 
 impl DataError {
-    /// A data error in `file`.
+    /// Creates a data error in `file`.
     pub fn new(file: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Self { file: file.as_ref().into(), message: message.into(), ..Self::default() }
     }
-    /// Adds the 1-based line.
+    /// Sets the 1-based line.
     pub fn line(mut self, line: u64) -> Self {
         self.line = Some(line);
         self
     }
-    /// Adds the field's name.
+    /// Sets the field's name.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
-    /// Adds the remedy.
+    /// Sets the remedy.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 }
 
-/// What is wrong with the file itself, where an I/O error says so; `None` where the system or the disk is at fault.
+/// Description of a defect of the file itself, from the kind of an I/O error; `None` for failures of the system or
+/// disk.
 fn defect(e: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
     match e.kind() {
@@ -122,13 +123,13 @@ impl From<DataError> for Error {
 }
 
 impl Error {
-    /// Wraps an I/O error with the path it concerns.
+    /// Converts an I/O error to [`Error::Io`] with the path concerned.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { path, source }
     }
-    /// Wraps an I/O error on a file that belongs to a model, a run, a checkpoint or an adapter. A file that is missing,
-    /// is a folder or holds something else than it should is [`Error::Model`]; what the system refuses is [`Error::Io`].
+    /// Converts an I/O error on a file of a model, a run, a checkpoint or an adapter. A file that is missing, a folder
+    /// or damaged is [`Error::Model`]; other failures are [`Error::Io`].
     pub fn model_io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| match defect(&source) {
@@ -136,8 +137,7 @@ impl Error {
             None => Self::Io { path, source },
         }
     }
-    /// As [`Error::model_io`] for a file that belongs to a data set or is imported: [`Error::Data`] in the place of
-    /// [`Error::Model`].
+    /// As [`Error::model_io`], for a file of a data set or of an import: [`Error::Data`] instead of [`Error::Model`].
     pub fn data_io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| match defect(&source) {
@@ -145,16 +145,16 @@ impl Error {
             None => Self::Io { path, source },
         }
     }
-    /// A setting's error.
+    /// Creates an error of a setting, by its dotted name.
     pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Config { key: key.into(), message: message.into() }
     }
-    /// A model's or checkpoint's error.
+    /// Creates an error of a model or checkpoint.
     pub fn model(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Self::Model { path: path.as_ref().into(), message: message.into() }
     }
-    /// The process exit code: 1 internal or I/O, 2 usage or config, 3 data, 4 model or checkpoint,
-    /// 5 numeric failure, 6 hub.
+    /// Exit code of the process: 1 internal or I/O, 2 usage or config, 3 data, 4 model or checkpoint, 5 numeric
+    /// failure, 6 hub.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Io { .. } | Self::Tensor(_) => 1,

@@ -10,7 +10,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-/// Writes a file so that readers see the old content or the new one, never half of it.
+/// Writes a file atomically: readers see the old content or the new one, never a part of it.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let tmp = sibling(path, "tmp");
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -30,12 +30,12 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Resu
     sync_parent(path)
 }
 
-/// [`write_atomic`] for bytes at hand.
+/// Writes bytes to a file as [`write_atomic`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, |w| w.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// Serialises to pretty JSON with a final newline, atomically.
+/// Writes a value as pretty-printed JSON with a final newline, atomically.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::Io { path: path.into(), source: std::io::Error::other(e) })?;
@@ -51,7 +51,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// Reads a text file that belongs to a model, a run, a checkpoint or an adapter.
 ///
 /// # Errors
-/// [`Error::Model`] when it is missing, no regular file or not UTF-8; [`Error::Io`].
+/// [`Error::Model`] when the file is missing, not a regular file or not UTF-8; [`Error::Io`].
 pub fn read_model_text(path: &Path) -> Result<String> {
     let mut text = String::new();
     let read = open_regular(path).and_then(|mut f| f.read_to_string(&mut text));
@@ -62,13 +62,13 @@ pub fn read_model_text(path: &Path) -> Result<String> {
 /// Reads a text file with data, which may be a pipe.
 ///
 /// # Errors
-/// [`Error::Data`] when it is missing, a folder or not UTF-8; [`Error::Io`].
+/// [`Error::Data`] when the file is missing, a folder or not UTF-8; [`Error::Io`].
 pub fn read_data_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(Error::data_io(path))
 }
 
-/// Opens a regular file for reading; a folder, a pipe or a device is an error of the kind `IsADirectory`, because opening
-/// a pipe waits for its writer and a folder fails only when it is read.
+/// Opens a regular file for reading. A folder, a pipe or a device is an error of the kind `IsADirectory`, because
+/// opening a pipe waits for its writer, and a folder fails only when it is read.
 pub fn open_regular(path: &Path) -> std::io::Result<File> {
     match fs::metadata(path)?.is_file() {
         true => File::open(path),
@@ -77,11 +77,11 @@ pub fn open_regular(path: &Path) -> std::io::Result<File> {
 }
 
 thread_local! {
-    /// Whether panics of this thread are caught and told as errors, so that nothing is printed about them.
+    /// Whether panics of this thread are caught and converted to errors, so that the panic hook prints nothing.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a reader of another crate that panics on some damaged files; `None` where it did. The panic prints nothing.
+/// Calls a reader of another crate that panics on some damaged files; `None` if it panicked. The panic prints nothing.
 pub fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -103,7 +103,7 @@ fn sibling(path: &Path, tag: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{tag}-{}", std::process::id()))
 }
 
-/// A rename is durable only once the folder that holds the name is synced.
+/// Syncs the parent folder; a rename is durable only after that.
 fn sync_parent(path: &Path) -> Result<()> {
     if cfg!(unix) {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -113,14 +113,14 @@ fn sync_parent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A folder under construction beside its final place; it appears there whole on [`Staged::commit`], or not at all.
+/// A temporary folder beside its target; [`Staged::commit`] moves it there atomically.
 pub struct Staged {
     target: PathBuf,
     tmp: PathBuf,
 }
 
 impl Staged {
-    /// Starts a folder that is to become `target`.
+    /// Creates the temporary folder for `target`.
     pub fn new(target: &Path) -> Result<Self> {
         let tmp = sibling(target, "tmp");
         if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -132,11 +132,12 @@ impl Staged {
         fs::create_dir(&tmp).map_err(Error::io(&tmp))?;
         Ok(Self { target: target.into(), tmp })
     }
-    /// Where to write.
+    /// Path of the temporary folder, for writing.
     pub fn path(&self) -> &Path {
         &self.tmp
     }
-    /// Syncs every file and moves the folder to its place, replacing what stood there in one step where the system can.
+    /// Syncs all files and moves the folder to its target. An existing target is replaced, atomically where the system
+    /// supports it.
     pub fn commit(self) -> Result<()> {
         sync_tree(&self.tmp)?;
         if self.target.exists() {
@@ -159,8 +160,8 @@ impl Drop for Staged {
     }
 }
 
-/// Clears what a killed process left half-made in `dir`; a folder that it had moved aside without putting the new one
-/// in its place is moved back. Only for folders that no other process is writing to.
+/// Removes temporary files and folders of killed processes in `dir`. A folder that was renamed for a replacement which
+/// did not finish is renamed back. No other process may write to `dir` meanwhile.
 pub fn clear_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
         let path = entry.map_err(Error::io(dir))?.path();
@@ -178,7 +179,7 @@ pub fn clear_unfinished(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a folder holds anything but what a killed process left half-made.
+/// Whether a folder contains anything except the lock file and temporary files of killed processes.
 pub fn holds_something(dir: &Path) -> Result<bool> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
         let name = entry.map_err(Error::io(dir))?.file_name();
@@ -202,14 +203,14 @@ fn sync_tree(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|f| f.sync_all()).map_err(Error::io(dir))
 }
 
-/// Swaps two folders in one step on Linux; elsewhere (or on a file system that cannot) by two renames.
+/// Exchanges two folders, atomically on Linux; elsewhere (or on a file system that cannot) by renames.
 fn exchange(new: &Path, old: &Path) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::ffi::OsStrExt;
         let c = |p: &Path| std::ffi::CString::new(p.as_os_str().as_bytes()).map_err(|e| Error::io(p)(e.into()));
         let (a, b) = (c(new)?, c(old)?);
-        // SAFETY: both are NUL-terminated paths that live through the call.
+        // SAFETY: both are NUL-terminated paths that outlive the call.
         let rc =
             unsafe { libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE) };
         if rc == 0 {
@@ -227,7 +228,7 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     File::open(path).and_then(sha256_read).map_err(Error::io(path))
 }
 
-/// [`sha256_file`] of a regular file that belongs to a model, a run or a data set.
+/// SHA-256 of a regular file that belongs to a model, a run or a data set; see [`sha256_file`].
 fn sha256_part(path: &Path) -> Result<String> {
     open_regular(path).and_then(sha256_read).map_err(Error::model_io(path))
 }
@@ -254,22 +255,22 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What a stage wrote, from what, and how: `manifest.json` in its folder.
+/// Record of how a folder was made: `manifest.json` in the folder of a data set, checkpoint or run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the folder's layout.
     pub format: u32,
-    /// What the folder is: `dataset`, `checkpoint`, `run`.
+    /// Kind of the folder: `dataset`, `checkpoint`, `run`.
     pub kind: String,
     /// Version of the crate that wrote it.
     pub morec: String,
     /// SHA-256 of each input, by name.
     pub inputs: BTreeMap<String, String>,
-    /// The settings it was made with.
+    /// Settings that the folder was made with.
     pub config: serde_json::Value,
-    /// The files of the folder.
+    /// Size and digest of each file of the folder, by name.
     pub files: BTreeMap<String, FileEntry>,
-    /// Counts and other facts, free form.
+    /// Counts and other facts as JSON.
     pub facts: serde_json::Value,
 }
 
@@ -286,7 +287,7 @@ pub struct FileEntry {
 pub const MANIFEST: &str = "manifest.json";
 
 impl Manifest {
-    /// An empty manifest of this crate version.
+    /// Creates an empty manifest of this crate version.
     pub fn new(kind: &str, format: u32) -> Self {
         Self {
             format,
@@ -298,7 +299,7 @@ impl Manifest {
             facts: serde_json::Value::Null,
         }
     }
-    /// Records the named files of `dir` and writes `manifest.json` there.
+    /// Records size and digest of the named files of `dir` and writes `manifest.json` there.
     pub fn seal(mut self, dir: &Path, files: &[&str]) -> Result<Self> {
         for name in files {
             let path = dir.join(name);
@@ -308,7 +309,7 @@ impl Manifest {
         write_json(&dir.join(MANIFEST), &self)?;
         Ok(self)
     }
-    /// Reads `dir/manifest.json` and checks its kind and format; `remake` says how to make the folder again.
+    /// Reads `dir/manifest.json` and checks kind and format; `remake` is the remedy in error messages.
     pub fn read(dir: &Path, kind: &str, format: u32, remake: &str) -> Result<Self> {
         let path = dir.join(MANIFEST);
         if !path.exists() {
@@ -327,7 +328,7 @@ impl Manifest {
         }
         Ok(manifest)
     }
-    /// Compares every file with its recorded size and, when `deep`, its digest.
+    /// Compares the size of every file, and with `deep` its digest, with the recorded values.
     pub fn verify(&self, dir: &Path, deep: bool) -> Result<()> {
         for (name, entry) in &self.files {
             let path = dir.join(name);
@@ -342,7 +343,7 @@ impl Manifest {
         }
         Ok(())
     }
-    /// One digest for the folder's content: over the digests of its files.
+    /// Digest of the folder's content, computed from the names and digests of its files.
     pub fn digest(&self) -> String {
         let all: String = self.files.iter().map(|(n, e)| format!("{n}:{}\n", e.sha256)).collect();
         sha256_bytes(all.as_bytes())

@@ -1,10 +1,10 @@
-//! Seed → named random streams, the same on every machine, thread count and build order.
+//! Named random streams from a seed, independent of machine, thread count and build order.
 //!
-//! A stream is keyed by the seed and a name (`init/user_encoder.…`, `shuffle/3`), so nothing depends on who
-//! drew first. Dropout uses a counter-based hash instead: element `i` of call `key` is kept or dropped by
-//! [`keep_bits`], so that the backward pass can ask again instead of storing a mask.
+//! A stream is keyed by the seed and a name (`init/user_encoder.…`, `shuffle/3`), so that it does not depend on earlier
+//! draws from other streams. Dropout uses a counter-based hash instead: element `i` of call `key` is kept or dropped by
+//! [`keep_bits`], so that the backward pass can recompute the mask instead of storing it.
 
-/// SplitMix64's finaliser (Steele, Lea & Flood 2014): a good 64-bit mixer.
+/// Finaliser of SplitMix64 (Steele, Lea & Flood 2014), which mixes 64 bits.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -24,20 +24,20 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream `name` of `seed`.
+    /// Creates the stream `name` of `seed`.
     pub fn new(seed: u64, name: &str) -> Self {
         Self { state: key(seed, name) }
     }
-    /// Next 64 random bits.
+    /// Draws 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
-    /// Uniform in [0, 1), 53 bits.
+    /// Draws a uniform number in [0, 1) with 53 bits.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
-    /// Uniform in 0..n, unbiased (Lemire 2019). `n` must not be 0.
+    /// Draws an integer uniformly from 0..n without bias (Lemire 2019). `n` must not be 0.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "below(0)");
         loop {
@@ -47,13 +47,14 @@ impl Stream {
             }
         }
     }
-    /// Standard normal (Box–Muller with portable `libm`, so the bits agree between platforms).
+    /// Draws from the standard normal distribution (Box–Muller with portable `libm`, so that platforms agree bit for
+    /// bit).
     pub fn normal(&mut self) -> f64 {
         let u = 1.0 - self.uniform();
         let v = self.uniform();
         libm::sqrt(-2.0 * libm::log(u)) * libm::cos(std::f64::consts::TAU * v)
     }
-    /// Fisher–Yates.
+    /// Shuffles a slice (Fisher–Yates).
     pub fn shuffle<T>(&mut self, xs: &mut [T]) {
         for i in (1..xs.len()).rev() {
             xs.swap(i, self.below(i as u64 + 1) as usize);
@@ -61,14 +62,14 @@ impl Stream {
     }
 }
 
-/// The key of dropout call number `call` of training step `step`.
+/// Key of dropout call number `call` of training step `step`.
 pub fn dropout_key(seed: u64, step: u64, call: u64) -> u64 {
     mix(key(seed, "dropout")
         ^ mix(step.wrapping_mul(0x9e37_79b9_7f4a_7c15))
         ^ mix(call.wrapping_add(0x5851_f42d_4c95_7f2d)).rotate_left(32))
 }
 
-/// 32 hash bits for element `i` of a dropout call; two rounds of a 32-bit mixer, made to vectorise.
+/// 32 hash bits for element `i` of a dropout call: two rounds of a 32-bit mixer that compilers can vectorise.
 #[inline(always)]
 pub fn keep_bits(key: u64, i: u32) -> u32 {
     let mut x = i ^ key as u32;
@@ -77,7 +78,7 @@ pub fn keep_bits(key: u64, i: u32) -> u32 {
     x ^ (x >> 15)
 }
 
-/// The threshold such that `keep_bits(..) >= threshold` keeps an element with probability `1 - p`.
+/// Threshold for [`keep_bits`]: an element with bits at or above it is kept, with probability `1 - p`.
 pub fn drop_threshold(p: f32) -> u32 {
     (f64::from(p) * 4_294_967_296.0).min(4_294_967_295.0) as u32
 }
@@ -114,7 +115,7 @@ mod tests {
             let t = drop_threshold(0.1);
             let dropped = (0..100_000u32).filter(|&i| keep_bits(k, i) < t).count();
             assert!((9_600..10_400).contains(&dropped), "{dropped}");
-            // neighbours must not move together
+            // Neighbouring elements are dropped independently.
             let pairs = (0..100_000u32).filter(|&i| keep_bits(k, i) < t && keep_bits(k, i + 1) < t).count();
             assert!((800..1_200).contains(&pairs), "{pairs}");
         }

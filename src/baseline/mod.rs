@@ -1,4 +1,4 @@
-//! Baselines without gradients.
+//! Baselines that are not trained by gradient descent.
 
 mod neighbours;
 mod popular;
@@ -14,11 +14,11 @@ use crate::eval::{EvalTask, RankingResult};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// Scores every candidate after a history.
+/// A baseline that scores every candidate after a history.
 pub trait Baseline: Sync {
-    /// Writes the score of every candidate to `out`.
+    /// Writes the score of every candidate after `history` to `out`.
     fn score(&self, history: &[u32], out: &mut [f64]);
-    /// Name in tables.
+    /// Name of the baseline in tables.
     fn name(&self) -> &'static str;
     /// Item vectors (items × d) and d, for methods that have them.
     fn vectors(&self) -> Option<(&[f32], usize)> {
@@ -26,7 +26,7 @@ pub trait Baseline: Sync {
     }
 }
 
-/// First-order Markov chain: training bigrams from the last item; among equals, popularity.
+/// First-order Markov chain: candidates scored by training bigrams from the last item; ties by popularity.
 pub struct Markov {
     next: HashMap<u32, Vec<(u32, u32)>>,
     counts: Vec<u32>,
@@ -34,7 +34,7 @@ pub struct Markov {
 }
 
 impl Markov {
-    /// Counts bigrams within the training part.
+    /// Counts the bigrams of the training part.
     pub fn new(split: &Split) -> Self {
         let mut pairs: HashMap<(u32, u32), u32> = HashMap::new();
         for u in 0..split.users.len() {
@@ -49,7 +49,7 @@ impl Markov {
         let most = f64::from(split.counts.iter().copied().max().unwrap_or(0)) + 1.0;
         Self { next, counts: split.counts.clone(), most }
     }
-    /// Number of bigram events.
+    /// Number of bigram events counted.
     pub fn bigrams(&self) -> u64 {
         self.next.values().flatten().map(|&(_, n)| u64::from(n)).sum()
     }
@@ -68,10 +68,10 @@ impl Baseline for Markov {
     }
 }
 
-/// One question's rank, list of offers, and ranks among drawn candidates.
+/// Results of one test case: rank, recommendation list, and ranks among sampled candidates.
 type Answer = (Rank, Vec<u32>, Vec<Rank>);
 
-/// Ranks the cases of a task with a baseline.
+/// Ranks the cases of an evaluation task with a baseline.
 pub fn rank(baseline: &dyn Baseline, task: &EvalTask) -> Result<RankingResult> {
     let (split, k) = (task.split, task.config.lists);
     let queries = task.queries();

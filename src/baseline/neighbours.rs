@@ -1,4 +1,4 @@
-//! Item-kNN: items that the same users had (Sarwar et al. 2001; Deshpande & Karypis 2004).
+//! Neighbourhood baselines: item-kNN (Sarwar et al. 2001; Deshpande & Karypis 2004) and text-kNN.
 
 use super::Baseline;
 use crate::data::Split;
@@ -8,11 +8,11 @@ use rayon::prelude::*;
 
 /// Number of neighbours per item.
 const NEIGHBOURS: usize = 100;
-/// A user's last training events that count: bounds the work of users with very long histories.
+/// Number of last training events used per user; bounds the work for very long histories.
 const EVENTS: usize = 200;
 
-/// Score of an item: the sum over the history's distinct items of the cosine of their sets of users, where the item is
-/// among their 100 nearest; among equals, popularity.
+/// Item-kNN. Score of a candidate = sum, over the distinct items of the history that have it among their 100 nearest
+/// neighbours, of the cosine similarity of their user sets; ties by popularity.
 pub struct ItemNeighbours {
     near: Vec<Vec<(u32, f64)>>,
     counts: Vec<u32>,
@@ -20,7 +20,7 @@ pub struct ItemNeighbours {
 }
 
 impl ItemNeighbours {
-    /// From the training part.
+    /// Computes the neighbours from the training part.
     pub fn new(split: &Split) -> Self {
         let n = split.items.len();
         let rows: Vec<Vec<u32>> = (0..split.users.len())
@@ -70,7 +70,7 @@ impl ItemNeighbours {
 
 impl Baseline for ItemNeighbours {
     fn score(&self, history: &[u32], out: &mut [f64]) {
-        // Similarities are far coarser than 1e-9; popularity only decides among equals.
+        // Popularity below 1e-9 only breaks ties, because similarities differ by far more.
         out.iter_mut().zip(&self.counts).for_each(|(o, &c)| *o = 1e-9 * f64::from(c) / self.most);
         let mut distinct = history.to_vec();
         distinct.sort_unstable();
@@ -84,16 +84,16 @@ impl Baseline for ItemNeighbours {
     }
 }
 
-/// Text-kNN: score of an item = the sum over the history's distinct items of the cosine of their texts' frozen embeddings.
-/// Nothing is trained; items that nobody has taken yet are ranked like all others.
+/// Text-kNN. Score of a candidate = sum, over the distinct items of the history, of the cosine similarity of the texts'
+/// frozen embeddings. Nothing is trained, so cold items are ranked like all others.
 pub struct TextNeighbours {
-    /// Unit rows (items, d).
+    /// Embeddings scaled to length 1 (items, d).
     vectors: Vec<f32>,
     d: usize,
 }
 
 impl TextNeighbours {
-    /// From one embedding (d) an item.
+    /// Takes one embedding per item: `vectors` (items, d).
     pub fn new(mut vectors: Vec<f32>, d: usize) -> Self {
         normalize_rows_in_place(&mut vectors, d, 1.0);
         Self { vectors, d }
@@ -144,7 +144,7 @@ mod tests {
         let knn = ItemNeighbours::new(&split);
         let mut out = vec![0f64; 4];
         knn.score(&[0, 0], &mut out);
-        // Item 0 is of users 0, 1; item 1 of 0, 1; item 2 of 1, 2; item 3 of user 3 alone.
+        // Users of each item: item 0 of 0, 1; item 1 of 0, 1; item 2 of 1, 2; item 3 of user 3 alone.
         let want = [0.0, 1.0, 0.5, 0.0];
         assert!(out.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-8), "{out:?}");
         assert!(out[0] > out[3] && out[3] > 0.0, "popularity among equals");

@@ -1,4 +1,4 @@
-//! What everybody takes: over all time, or of late.
+//! Popularity baselines: over all training events, or over the latest ones.
 
 use super::Baseline;
 use crate::data::Split;
@@ -9,7 +9,7 @@ pub struct MostPopular {
 }
 
 impl MostPopular {
-    /// Counts the training part.
+    /// Counts the training events of each item.
     pub fn new(split: &Split) -> Self {
         Self { counts: split.counts.clone() }
     }
@@ -24,16 +24,17 @@ impl Baseline for MostPopular {
     }
 }
 
-/// Share of the training events, the latest ones, that count as recent.
+/// Share of the training events, latest first, that count as recent.
 const RECENT: f64 = 0.1;
 
-/// By number of training events in the latest tenth of all of them; among equals, by all.
+/// Recently popular: items ranked by number of events among the latest tenth of all training events; ties by number of
+/// all training events.
 pub struct RecentPopular {
     scores: Vec<f64>,
 }
 
 impl RecentPopular {
-    /// Counts the training part; `None` without timestamps.
+    /// Counts recent training events of each item; `None` for data without timestamps.
     pub fn new(split: &Split) -> Option<Self> {
         let times = split.times.as_ref()?;
         let train = || {

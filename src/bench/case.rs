@@ -1,17 +1,17 @@
-//! A piece of work that is timed, and the optimiser step that training cases share.
+//! The trait of benchmark cases, and the optimiser step shared by training cases.
 
 use crate::error::Result;
 use crate::nn::{Act, Tape};
 use crate::train::optimizer::AdamW;
 use candle_core::{Device, Tensor};
 
-/// Work that can be repeated.
+/// Benchmark work that can be repeated.
 pub trait Case {
-    /// Does it once; a number that the other side has to agree with, where there is one.
+    /// Executes the work once; returns a value that the peer has to reproduce, where there is one.
     fn step(&mut self) -> Result<Option<f64>>;
 }
 
-/// Backward and AdamW, parameter by parameter as the trainer does it.
+/// Backward pass and AdamW update per parameter, as in the trainer.
 pub(super) fn stepping(tape: &Tape, loss: &Act, optimizer: &mut AdamW, lr: f64) -> Result<()> {
     optimizer.begin();
     let mut step = |p: &crate::nn::Weight| {

@@ -1,10 +1,10 @@
-//! What is measured.
+//! The benchmark cases.
 
 use crate::config::UserConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Kinds of work.
+/// Kinds of benchmark work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -12,63 +12,64 @@ pub enum Kind {
     Text,
     /// One training step of an ID-based SASRec.
     Sasrec,
-    /// One training step of text encoder and SASRec on real users; the peer encodes every slot, padded.
+    /// One training step of text encoder and SASRec on real users; the peer encodes every position, with padding.
     Morec,
-    /// The same with the encoder frozen: here its output is read, the peer computes it again each step.
+    /// One training step of frozen text encoder and SASRec on real users; this crate reads the encoder's output from a
+    /// cache, the peer computes it in each step.
     MorecFrozen,
-    /// Vectors of real texts; the peer is sentence-transformers.
+    /// Encoding of real texts; the peer is sentence-transformers.
     Encode,
-    /// The same; the peer is ONNX Runtime.
+    /// Encoding of real texts; the peer is ONNX Runtime.
     EncodeOnnx,
-    /// Ranks of targets over a whole catalogue; the peer multiplies and takes the top 10.
+    /// Ranks of targets over a whole catalogue; the peer computes the scores and takes the top 10.
     Rank,
     /// One training step of a vision transformer with an in-batch loss.
     Vit,
-    /// Vectors of pictures by it.
+    /// Encoding of images with a vision transformer.
     VitEncode,
-    /// One training step of ResNet-50, batch norm frozen.
+    /// One training step of ResNet-50 with frozen batch norm.
     Resnet,
-    /// Vectors of pictures by it.
+    /// Encoding of images with ResNet-50.
     ResnetEncode,
-    /// Covers decoded and resized; the peer is Pillow.
+    /// Decoding and resizing of cover images; the peer is Pillow.
     Decode,
 }
 
-/// Shapes of a case; what a kind does not use is 0.
+/// Shapes of a case; values that a kind does not use are 0.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// Kind of work.
     pub kind: Kind,
-    /// Width.
+    /// Width of hidden states or vectors.
     pub dim: usize,
-    /// Blocks.
+    /// Number of transformer blocks.
     pub layers: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Texts or users a step.
+    /// Number of texts, images or users per step.
     pub batch: usize,
-    /// Tokens a text, or events a history.
+    /// Number of tokens per text or events per history; patch size of vision transformers.
     pub len: usize,
-    /// Rows of the token or item table, or items ranked.
+    /// Number of rows of the token or item table, or of items ranked.
     pub rows: usize,
-    /// Steps in each turn.
+    /// Number of steps per turn.
     pub steps: usize,
     /// Dropout probability.
     #[serde(default)]
     pub dropout: f64,
-    /// Data set of the kinds that need one.
+    /// Data set, for kinds that need one.
     #[serde(default)]
     pub data: PathBuf,
-    /// Encoder of those kinds.
+    /// Encoder folder, for kinds that need one.
     #[serde(default)]
     pub model: PathBuf,
-    /// Folder through which this program hands data to the peer.
+    /// Folder for the data that this program writes for the peer.
     #[serde(default)]
     pub exchange: PathBuf,
 }
 
 impl Spec {
-    /// The user encoder of this shape.
+    /// User encoder settings of this shape.
     pub(super) fn user(&self) -> UserConfig {
         UserConfig {
             dim: self.dim,
@@ -81,19 +82,19 @@ impl Spec {
     }
 }
 
-/// A case with its name and the ratio of time and of memory it is held to.
+/// A case with its name and its targets for the ratios of time and memory.
 pub struct Named {
-    /// Name on the command line.
+    /// Name of the case on the command line.
     pub name: &'static str,
-    /// One line.
+    /// Description in one line.
     pub about: &'static str,
-    /// Aim for time and peak memory, as shares of the peer's.
+    /// Targets for time and peak memory, as ratios to the peer's.
     pub aim: (f64, Option<f64>),
     shape: (Kind, [usize; 7]),
 }
 
 impl Named {
-    /// Its shapes.
+    /// Shapes of the case.
     pub fn spec(&self) -> Spec {
         let (kind, [dim, layers, heads, batch, len, rows, steps]) = self.shape;
         Spec {
@@ -111,11 +112,11 @@ impl Named {
             exchange: PathBuf::new(),
         }
     }
-    /// Whether it needs a data set and an encoder.
+    /// Whether the case needs a data set and an encoder.
     pub fn needs_data(&self) -> bool {
         matches!(self.shape.0, Kind::Morec | Kind::MorecFrozen | Kind::Encode | Kind::EncodeOnnx)
     }
-    /// Whether it needs a folder of covers.
+    /// Whether the case needs a folder of covers.
     pub fn needs_covers(&self) -> bool {
         self.shape.0 == Kind::Decode
     }
@@ -131,7 +132,7 @@ const fn case(
     Named { name, about, aim, shape: (kind, shape) }
 }
 
-/// All cases, in order of their run.
+/// All cases, in the order in which they run.
 pub const CASES: &[Named] = &[
     case(
         "minilm",

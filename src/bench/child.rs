@@ -1,4 +1,4 @@
-//! The side that works: reads its spec, then does as many steps as it is told, and times them.
+//! Worker process of a benchmark: reads a spec, executes steps on request and times them.
 
 use super::{Spec, open};
 use crate::error::{Error, Result};
@@ -7,8 +7,8 @@ use serde_json::json;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-/// Speaks JSON lines: a [`Spec`] comes in, `{"ready", "versions"}` goes out; `run N` comes in, times and values go out;
-/// `end` comes in, the peak memory goes out.
+/// Serves the JSON-lines protocol. Input [`Spec`]: output `{"ready", "versions"}`. Input `run N`: output times and
+/// values of N steps. Input `end`: output the peak memory.
 pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
     let mut lines = input.lines();
     let mut say = |v: serde_json::Value| -> Result<()> {

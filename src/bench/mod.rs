@@ -1,6 +1,7 @@
-//! Speed side by side: the same work in this program and in a PyTorch script, each in its own process, in turns.
+//! Speed benchmarks: the same work in this program and in a PyTorch script, each in its own process, in alternating
+//! turns.
 //!
-//! A case is a [`Spec`]: plain numbers, handed to both sides as JSON, so that both do the same shapes.
+//! A case is a [`Spec`] of plain numbers, sent to both processes as JSON, so that both use the same shapes.
 
 mod case;
 mod cases;

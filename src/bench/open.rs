@@ -1,11 +1,11 @@
-//! From a case's specification to its work.
+//! Creates the work of a case from its specification.
 
 use super::case::Case;
 use super::cases::{Kind, Spec};
 use super::{ranking, recommend, sasrec, text, vision};
 use crate::error::Result;
 
-/// Prepares a case.
+/// Prepares the work of a case.
 pub fn open(spec: &Spec) -> Result<Box<dyn Case>> {
     Ok(match spec.kind {
         Kind::Text => Box::new(text::Training::new(spec)?),

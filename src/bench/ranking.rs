@@ -1,4 +1,4 @@
-//! Full ranking of invented vectors.
+//! Benchmark of full ranking with random vectors.
 
 use super::case::Case;
 use super::cases::Spec;
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::eval::{RankQuery, rank_dense};
 use crate::rng::Stream;
 
-/// Users' states, items' vectors and each user's target.
+/// Random user states, item vectors and one target per user.
 pub struct Ranking {
     states: Vec<f32>,
     items: Vec<f32>,
@@ -15,7 +15,7 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Of `spec.batch` users and `spec.rows` items.
+    /// Draws the vectors of `spec.batch` users and `spec.rows` items.
     pub fn new(spec: &Spec) -> Self {
         let mut s = Stream::new(1, "bench/rank");
         let mut draw = |n: usize| (0..n * spec.dim).map(|_| s.uniform() as f32 - 0.5).collect::<Vec<_>>();

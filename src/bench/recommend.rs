@@ -1,4 +1,5 @@
-//! Training steps of the whole recommender on a real data set; the batches and the first values go to the peer.
+//! Benchmark of training steps of the whole recommender on a real data set; batches and initial parameters are written
+//! for the peer.
 
 use super::case::{Case, stepping};
 use super::cases::{Kind, Spec};
@@ -17,10 +18,10 @@ use crate::train::optimizer::AdamW;
 use candle_core::Device;
 use serde_json::json;
 
-/// Batches that are handed over.
+/// Number of batches written for the peer.
 const BATCHES: usize = 24;
 
-/// Model, data and optimiser.
+/// Model, data and optimiser of the benchmark.
 pub struct Training {
     prepared: Prepared,
     config: Config,

@@ -1,4 +1,4 @@
-//! A training step of SASRec over an item table.
+//! Benchmark of training steps of SASRec over an item table.
 
 use super::case::{Case, stepping};
 use super::cases::Spec;
@@ -13,7 +13,7 @@ use crate::user::{SasRec, UserEncoder};
 use candle_core::Device;
 use std::sync::Arc;
 
-/// Model, optimiser, and a stream of users who picked items at random.
+/// Model, optimiser, and a random stream of users with uniformly drawn items.
 pub struct Training {
     params: Params,
     item: IdEncoder,
@@ -26,7 +26,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// A fresh model.
+    /// Creates a randomly initialised model.
     pub fn new(spec: &Spec) -> Result<Self> {
         let config = spec.user();
         let (params, (item, user)) = Params::fresh(1, &Device::Cpu, |s| {

@@ -1,4 +1,4 @@
-//! A text encoder alone: training on invented tokens, encoding real titles.
+//! Benchmarks of a text encoder: training on random tokens, encoding of real titles.
 
 use super::case::{Case, stepping};
 use super::cases::Spec;
@@ -14,7 +14,7 @@ use candle_core::Device;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Forward, backward and AdamW on `batch` texts of `len` tokens, each to be told from the others.
+/// Forward, backward and AdamW on `batch` random texts of `len` tokens, with an in-batch softmax over them.
 pub struct Training {
     params: Params,
     bert: Bert,
@@ -26,7 +26,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// A fresh encoder of the spec's shape.
+    /// Creates a randomly initialised encoder of the spec's shape.
     pub fn new(spec: &Spec) -> Result<Self> {
         let config = json!({
             "model_type": "bert", "vocab_size": spec.rows, "hidden_size": spec.dim, "num_hidden_layers": spec.layers,
@@ -66,7 +66,7 @@ impl Case for Training {
     }
 }
 
-/// Tokenising and encoding titles of a data set.
+/// Tokenising and encoding of titles of a data set.
 pub struct Encoding {
     folder: TextFolder,
     encoder: SentenceEncoder,
@@ -74,7 +74,7 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// Takes every so many-th title, and writes them into the exchange folder for the peer.
+    /// Selects titles at equal distances in the catalogue, and writes them into the exchange folder for the peer.
     pub fn new(spec: &Spec) -> Result<Self> {
         let folder = TextFolder::open(&spec.model, true)?;
         let encoder = SentenceEncoder::new(&folder, Pooling::Mean)?;
@@ -91,7 +91,7 @@ impl Case for Encoding {
         let limit = self.folder.config.usable_positions().min(256);
         let tokens = Tokens::new(&self.folder.tokenizer, &self.texts, limit, false)?;
         let rows = self.encoder.encode(&tokens, &|_, _| {})?;
-        // A number that tells whether both sides computed the same: the mean of the first vector's magnitudes.
+        // Value to compare with the peer's: the mean absolute value of the first vector.
         let d = self.encoder.width();
         Ok(Some(rows[..d].iter().map(|v| f64::from(v.abs())).sum::<f64>() / d as f64))
     }

@@ -1,4 +1,4 @@
-//! The side that watches: two processes in turns, ratios of their medians.
+//! Benchmark controller: runs two worker processes in turns and compares their medians.
 
 use super::{Named, Spec};
 use crate::error::{Error, Result};
@@ -9,50 +9,50 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-/// How to compare.
+/// Options of a comparison.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Turns a side, after one that is not counted.
+    /// Number of counted turns per side; one turn before them is not counted.
     pub rounds: usize,
-    /// Threads a side.
+    /// Number of threads per side.
     pub threads: usize,
-    /// This program.
+    /// Path of this program.
     pub program: PathBuf,
-    /// A Python with PyTorch, and the peer's script; `None`: this program alone.
+    /// Paths of a Python with PyTorch and of the peer's script; `None`: measure this program only.
     pub peer: Option<(PathBuf, PathBuf)>,
 }
 
-/// What one side needed.
+/// Measurements of one side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Side {
-    /// Median seconds a step.
+    /// Median seconds per step.
     pub seconds: f64,
-    /// Fastest and slowest turn (mean seconds a step).
+    /// Fastest and slowest turn, as mean seconds per step.
     pub spread: (f64, f64),
     /// Peak resident memory in bytes.
     pub peak_memory: Option<u64>,
 }
 
-/// Two sides of one case.
+/// Comparison of both sides in one case.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// The case.
+    /// Name of the case.
     pub case: String,
-    /// This program.
+    /// Measurements of this program.
     pub morec: Side,
-    /// The peer, if there was one.
+    /// Measurements of the peer, if there was one.
     pub peer: Option<Side>,
-    /// Median time of this program as a share of the peer's.
+    /// Median time of this program divided by the peer's.
     pub ratio: Option<f64>,
-    /// Smallest and largest ratio of a turn to the peer's next turn.
+    /// Smallest and largest ratio between a turn and the peer's following turn.
     pub ratio_spread: Option<(f64, f64)>,
-    /// Peak memory as a share of the peer's.
+    /// Peak memory of this program divided by the peer's.
     pub memory_ratio: Option<f64>,
-    /// Aims for time and memory.
+    /// Targets for the ratios of time and memory.
     pub aim: (f64, Option<f64>),
     /// Versions of the peer's libraries.
     pub peer_versions: BTreeMap<String, String>,
-    /// Largest relative difference of the values both sides computed in the steps they share.
+    /// Largest relative difference between the values of both sides in the steps they share.
     pub value_difference: Option<f64>,
 }
 
@@ -138,7 +138,7 @@ fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Runs a case on both sides, in turns. `tell` hears of each turn.
+/// Runs a case on both sides, in turns. `tell(turn, turns)` is called after each turn.
 pub fn compare(named: &Named, spec: &Spec, options: &Options, tell: &dyn Fn(usize, usize)) -> Result<Comparison> {
     let mut own = Command::new(&options.program);
     own.args(["bench", "worker"]);
@@ -150,7 +150,7 @@ pub fn compare(named: &Named, spec: &Spec, options: &Options, tell: &dyn Fn(usiz
     for round in 0..=options.rounds {
         for w in [Some(&mut ours), theirs.as_mut()].into_iter().flatten() {
             w.turn(spec.steps, round > 0)?;
-            // The other side's threads may spin for a while before they sleep.
+            // Idle threads of the other side may spin for a while before they sleep.
             std::thread::sleep(Duration::from_millis(300));
         }
         tell(round, options.rounds);

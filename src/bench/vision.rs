@@ -1,4 +1,4 @@
-//! Vision encoders alone: training and encoding on invented pictures, decoding real covers.
+//! Benchmarks of vision encoders: training and encoding with random images, decoding of real covers.
 
 use super::case::{Case, stepping};
 use super::cases::{Kind, Spec};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 const SIDE: usize = 224;
 
-/// A network and a batch of pictures; forward, backward and AdamW, or forward only.
+/// A network and a batch of images; forward, backward and AdamW, or forward only.
 pub struct Network {
     params: Params,
     net: Box<dyn Backbone>,
@@ -30,7 +30,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A fresh network of the spec's shape.
+    /// Creates a randomly initialised network of the spec's shape.
     pub fn new(spec: &Spec) -> Result<Self> {
         let bad = |m: String| Error::Usage(format!("not a shape: {m}"));
         let vit = matches!(spec.kind, Kind::Vit | Kind::VitEncode);
@@ -95,13 +95,13 @@ impl Case for Network {
     }
 }
 
-/// The first covers of a folder, decoded and brought to 224 × 224.
+/// Decoding of the first `batch` covers of a folder and resizing to 224 × 224.
 pub struct Decoding {
     files: Vec<PathBuf>,
 }
 
 impl Decoding {
-    /// Lists them.
+    /// Lists the cover files.
     pub fn new(spec: &Spec) -> Result<Self> {
         let entries = std::fs::read_dir(&spec.data).map_err(Error::io(&spec.data))?;
         let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();

@@ -1,39 +1,43 @@
-//! Settings of adapters: small trainable parts in a model that otherwise stays as it is.
+//! Settings of adapters: small trainable modules in an otherwise frozen model.
 
 use super::bounds::bounded;
 use crate::error::{Error, Result};
 use crate::nn::adapter::{AdapterSpec, Method};
 use serde::{Deserialize, Serialize};
 
-/// The adapter of a model.
+/// Settings of a model's adapter (section `adapter`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
-    /// `none`, or one of houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec;
-    /// `morec transfer --preset` of these names sets it. In text encoders, ViTs and (but for prompt, kadapter, side) Swin stands what the name says; in sasrec, bert4rec
-    /// and nextitnet, too, where it can (houlsby with prompt, kadapter and side). peterrec: in the user encoder only.
+    /// Adapter method: `none`, or one of houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side,
+    /// peterrec; `morec transfer --preset` with one of these names sets it. The method is inserted in text encoders,
+    /// ViTs and Swin (prompt, kadapter and side: not in Swin), and in the user encoders sasrec, bert4rec and nextitnet,
+    /// which get houlsby under prompt, kadapter and side. peterrec: in the user encoder only.
     pub method: AdapterMethod,
-    /// Width of bottlenecks (and of kadapter's blocks) in text and image encoders.
+    /// Bottleneck width (and width of kadapter's blocks) in text and image encoders.
     pub width: usize,
-    /// Width of bottlenecks in the user encoder; 0: nothing is added there.
+    /// Bottleneck width in the user encoder; 0: no adapter there.
     pub user_width: usize,
-    /// Only in the last n blocks of the encoders; 0: in all. What is below them is computed once an item.
+    /// Number of last encoder blocks with adapters; 0: all blocks. Blocks below the first adapter are computed once per
+    /// item.
     pub layers: usize,
-    /// LoRA: rank.
+    /// Rank of LoRA's updates.
     pub rank: usize,
-    /// LoRA: α; an update is scaled by α/rank.
+    /// LoRA's α; an update is scaled by α/rank.
     pub alpha: f64,
-    /// Bottlenecks: σ of all weights at the start (the reference's 0.01); 0: they change nothing at the start.
+    /// Standard deviation σ of the bottlenecks' initial weights (the reference's is 0.01); 0: adapters have no effect
+    /// at the start.
     pub sigma: f64,
-    /// Compacter: number of Kronecker products; divides all widths.
+    /// Number of Kronecker products (compacter); has to divide all widths.
     pub products: usize,
-    /// peterrec: two patches a block, one, or two beside the sub-layers.
+    /// Position of the model patches (peterrec): `two` per block, `one` per block, or two in `parallel` with the
+    /// sub-layers.
     pub patch: Patch,
-    /// Soft prompt: learned rows.
+    /// Number of learned rows of a soft prompt (prompt).
     pub prompt: usize,
-    /// Side towers: a hidden state is read every so many blocks, and the last.
+    /// Side towers read the hidden state of every `every`-th block and of the last block (side).
     pub every: usize,
-    /// Learning rate of what is added; below 0: train.lr.
+    /// Learning rate of adapter parameters; negative: `train.lr`.
     pub lr: f64,
 }
 
@@ -56,58 +60,58 @@ impl Default for AdapterConfig {
     }
 }
 
-/// How model patches stand in a block of the user encoder.
+/// Position of model patches in a block of the user encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Patch {
-    /// One behind each sub-layer.
+    /// One patch after each of the two sub-layers.
     Two,
-    /// One behind the second.
+    /// One patch after the second sub-layer.
     One,
-    /// One beside each.
+    /// One patch in parallel with each sub-layer.
     Parallel,
 }
 
-/// Kinds of adapters.
+/// Adapter methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterMethod {
-    /// Nothing is added.
+    /// No adapter.
     None,
-    /// Two bottlenecks a block (Houlsby et al. 2019).
+    /// Two bottlenecks per block (Houlsby et al. 2019).
     Houlsby,
-    /// One, after the feed-forward part; norms train, too (Pfeiffer et al. 2021).
+    /// One bottleneck per block, after the feed-forward sub-layer; norms are trained as well (Pfeiffer et al. 2021).
     Pfeiffer,
-    /// One beside each sub-layer (He et al. 2022).
+    /// One bottleneck in parallel with each sub-layer (He et al. 2022).
     Parallel,
-    /// Two bottlenecks of Kronecker products (Karimi Mahabadi et al. 2021).
+    /// Two bottlenecks per block, whose weights are sums of Kronecker products (Karimi Mahabadi et al. 2021).
     Compacter,
-    /// Low-rank updates of query and value (Hu et al. 2022).
+    /// Low-rank updates of the query and value projections (Hu et al. 2022).
     Lora,
-    /// Scaled keys, values and inner activations (Liu et al. 2022).
+    /// Learned scales of keys, values and feed-forward activations (Liu et al. 2022).
     Ia3,
-    /// Learned rows before each sequence (Lester et al. 2021).
+    /// Learned rows in front of each sequence (Lester et al. 2021).
     Prompt,
     /// Small transformers over the encoder's hidden states (Wang et al. 2021).
     Kadapter,
     /// Side towers over the encoder's pooled hidden states (Fu et al. 2024).
     Side,
-    /// Model patches in the user encoder, PeterRec's in NextItNet (Yuan et al. 2020); item encoders as they are.
+    /// Model patches in the user encoder, as PeterRec's in NextItNet (Yuan et al. 2020); no adapter in item encoders.
     Peterrec,
 }
 
-/// All methods but none.
+/// All adapter methods, without `none`.
 pub const ADAPTERS: [AdapterMethod; 10] = {
     use AdapterMethod::*;
     [Houlsby, Pfeiffer, Parallel, Compacter, Lora, Ia3, Prompt, Kadapter, Side, Peterrec]
 };
 
 impl AdapterMethod {
-    /// The value with this name in the settings.
+    /// Method with this name in the settings; `None` for an unknown name and for `none`.
     pub fn named(name: &str) -> Option<Self> {
         ADAPTERS.into_iter().find(|m| m.name() == name)
     }
-    /// Name in the settings.
+    /// Name of the method in the settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -123,7 +127,7 @@ impl AdapterMethod {
             Self::Peterrec => "peterrec",
         }
     }
-    /// The adapter method in text and image encoders.
+    /// The method inserted in text and image encoders; `None` where they get no adapter.
     fn in_encoders(self) -> Option<Method> {
         Some(match self {
             Self::None | Self::Peterrec => return None,
@@ -150,11 +154,11 @@ impl AdapterConfig {
         let (alpha, sigma, products, every) = (self.alpha, self.sigma, self.products, self.every);
         AdapterSpec { method, width, last, alpha, sigma, products, every }
     }
-    /// For text and image encoders.
+    /// Adapter of text and image encoders; `None` where they get no adapter.
     pub fn encoder(&self) -> Option<AdapterSpec> {
         Some(self.adapt(self.method.in_encoders()?, self.width, self.layers))
     }
-    /// For the user encoder.
+    /// Adapter of the user encoder; `None` where it gets no adapter.
     pub fn user(&self) -> Option<AdapterSpec> {
         let method = match self.method {
             AdapterMethod::None => return None,

@@ -1,4 +1,4 @@
-//! How the output of frozen layers is kept.
+//! Settings of the frozen-layer cache.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,6 @@ pub enum Cache {
     F32,
     /// F16: rounded, half the size.
     F16,
-    /// No cache: computed in every step.
+    /// No cache: frozen layers are computed in every step.
     Off,
 }

@@ -1,14 +1,15 @@
-//! Cut-offs K of metrics and the size of the catalogue: HR@20 among 12 items is always 1.
+//! Fits the cut-offs K of metrics to the size of the catalogue: HR@20 among 12 items is always 1.
 
 use super::{Config, EvalConfig, TrainConfig, metric};
 use crate::error::{Error, Result};
 
 impl EvalConfig {
-    /// Leaves out the cut-offs that a catalogue of `items` is too small for, if `ks` are the defaults and were not asked
-    /// for (see [`EvalConfig::ks_given`]); 1 remains where all are too large. Returns a note on what was left out.
+    /// Leaves out default cut-offs that are larger than a catalogue of `items` items; cut-offs given by the user (see
+    /// [`EvalConfig::ks_given`]) are not changed. K = 1 remains where all are too large. Returns a note on what was
+    /// left out.
     ///
     /// # Errors
-    /// [`Error::Config`] when a cut-off that was asked for is larger than the catalogue.
+    /// [`Error::Config`] when a cut-off given by the user is larger than the catalogue.
     pub fn fit_catalogue(&mut self, items: usize) -> Result<Option<String>> {
         let (mut fitting, large): (Vec<usize>, Vec<usize>) = self.ks.iter().partition(|k| **k <= items);
         let Some(widest) = large.iter().max() else { return Ok(None) };
@@ -26,10 +27,10 @@ impl EvalConfig {
 }
 
 impl Config {
-    /// As [`EvalConfig::fit_catalogue`]; the default validation metric follows to the largest cut-off that remains.
+    /// As [`EvalConfig::fit_catalogue`]; the default validation metric is changed to the largest cut-off that remains.
     ///
     /// # Errors
-    /// As there, and when the cut-off of a metric that was asked for is left out.
+    /// As [`EvalConfig::fit_catalogue`], and when the cut-off of a metric given by the user is left out.
     pub fn fit_catalogue(&mut self, items: usize) -> Result<Option<String>> {
         let Some(mut note) = self.eval.fit_catalogue(items)? else { return Ok(None) };
         let TrainConfig { metric: name, metric_given, .. } = &mut self.train;
@@ -73,7 +74,7 @@ mod tests {
                 "{e}"
             );
         }
-        // A metric whose cut-off goes: also one that is spelled as the default.
+        // The cut-off of a given metric is left out: an error even if the metric is spelled like the default.
         for asked in ["train.metric=ndcg@10", "train.metric=hr@10"] {
             let e = set(&[asked]).fit_catalogue(7).unwrap_err().to_string();
             assert!(e.contains("train.metric"), "{e}");

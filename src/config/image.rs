@@ -1,34 +1,35 @@
-//! Settings of items' pictures.
+//! Settings of the image encoder.
 
 use super::cache::Cache;
 use crate::error::{Error, Result};
 use crate::picture::Augment;
 use serde::{Deserialize, Serialize};
 
-/// How a picture becomes a vector.
+/// Settings of the image encoder (section `item.image`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
     /// Pre-trained vision encoder: a folder, a name below `models/`, or a hub id.
     pub model: String,
-    /// Start it from its pre-trained weights (false: random, for comparison).
+    /// Whether the encoder starts from its pre-trained weights (false: random, for comparison).
     pub pretrained: bool,
-    /// `cls` (the class token), `mean` over tokens or pixels, or `auto`: cls where there is one.
+    /// Pooling: `cls` (class token), `mean` over tokens or pixels, or `auto`: cls where the encoder has a class token.
     pub pooling: ImagePooling,
-    /// Pixels a side; 0: as the encoder's preprocessor_config.json says.
+    /// Image width and height in pixels; 0: as in the encoder's preprocessor_config.json.
     pub side: usize,
-    /// While training: `none`, `flip`, or `crop` (a random part, mirrored or not).
+    /// Augmentation while training: `none`, `flip`, or `crop` (a random part, mirrored or not).
     pub augment: Augment,
-    /// Batch norm of a ResNet while training: `frozen` (the pre-trained statistics) or `train` (those of the batch).
+    /// Batch norm of a ResNet while training: `frozen` (the pre-trained statistics) or `train` (the batch's
+    /// statistics).
     pub batch_norm: BatchNormMode,
-    /// Dropout inside a vision transformer; negative: as its config.json says.
+    /// Dropout inside a vision transformer; negative: as in its config.json.
     pub dropout: f64,
-    /// Only the last n blocks of the encoder train; negative: all of it. What is below is computed once an item. (The transfer
-    /// presets other than full and from-scratch decide that themselves.)
+    /// Number of last encoder blocks that train; negative: all. Blocks below are computed once per item. (Transfer
+    /// presets other than full and from-scratch ignore this setting.)
     pub train_layers: i64,
-    /// Its learning rate; negative: as `train.encoder_lr`.
+    /// Learning rate of the image encoder; negative: `train.encoder_lr`.
     pub lr: f64,
-    /// How the output of its frozen layers is kept beside the data set: `f32`, `f16`, or `off`.
+    /// Precision of the frozen-layer cache beside the data set: `f32`, `f16`, or `off`.
     pub cache: Cache,
 }
 
@@ -49,41 +50,41 @@ impl Default for ImageConfig {
     }
 }
 
-/// How rows become a picture's vector.
+/// Pooling of an image encoder's output rows to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImagePooling {
-    /// The class token where there is one, else the mean.
+    /// The class token where the encoder has one, else the mean.
     Auto,
     /// The class token.
     Cls,
-    /// The mean.
+    /// The mean over tokens or pixels.
     Mean,
 }
 
-/// Statistics of batch norm while training.
+/// Batch norm statistics used while training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchNormMode {
-    /// The running ones, unchanged.
+    /// The pre-trained running statistics, unchanged.
     Frozen,
-    /// Those of the distinct pictures of the batch; the running ones follow.
+    /// Statistics over the distinct images of the batch; the running statistics are updated.
     Train,
 }
 
-/// How text and picture of an item become one vector.
+/// Fusion of an item's text and image vectors into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fusion {
-    /// Their sum.
+    /// Sum of the two vectors.
     Sum,
-    /// Side by side, then Linear.
+    /// Concatenation of the two vectors, then a linear layer.
     Concat,
-    /// σ(W·text) ⊙ (V·picture) (NineRec).
+    /// Gate σ(W·text) ⊙ (V·image) (NineRec).
     Gated,
-    /// Tokens look at the picture, and its pieces at the tokens; then as `concat` (NineRec).
+    /// Cross-attention from tokens to image patches and from patches to tokens, then as `concat` (NineRec).
     CoAttention,
-    /// Each item is its text or its picture (TransRec's mixture of modality).
+    /// Each item is represented by its text or by its image (TransRec's mixture of modality).
     Mixture,
 }
 

@@ -6,37 +6,39 @@ use crate::nn::kernels::Activation;
 use crate::nn::ops::Pooling;
 use serde::{Deserialize, Serialize};
 
-/// The item encoder.
+/// Settings of the item encoder (section `item`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemConfig {
-    /// `text`, `image`, `both` or `id`.
+    /// Kind of item encoder: `text`, `image`, `both` or `id`.
     pub kind: ItemKind,
     /// Pre-trained text encoder: a folder, a name below `models/`, or a hub id.
     pub model: String,
-    /// Start the encoder from its pre-trained weights (false: random, for comparison).
+    /// Whether the text encoder starts from its pre-trained weights (false: random, for comparison).
     pub pretrained: bool,
-    /// `cls` or `mean` over tokens.
+    /// Pooling of the text encoder's output: `cls`, or `mean` over tokens.
     pub pooling: Pooling,
-    /// After the projection: `gelu` or `none`.
+    /// Activation after the projection: `gelu` or `none`.
     pub activation: ProjectionActivation,
-    /// Tokens a text is cut to, special ones included.
+    /// Longest text in tokens, special tokens included; longer texts are truncated.
     pub max_tokens: usize,
-    /// Lower-case texts before tokenising.
+    /// Whether texts are lower-cased before tokenising.
     pub lower_case: bool,
-    /// Dropout inside the encoder; negative: as its config.json says.
+    /// Dropout inside the text encoder; negative: as in its config.json.
     pub dropout: f64,
-    /// Only the last n blocks of the text encoder train; negative: all of it. What is below is computed once an item.
+    /// Number of last text encoder blocks that train; negative: all. Blocks below are computed once per item.
     pub train_layers: i64,
-    /// How the output of the encoder's frozen layers is kept beside the data set: `f32`, `f16`, or `off`: not at all.
+    /// Precision of the frozen-layer cache beside the data set: `f32`, `f16`, or `off` (no cache).
     pub cache: Cache,
-    /// Megabytes that all such files of a data set may take; those used longest ago are removed.
+    /// Limit in megabytes on all frozen-layer caches of a data set; the least recently used are removed.
     pub cache_mb: u64,
-    /// With both modalities: `sum`, `concat`, `gated`, `co-attention`, or `mixture` (each item one of the two).
+    /// Fusion of text and image (kind `both`): `sum`, `concat`, `gated`, `co-attention`, or `mixture` (each item has
+    /// one of the two).
     pub fusion: Fusion,
-    /// Mixture: share of the items with both that are taken as pictures (drawn by item id).
+    /// Fusion `mixture`: share of the items with both modalities that are represented by their image (drawn by item
+    /// id).
     pub image_share: f64,
-    /// Pictures.
+    /// Settings of the image encoder.
     pub image: ImageConfig,
 }
 
@@ -61,22 +63,22 @@ impl Default for ItemConfig {
     }
 }
 
-/// The content from which an item encoder computes item vectors.
+/// Content from which an item encoder computes item vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ItemKind {
-    /// A row of a learned table (does not transfer).
+    /// Item id: a row of a learned embedding table (does not transfer).
     Id,
-    /// Its text, through a pre-trained encoder.
+    /// The item's text, through a pre-trained encoder.
     Text,
-    /// Its picture, through a pre-trained encoder.
+    /// The item's image, through a pre-trained encoder.
     Image,
-    /// Text and picture.
+    /// The item's text and image.
     Both,
 }
 
 impl ItemKind {
-    /// Name in the settings.
+    /// Name of the kind in the settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Id => "id",
@@ -87,18 +89,18 @@ impl ItemKind {
     }
 }
 
-/// Non-linearity after the projection of pooled vectors.
+/// Activation after the projection of pooled vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProjectionActivation {
     /// GELU (MoRec).
     Gelu,
-    /// Nothing (MicroLens).
+    /// No activation (MicroLens).
     None,
 }
 
 impl ProjectionActivation {
-    /// The kernel, if any.
+    /// The kernel of the activation; `None` without activation.
     pub fn kernel(self) -> Option<Activation> {
         match self {
             Self::Gelu => Some(Activation::Gelu),

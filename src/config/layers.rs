@@ -1,4 +1,5 @@
-//! Defaults, then files in order, then `-s key=value`; an unknown key is answered with the nearest known one.
+//! Layers of settings: defaults, then TOML files in order, then `-s key=value`. The error for an unknown key names the
+//! nearest known key.
 
 use super::Config;
 use crate::error::{Error, Result};
@@ -6,8 +7,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// The defaults overlaid with `base`, the TOML files and the overrides, and checked for unknown keys (not for sense:
-/// see [`Config::check`]).
+/// The defaults overlaid with `base`, the TOML files and the overrides. Unknown keys are errors; values are not checked
+/// (see [`Config::check`]).
 pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> Result<Config> {
     let read = |path: &Path| -> Result<(PathBuf, String)> {
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
@@ -22,10 +23,10 @@ pub fn load(base: &Config, files: &[impl AsRef<Path>], overrides: &[String]) -> 
     merged(base, &texts, overrides)
 }
 
-/// The settings that a run or a model was made with: `config.toml` in its folder.
+/// Reads the settings of a run or a model from `config.toml` in its folder.
 ///
 /// # Errors
-/// [`Error::Model`] when there is none, or when it cannot be what we wrote; [`Error::Io`].
+/// [`Error::Model`] when the file is missing or damaged; [`Error::Io`].
 pub fn load_stored(dir: &Path) -> Result<Config> {
     let path = dir.join("config.toml");
     let text = crate::fsio::read_model_text(&path)?;
@@ -70,7 +71,7 @@ fn merged(base: &Config, texts: &[(PathBuf, String)], overrides: &[String]) -> R
     Ok(config)
 }
 
-/// The setting that stands at byte `at` of our own TOML text.
+/// The setting at byte `at` of a TOML text written by this crate.
 fn key_at(text: &str, at: usize) -> String {
     let upto = text[at.min(text.len())..].find('\n').map_or(text.len(), |n| at + n);
     let (mut section, mut key) = ("", "config");
@@ -84,7 +85,7 @@ fn key_at(text: &str, at: usize) -> String {
     if section.is_empty() { key.into() } else { format!("{section}.{key}") }
 }
 
-/// All settings as TOML text.
+/// Serialises all settings as TOML.
 pub fn to_toml(config: &Config) -> Result<String> {
     toml::to_string(config).map_err(|e| Error::config("config", e.to_string()))
 }
@@ -93,7 +94,7 @@ fn table(config: &Config) -> Result<Table> {
     Table::try_from(config).map_err(|e| Error::config("config", e.to_string()))
 }
 
-/// A TOML value, or else the text itself, so that `-s data.path=datasets/x` needs no quotes.
+/// Parses a TOML value; text that is no TOML value is a string, so that `-s data.path=datasets/x` needs no quotes.
 fn parse(text: &str) -> Value {
     format!("v = {text}")
         .parse::<Table>()
@@ -122,7 +123,7 @@ fn overlay(into: &mut Table, layer: Table, known: &Table, path: &str, place: &st
             (_, value, like) => {
                 let value = match (value, like) {
                     (Value::Integer(i), Value::Float(_)) => Value::Float(i as f64),
-                    // `-s name=2024`
+                    // Override of a string setting by a number: `-s name=2024`.
                     (v @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_)), Value::String(_)) => {
                         Value::String(v.to_string())
                     }
@@ -139,7 +140,7 @@ fn overlay(into: &mut Table, layer: Table, known: &Table, path: &str, place: &st
     Ok(())
 }
 
-/// The first setting in which two configurations differ, leaving out `free` ones: "`key` (old → new)".
+/// The first setting that differs between two configurations, except those in `free`, as "`key` (old → new)".
 pub fn first_difference(a: &Config, b: &Config, free: &[&str]) -> Result<Option<String>> {
     fn walk(a: &Table, b: &Table, path: &str, free: &[&str]) -> Option<String> {
         a.iter().find_map(|(key, old)| {
@@ -154,7 +155,7 @@ pub fn first_difference(a: &Config, b: &Config, free: &[&str]) -> Result<Option<
     Ok(walk(&table(a)?, &table(b)?, "", free))
 }
 
-/// ", did you mean `…`?" for the nearest known key, if any is near.
+/// The suffix ", did you mean `…`?" with the nearest known key; empty where none is near.
 fn nearest(key: &str) -> String {
     let mut all = vec![];
     if let Ok(known) = table(&Config::default()) {

@@ -24,31 +24,31 @@ use crate::error::{Error, Result};
 use crate::nn::Param;
 use serde::{Deserialize, Serialize};
 
-/// A whole experiment. Every field has a default; `config.toml` of a run holds all of them.
+/// All settings of an experiment. Every field has a default; `config.toml` of a run holds all of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Name of the run's folder below `runs/`; empty: made from the command, data set and settings.
+    /// Name of the run folder below `runs/`; empty: derived from the command, data set and settings.
     pub name: String,
-    /// Fixes initial values, shuffling and dropout.
+    /// Random seed of initial values, shuffling and dropout.
     pub seed: u64,
-    /// `cpu`, `cuda` or `metal` (the latter two need the feature of that name).
+    /// Device: `cpu`, `cuda` or `metal` (the latter two need the feature of that name).
     pub device: String,
-    /// Data set and split.
+    /// Settings of data set and split.
     pub data: DataConfig,
-    /// The item encoder.
+    /// Settings of the item encoder.
     pub item: ItemConfig,
-    /// The user encoder.
+    /// Settings of the user encoder.
     pub user: UserConfig,
-    /// Adapters: small trainable parts of an otherwise frozen model.
+    /// Settings of adapters: small trainable modules in an otherwise frozen model.
     pub adapter: AdapterConfig,
-    /// The training loss.
+    /// Settings of the training loss.
     pub objective: ObjectiveConfig,
-    /// The optimiser and its schedule.
+    /// Settings of the optimiser and its schedule.
     pub train: TrainConfig,
-    /// Ranking and metrics.
+    /// Settings of ranking and metrics.
     pub eval: EvalConfig,
-    /// What is loaded from a source run, and what trains.
+    /// Settings of transfer: what is loaded from a source run, and what trains.
     pub transfer: TransferConfig,
 }
 
@@ -70,21 +70,21 @@ impl Default for Config {
     }
 }
 
-/// Data set folder and split.
+/// Settings of data set and split (section `data`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// A folder made by `morec data import`.
+    /// Data set folder, made by `morec data import`.
     pub path: String,
-    /// Which events train, validate and test.
+    /// Split into training, validation and test events.
     pub split: SplitKind,
-    /// Users with fewer interactions are dropped (before the split).
+    /// Minimum number of interactions per user; users with fewer are dropped before the split.
     pub min_user_items: usize,
     /// Temporal split: share of all events before the validation cut.
     pub train_share: f64,
     /// Temporal split: share of all events between the validation and the test cut.
     pub valid_share: f64,
-    /// Only the first n users (0: all), for quick trials.
+    /// Use only the first n users, for quick trials; 0: all.
     pub limit_users: usize,
 }
 
@@ -101,57 +101,60 @@ impl Default for DataConfig {
     }
 }
 
-/// How events are divided.
+/// Kinds of splits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitKind {
-    /// Keep the last L+3 items a user, then leave one out twice (MoRec, NineRec). Items outside are no candidates.
+    /// Leave-one-out on the last L+3 items per user (MoRec, NineRec). Items that occur in no such history are no
+    /// candidates.
     #[default]
     Morec,
-    /// Leave-one-out on whole histories: test = last, validation = second last, the catalogue whole.
+    /// Leave-one-out on whole histories: the last event is the test, the one before it the validation; all items are
+    /// candidates.
     LeaveOneOut,
-    /// One cut in time for everybody: nothing is trained on that happened after what is tested.
+    /// One time cut for all users: no training event is later than a test event.
     Temporal,
 }
 
-/// The optimiser.
+/// Settings of the optimiser (section `train`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Users a batch (windows of their histories, where `windows` makes more than one).
+    /// Batch size in users (in windows of their histories, where `windows` makes more than one per user).
     pub batch_size: usize,
-    /// Batches whose gradients are averaged before a step.
+    /// Number of batches whose gradients are averaged per optimiser step.
     pub accumulate: usize,
-    /// What is learned of a training history longer than L (splits leave-one-out, temporal): its `last` L events, or `all` of
-    /// them, in windows of L (where only the last position is predicted: one window an event).
+    /// Training windows of a history longer than L (splits leave-one-out, temporal): its `last` L events, or `all`
+    /// events in windows of L (where only the last position is predicted: one window per event).
     pub windows: Windows,
-    /// Most items whose encoding is held for the backward pass at once; a batch with more is encoded in two passes, with
-    /// the same gradient, so that memory does not bound its size. 0: no limit.
+    /// Limit on the number of items whose activations are held for the backward pass at once; 0: no limit. A batch with
+    /// more items is encoded in two passes, with the same gradient, so that memory does not limit the batch size.
     pub encode_items: usize,
-    /// Most epochs.
+    /// Maximum number of epochs.
     pub epochs: usize,
-    /// Learning rate of everything but pre-trained encoders.
+    /// Learning rate of all parameters except pre-trained encoders.
     pub lr: f64,
     /// Learning rate of pre-trained encoders.
     pub encoder_lr: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
-    /// Steps over which the rates rise from 0.
+    /// Number of warm-up steps over which learning rates rise from 0.
     pub warmup_steps: usize,
-    /// After the warm-up: `constant`, or `cosine` down to 0 at the last epoch.
+    /// Schedule after the warm-up: `constant`, or `cosine` down to 0 at the last epoch.
     pub schedule: Schedule,
-    /// Largest norm of the whole gradient; 0: not clipped.
+    /// Maximum norm of the whole gradient; 0: no clipping.
     pub clip: f64,
-    /// Epochs between validations.
+    /// Number of epochs between validations.
     pub eval_every: usize,
-    /// Validation metric that decides: `hr@K`, `ndcg@K`, `mrr@K`, `recall@K`, `map@K` with K among `eval.ks`.
+    /// Validation metric for model selection: `hr@K`, `ndcg@K`, `mrr@K`, `recall@K`, `map@K` with K among `eval.ks`.
     pub metric: String,
-    /// Whether a file or the command line named `metric`; no setting, and in no file.
+    /// Whether a file or the command line set `metric`; not a setting itself, never serialised.
     #[serde(skip)]
     pub metric_given: bool,
-    /// Validations without improvement before stopping; 0: never stop early.
+    /// Number of validations without improvement before training stops; 0: no early stopping.
     pub patience: usize,
-    /// Steps between checkpoints inside an epoch (each epoch's end has one, too); 0: only there.
+    /// Number of steps between checkpoints within an epoch; 0: only at the end of each epoch (where there is always
+    /// one).
     pub checkpoint_steps: usize,
 }
 
@@ -178,13 +181,13 @@ impl Default for TrainConfig {
     }
 }
 
-/// Which windows of a training history are learned from.
+/// Training windows taken from a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Windows {
-    /// The last one (MoRec).
+    /// The last window only (MoRec).
     Last,
-    /// As many as it takes to predict every event once an epoch.
+    /// As many windows as needed to predict every event once per epoch.
     All,
 }
 
@@ -192,33 +195,33 @@ pub enum Windows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// No change.
+    /// Constant learning rate.
     Constant,
-    /// Half a cosine to 0.
+    /// Half a cosine down to 0.
     Cosine,
 }
 
-/// Ranking and metrics.
+/// Settings of ranking and metrics (section `eval`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
-    /// Cut-offs K. Defaults that are larger than the catalogue are left out with a note.
+    /// Cut-offs K of metrics. Default cut-offs that are larger than the catalogue are left out with a note.
     pub ks: Vec<usize>,
-    /// Whether a file or the command line named `ks`; no setting, and in no file.
+    /// Whether a file or the command line set `ks`; not a setting itself, never serialised.
     #[serde(skip)]
     pub ks_given: bool,
-    /// What happens to items that score the same as the target.
+    /// Tie policy: rank of the target among items of equal score.
     pub ties: Ties,
-    /// Items of the user's history are no candidates.
+    /// Whether the items of the user's history are excluded from the candidates.
     pub mask_history: bool,
-    /// Also measure the lists of K offers as a whole: coverage, popularity, diversity; 0: not.
+    /// Length K of recommendation lists whose coverage, popularity and diversity are measured; 0: not measured.
     pub lists: usize,
-    /// Also rank among drawn candidates, for comparison with older papers: `uni100` (100 drawn uniformly), `pop100` (by
-    /// popularity). Such numbers are called `hr@10[uni100]`, never `hr@10`.
+    /// Additional ranking among sampled candidates, for comparison with older papers: `uni100` (100 drawn uniformly),
+    /// `pop100` (by popularity). Such metrics are called `hr@10[uni100]`, never `hr@10`.
     pub sampled: Vec<String>,
-    /// Folder of the drawn candidates, read if they are there, else written; empty: beside the data set.
+    /// Folder of sampled candidates, which are read if present, else drawn and written; empty: beside the data set.
     pub candidates: String,
-    /// Megabytes for users' states while ranking; with more users they come in parts, with the same ranks.
+    /// Megabytes for user states while ranking; more users are ranked in several parts, with the same ranks.
     pub memory_mb: usize,
 }
 
@@ -237,30 +240,31 @@ impl Default for EvalConfig {
     }
 }
 
-/// Rank of a target among items of equal score.
+/// Tie policies: rank of a target among items of equal score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ties {
-    /// The metric's mean over all orders of the tied items: constant scores score at chance.
+    /// Mean of the metric over all orders of the tied items, so that constant scores give chance level.
     Mean,
-    /// Behind all of them.
+    /// The target is ranked after all tied items.
     Pessimistic,
-    /// Before all of them.
+    /// The target is ranked before all tied items.
     Optimistic,
-    /// By catalogue position, the smaller first.
+    /// Tied items are ordered by catalogue index, smaller first.
     ById,
 }
 
-/// What to take over.
+/// Settings of transfer (section `transfer`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransferConfig {
-    /// The source run (or checkpoint) folder.
+    /// Folder of the source run or checkpoint.
     pub source: String,
-    /// `full`, `frozen`, `head`, `user-only`, `item-only`, `top-layers=K`, `zero-shot`, `from-scratch`, or an adapter's:
-    /// `houlsby`, `pfeiffer`, `parallel`, `lora`, `bitfit`, `norms`; empty: none.
+    /// Preset: `full`, `frozen`, `head`, `user-only`, `item-only`, `top-layers=K`, `zero-shot`, `from-scratch`,
+    /// `bitfit`, `norms`, or the name of an adapter method (`houlsby`, `pfeiffer`, `parallel`, `lora`, …); empty: no
+    /// preset.
     pub preset: String,
-    /// Ordered rules after the preset's; later ones win.
+    /// Ordered rules, applied after the preset's; later rules win.
     pub rules: Vec<Rule>,
 }
 
@@ -268,16 +272,16 @@ pub struct TransferConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Parameter names, `*` and `?` as wildcards.
+    /// Pattern of parameter names, with the wildcards `*` and `?`.
     #[serde(rename = "match")]
     pub pattern: String,
-    /// Comma-separated: `load` | `reset` | `pretrained`, `train` | `freeze`, `lr=1e-4`.
+    /// Actions, separated by commas: `load` | `reset` | `pretrained`, `train` | `freeze`, `lr=1e-4`.
     #[serde(rename = "do")]
     pub action: String,
 }
 
 impl Config {
-    /// Refuses impossible values, naming the field, before any work.
+    /// Refuses impossible values with an error that names the field.
     pub fn check(&self) -> Result<()> {
         let bad = |key: &str, m: String| Err(Error::config(key, m));
         self.user.check()?;
@@ -352,19 +356,20 @@ impl Config {
 }
 
 impl Config {
-    /// These settings under a transfer preset; an adapter's preset also sets `adapter.method`.
+    /// Returns these settings with a transfer preset; the preset of an adapter method also sets `adapter.method`.
     pub fn with_preset(&self, preset: &str) -> Self {
         let mut c = self.clone();
         c.transfer.preset = preset.into();
         if let Some(method) = AdapterMethod::named(preset) {
             c.adapter.method = method;
         } else if preset == "from-scratch" {
-            // Nothing of the source is loaded, so an adapter that it had is not either.
+            // Nothing is loaded from the source, so neither is its adapter.
             c.adapter.method = AdapterMethod::None;
         }
         c
     }
-    /// Learning rate of a parameter: its own, that of adapters, of the image encoder, of pre-trained encoders, or of all.
+    /// Learning rate of a parameter: its own, else that of adapters, image encoder, pre-trained encoders, or
+    /// `train.lr`.
     pub fn lr_of(&self, p: &Param) -> f64 {
         let image = &self.item.image;
         match p.lr() {
@@ -377,7 +382,7 @@ impl Config {
     }
 }
 
-/// Splits `uni100` into how candidates are drawn and how many.
+/// Parses a protocol name such as `uni100` into sampler and number of candidates.
 pub fn sampled_protocol(name: &str) -> Result<(Sampler, usize)> {
     let kinds = [("uni", Sampler::Uniform), ("pop", Sampler::Popularity)];
     let parsed = kinds.iter().find_map(|(p, kind)| Some((*kind, name.strip_prefix(p)?.parse::<usize>().ok()?)));
@@ -387,7 +392,7 @@ pub fn sampled_protocol(name: &str) -> Result<(Sampler, usize)> {
     })
 }
 
-/// Splits `ndcg@10` into its name and cut-off, which has to be among `ks`.
+/// Parses a metric name such as `ndcg@10` into metric and cut-off; the cut-off has to be among `ks`.
 pub fn metric(name: &str, ks: &[usize]) -> Result<(String, usize)> {
     let known = ["hr", "ndcg", "mrr", "recall", "map"];
     let parsed = name.split_once('@').and_then(|(m, k)| Some((m.to_lowercase(), k.parse::<usize>().ok()?)));

@@ -1,5 +1,5 @@
-//! The modalities of an item's content. Everything that exists once a modality (encoder, content, frozen-layer cache,
-//! learning rate) is kept in a map whose key is [`Modality`].
+//! The modalities of an item's content. Values that exist once per modality (encoder, content, frozen-layer cache,
+//! learning rate) are stored in a map with the key [`Modality`].
 
 use super::cache::Cache;
 use super::item::{ItemConfig, ItemKind};
@@ -8,63 +8,63 @@ use std::collections::BTreeMap;
 /// Kind of content that an item encoder reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Modality {
-    /// The item's text.
+    /// Text of the item.
     Text,
-    /// The item's picture.
+    /// Image of the item.
     Image,
 }
 
-/// One value a modality; a modality that a model does not read has none.
+/// Map with at most one value per modality; modalities that a model does not read are absent.
 pub type ByModality<T> = BTreeMap<Modality, T>;
 
 impl Modality {
-    /// All of them.
+    /// All modalities.
     pub const ALL: [Self; 2] = [Self::Text, Self::Image];
-    /// Name in parameter names and on the command line.
+    /// Name of the modality in parameter names and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Image => "image",
         }
     }
-    /// By [`name`](Self::name).
+    /// The modality with the given [`name`](Self::name).
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|m| m.name() == name)
     }
-    /// Beginning of the names of all parameters of its encoder: `item_encoder.text.`.
+    /// Prefix of the names of all parameters of the modality's encoder: `item_encoder.text.`.
     pub fn parameter_prefix(self) -> String {
         format!("item_encoder.{}.", self.name())
     }
-    /// Beginning of the names of the parameters of its pre-trained backbone: `item_encoder.text.model.`.
+    /// Prefix of the names of the parameters of its pre-trained backbone: `item_encoder.text.model.`.
     pub fn backbone_prefix(self) -> String {
         format!("item_encoder.{}.model.", self.name())
     }
 }
 
-/// Settings that every pre-trained encoder has, whatever it reads.
+/// Settings common to the pre-trained encoders of all modalities.
 #[derive(Debug, Clone, Copy)]
 pub struct EncoderSettings<'a> {
     /// Section of the settings: `item` or `item.image`.
     pub section: &'static str,
-    /// Folder, name below `models/`, or hub id.
+    /// Encoder: folder, name below `models/`, or hub id.
     pub model: &'a str,
-    /// Whether it starts from its pre-trained weights.
+    /// Whether the encoder starts from its pre-trained weights.
     pub pretrained: bool,
-    /// Only the last n blocks train; negative: all.
+    /// Number of last blocks that train; negative: all.
     pub train_layers: i64,
-    /// Precision of its frozen-layer cache.
+    /// Precision of the encoder's frozen-layer cache.
     pub cache: Cache,
 }
 
 impl EncoderSettings<'_> {
-    /// Dotted name of one of its settings.
+    /// Dotted name of the setting `name` in this section.
     pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.section)
     }
 }
 
 impl ItemConfig {
-    /// The settings of a modality's encoder.
+    /// Settings of the encoder of a modality.
     pub fn encoder(&self, modality: Modality) -> EncoderSettings<'_> {
         match modality {
             Modality::Text => EncoderSettings {
@@ -86,7 +86,7 @@ impl ItemConfig {
 }
 
 impl ItemKind {
-    /// The modalities that items of this kind are made of.
+    /// Modalities read by this kind of item encoder.
     pub fn modalities(self) -> &'static [Modality] {
         match self {
             Self::Id => &[],
@@ -95,7 +95,7 @@ impl ItemKind {
             Self::Both => &[Modality::Text, Modality::Image],
         }
     }
-    /// Whether items of this kind have a modality.
+    /// Whether this kind of item encoder reads a modality.
     pub fn has(self, modality: Modality) -> bool {
         self.modalities().contains(&modality)
     }

@@ -4,31 +4,31 @@ use super::UserKind;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The loss.
+/// Settings of the training loss (section `objective`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
-    /// `in-batch` (softmax over the batch's distinct items), `full` (over the catalogue), `sampled` (softmax over k drawn
-    /// negatives), `bce`, `gbce` or `bpr`.
+    /// Kind of loss: `in-batch` (softmax over the batch's distinct items), `full` (softmax over the catalogue),
+    /// `sampled` (softmax over k sampled negatives), `bce`, `gbce` or `bpr`.
     pub kind: ObjectiveKind,
-    /// What is predicted: `all` (the next item at every position), `last` (at the last one only; CPC), `masked` (hidden
-    /// items); `auto`: masked for bert4rec, else all.
+    /// Prediction targets: `all` (the next item at every position), `last` (the next item at the last position; CPC),
+    /// `masked` (masked items); `auto`: masked for bert4rec, else all.
     pub positions: Positions,
-    /// Share of a sequence's items that are hidden, where hidden items are predicted.
+    /// Share of a sequence's items that are masked (targets `masked`).
     pub mask_share: f64,
-    /// Subtract log popularity (in-batch), or the log probability of being drawn (sampled), from the logits.
+    /// Whether log popularity (in-batch) or the log sampling probability (sampled) is subtracted from the logits.
     pub debias: bool,
-    /// How often an item that stands m times in the batch counts as a negative: `slots` = m times, `once` (in-batch).
+    /// Weight as a negative of an item that occurs m times in the batch: `slots` = m, `once` = 1 (in-batch).
     pub multiplicity: Multiplicity,
-    /// Score of a state and an item, in training and ranking: `dot` or `cosine`.
+    /// Similarity of a user state and an item, in training and ranking: `dot` or `cosine`.
     pub similarity: Similarity,
-    /// Scores are divided by it in training; 0: 1 for dot, 0.07 for cosine.
+    /// Temperature that divides scores in training; 0: 1 for dot, 0.07 for cosine.
     pub temperature: f64,
-    /// Negatives k drawn for each prediction (sampled, bce, gbce, bpr).
+    /// Number k of negatives per prediction (sampled, bce, gbce, bpr).
     pub negatives: usize,
-    /// Where negatives are drawn from: `uniform`, `popularity` or `in-batch`; never the user's own items.
+    /// Distribution of negatives: `uniform`, `popularity` or `in-batch`; the user's own items are never drawn.
     pub sampler: Sampler,
-    /// Calibration t of gbce: 0 is bce, 1 removes the overconfidence of few negatives.
+    /// Calibration t of gbce: 0 equals bce, 1 removes the overconfidence caused by few negatives.
     pub calibration: f64,
 }
 
@@ -49,7 +49,7 @@ impl Default for ObjectiveConfig {
     }
 }
 
-/// Known losses.
+/// Kinds of losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectiveKind {
@@ -57,64 +57,65 @@ pub enum ObjectiveKind {
     InBatch,
     /// Softmax over the whole catalogue.
     Full,
-    /// Softmax over the label and drawn negatives, corrected by their probability (Jean et al. 2015).
+    /// Softmax over the target and sampled negatives, corrected by sampling probability (Jean et al. 2015).
     Sampled,
-    /// Binary cross-entropy of the label and drawn negatives.
+    /// Binary cross-entropy of the target and sampled negatives.
     Bce,
-    /// The same with the label's probability raised to a power (gSASRec; Petrov & Macdonald 2023).
+    /// Binary cross-entropy with the target's probability raised to a power (gSASRec; Petrov & Macdonald 2023).
     Gbce,
     /// Bayesian personalised ranking (Rendle et al. 2009).
     Bpr,
 }
 
-/// Which items are predicted.
+/// Prediction targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Positions {
-    /// As fits the user encoder.
+    /// Chosen by the kind of user encoder.
     Auto,
-    /// The next item after each event.
+    /// The next item after each event of the history.
     All,
-    /// The last item only.
+    /// The last item of the history only.
     Last,
-    /// Hidden items.
+    /// Masked items.
     Masked,
 }
 
-/// Weight of repeated negatives.
+/// Weight of a negative that occurs more than once in the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Multiplicity {
-    /// As the reference: one column a slot.
+    /// One softmax column per occurrence, as in the reference.
     Slots,
-    /// One column an item.
+    /// One softmax column per distinct item.
     Once,
 }
 
-/// Score of a state and an item.
+/// Similarity of a user state and an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Similarity {
     /// Inner product.
     Dot,
-    /// Of unit vectors.
+    /// Cosine: inner product of vectors scaled to length 1.
     Cosine,
 }
 
-/// Source of negatives.
+/// Distributions of negatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampler {
-    /// Every candidate alike.
+    /// Uniform over all candidates.
     Uniform,
-    /// By share of training events.
+    /// Proportional to the number of training events.
     Popularity,
-    /// Events of the same batch: nothing more to encode. Where it holds nothing but the user's own, from the catalogue.
+    /// Events of the same batch, which need no further encoding. Where the batch has only the user's own items, the
+    /// catalogue.
     InBatch,
 }
 
 impl ObjectiveConfig {
-    /// What is predicted, `auto` resolved.
+    /// Prediction targets, with `auto` resolved.
     pub fn positions(&self, user: UserKind) -> Positions {
         match (self.positions, user) {
             (Positions::Auto, UserKind::Bert4rec) => Positions::Masked,
@@ -122,7 +123,7 @@ impl ObjectiveConfig {
             (given, _) => given,
         }
     }
-    /// What scores are divided by in training.
+    /// Temperature that divides scores in training.
     pub fn temperature(&self) -> f64 {
         match (self.temperature, self.similarity) {
             (0.0, Similarity::Dot) => 1.0,
@@ -130,11 +131,11 @@ impl ObjectiveConfig {
             (t, _) => t,
         }
     }
-    /// Whether negatives are drawn.
+    /// Whether the loss uses sampled negatives.
     pub fn draws(&self) -> bool {
         !matches!(self.kind, ObjectiveKind::InBatch | ObjectiveKind::Full)
     }
-    /// Refuses impossible values.
+    /// Refuses impossible values with an error that names the field.
     pub(super) fn check(&self, user: UserKind) -> Result<()> {
         let bad = |key: &str, m: String| Err(Error::config(key, m));
         match (self.positions, user) {
@@ -162,7 +163,7 @@ impl ObjectiveConfig {
         }
         Ok(())
     }
-    /// Refuses what a catalogue of `items` candidates cannot give.
+    /// Refuses settings that a catalogue of `items` candidates is too small for.
     pub fn check_catalogue(&self, items: usize) -> Result<()> {
         if self.draws() && self.negatives >= items {
             let m = format!("{} is too many for a catalogue of {items} items; lower it", self.negatives);

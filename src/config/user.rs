@@ -4,36 +4,37 @@ use super::bounds::bounded;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The user encoder.
+/// Settings of the user encoder (section `user`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UserConfig {
-    /// `sasrec`, `bert4rec`, `gru4rec`, `nextitnet`, `caser`, `mean` or `dssm`.
+    /// Kind of user encoder: `sasrec`, `bert4rec`, `gru4rec`, `nextitnet`, `caser`, `mean`, `dssm` or `custom`.
     pub kind: UserKind,
     /// Width d of item and user vectors.
     pub dim: usize,
-    /// Transformer blocks, GRU layers, NextItNet blocks, or layers of DSSM's tower.
+    /// Number of transformer blocks, GRU layers, NextItNet blocks, or layers of DSSM's user tower.
     pub layers: usize,
-    /// Attention heads; has to divide `dim` (sasrec, bert4rec).
+    /// Number of attention heads; has to divide `dim` (sasrec, bert4rec).
     pub heads: usize,
     /// Dropout probability.
     pub dropout: f64,
-    /// Longest history L.
+    /// Length L of the longest history, in events.
     pub max_len: usize,
-    /// Place of the norms (sasrec, bert4rec): `post` (MoRec), `pre`, or `original` (Kang & McAuley's block).
+    /// Position of the layer norms (sasrec, bert4rec): `post` (MoRec), `pre`, or `original` (Kang & McAuley's block).
     pub norm: NormPosition,
-    /// Events a convolution sees (nextitnet).
+    /// Kernel size of a convolution, in events (nextitnet).
     pub kernel: usize,
-    /// Dilation of each block's first convolution, in turns; the second one's is twice as large (nextitnet).
+    /// Dilations of the blocks' first convolutions, repeated cyclically; the second one's is twice as large
+    /// (nextitnet).
     pub dilations: Vec<usize>,
-    /// Last events the convolutions look at (caser).
+    /// Number of last events that the convolutions read (caser).
     pub window: usize,
-    /// Horizontal filters of each height 1 … `window` (caser).
+    /// Number of horizontal filters of each height 1 … `window` (caser).
     pub horizontal: usize,
-    /// Vertical filters (caser).
+    /// Number of vertical filters (caser).
     pub vertical: usize,
-    /// A learned vector for each user of the data set: the tower of dssm, and beside the convolutions of caser. Such a
-    /// model knows its own users only and does not transfer.
+    /// Whether each user of the data set has a learned vector: the tower of dssm, and beside the convolutions of caser.
+    /// Such a model has vectors for its training users only and does not transfer.
     pub user_id: bool,
 }
 
@@ -57,26 +58,26 @@ impl Default for UserConfig {
     }
 }
 
-/// Known user encoders.
+/// Kinds of user encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UserKind {
     /// Self-attentive sequential recommendation (Kang & McAuley 2018).
     Sasrec,
-    /// Bidirectional, trained on hidden items (Sun et al. 2019).
+    /// Bidirectional transformer trained on masked items (Sun et al. 2019).
     Bert4rec,
-    /// Recurrent (Hidasi et al. 2016).
+    /// Recurrent network of GRU layers (Hidasi et al. 2016).
     Gru4rec,
     /// Dilated causal convolutions (Yuan et al. 2019).
     Nextitnet,
     /// Horizontal and vertical convolutions over the last events (Tang & Wang 2018).
     Caser,
-    /// The mean of the history's items; nothing to learn.
+    /// Mean of the history's item vectors; no parameters.
     Mean,
-    /// Two towers (Huang et al. 2013): a network over the mean of the history, or over the user's id.
+    /// Two-tower model (Huang et al. 2013): a network over the mean of the history, or over the user id.
     Dssm,
-    /// A program's own, given to [`crate::experiment::Experiment`]; no other setting of this section but `dim` and `max_len` is
-    /// read unless it reads it.
+    /// User-defined encoder, passed to [`crate::experiment::Experiment`]. Of this section only `dim` and `max_len` are
+    /// used, except for settings that the encoder itself reads.
     Custom,
 }
 
@@ -88,7 +89,7 @@ pub enum NormPosition {
     Post,
     /// Before each sub-layer, and once at the end.
     Pre,
-    /// SASRec's own, as in RecTools: only the query is normalised, and the residual is the normalised value.
+    /// SASRec's original block, as in RecTools: only the query is normalised, and the residual is the normalised value.
     Original,
 }
 
@@ -97,11 +98,11 @@ impl UserConfig {
     pub fn hides(&self) -> bool {
         self.kind == UserKind::Bert4rec
     }
-    /// Slots of a sequence: L, plus one for the mask of a bidirectional encoder.
+    /// Number of positions of a sequence: L, plus one for the mask of a bidirectional encoder.
     pub fn slots(&self) -> usize {
         self.max_len + usize::from(self.hides())
     }
-    /// Refuses impossible values.
+    /// Refuses impossible values with an error that names the field.
     pub(super) fn check(&self) -> Result<()> {
         let bad = |key: &str, m: String| Err(Error::config(key, m));
         let positive = [

@@ -1,4 +1,4 @@
-//! Data set cards: `datasets/<name>/dataset.toml` says where data comes from, under which licence, and how to import it.
+//! Data set cards: `datasets/<name>/dataset.toml` records source, licence and import command of a data set.
 
 use crate::error::{DataError, Result};
 use crate::fsio::read_data_text;
@@ -6,30 +6,30 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A card. `RAW` in it stands for the folder with the raw files.
+/// A data set card. `RAW` in its texts stands for the folder with the raw files.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// The folder's name.
+    /// Name of the data set's folder.
     pub name: String,
-    /// One line.
+    /// Description in one line.
     pub title: String,
-    /// What the items are.
+    /// Kind of items, in words.
     pub domain: String,
-    /// Which modalities there are besides ids: `text`, `image`.
+    /// Modalities besides ids: `text`, `image`.
     pub modalities: Vec<String>,
     /// Authors and download location.
     pub origin: String,
-    /// Licence.
+    /// Licence of the data.
     pub licence: String,
-    /// Citation.
+    /// Publication to cite.
     pub citation: String,
     /// Further notes.
     #[serde(default)]
     pub notes: String,
     /// SHA-256 of each raw file, by its path below `RAW`.
     pub raw: BTreeMap<String, String>,
-    /// How to import it.
+    /// Import of the data set.
     pub import: CardImport,
     /// Expected numbers of users, items and interactions.
     pub counts: CardCounts,
@@ -39,31 +39,31 @@ pub struct Card {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardImport {
-    /// The command, to be run at the repository's root.
+    /// Import command, to be run at the repository's root.
     pub command: String,
-    /// Role → column of the raw files.
+    /// Column of the raw files for each role.
     pub columns: BTreeMap<String, String>,
     /// Filters applied by the import, in words.
     pub filters: String,
 }
 
-/// The counts of a card.
+/// Expected counts of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardCounts {
-    /// Users.
+    /// Number of users.
     pub users: u64,
-    /// Items in the catalogue.
+    /// Number of items in the catalogue.
     pub items: u64,
-    /// Interactions.
+    /// Number of interactions.
     pub interactions: u64,
 }
 
 impl Card {
-    /// Reads a card.
+    /// Reads and parses a card.
     ///
     /// # Errors
-    /// A data error with the line when it is not a card.
+    /// A data error with the line when the file is not a card.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_data_text(path)?;
         toml::from_str(&text).map_err(|e| {

@@ -1,4 +1,4 @@
-//! Columns in and out of Parquet files.
+//! Reading and writing of Parquet columns.
 
 use crate::error::{DataError, Error, Result};
 use crate::fsio::{caught, open_regular};
@@ -13,29 +13,29 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows per batch: bounds memory, and the text of one string array to 2 GiB.
+/// Number of rows per batch; bounds memory, and keeps the text of one string array below 2 GiB.
 const BATCH: usize = 1 << 16;
 
 /// A column to write: its field, and a function from a range of rows to an array.
 pub struct Column<'a> {
     /// Name, type, nullability.
     pub field: Field,
-    /// The values of a range of rows.
+    /// Computes the values of a range of rows.
     pub make: Box<dyn Fn(Range<usize>) -> ArrayRef + 'a>,
 }
 
 impl<'a> Column<'a> {
-    /// A column of any type.
+    /// Creates a column of any type.
     pub fn new(field: Field, make: impl Fn(Range<usize>) -> ArrayRef + 'a) -> Self {
         Self { field, make: Box::new(make) }
     }
-    /// Text that is never null.
+    /// Creates a text column without nulls.
     pub fn text(name: &str, values: &'a [String]) -> Self {
         Self::new(Field::new(name, DataType::Utf8, false), |r| {
             Arc::new(StringArray::from_iter_values(values[r].iter()))
         })
     }
-    /// Text whose empty strings are nulls in the file.
+    /// Creates a text column whose empty strings are nulls in the file.
     pub fn optional_text(name: &str, values: &'a [String]) -> Self {
         Self::new(Field::new(name, DataType::Utf8, true), |r| {
             let rows = values[r].iter().map(|v| (!v.is_empty()).then_some(v.as_str()));
@@ -49,7 +49,7 @@ fn other(path: &Path) -> impl Fn(String) -> Error {
     move |m| Error::Io { path: path.clone(), source: std::io::Error::other(m) }
 }
 
-/// Writes `rows` rows of `columns` (Snappy).
+/// Writes a Parquet file of `rows` rows with these columns (Snappy compression).
 pub fn write(path: &Path, rows: usize, columns: &[Column<'_>]) -> Result<()> {
     let fail = other(path);
     let schema = Arc::new(Schema::new(columns.iter().map(|c| c.field.clone()).collect::<Vec<_>>()));
@@ -66,7 +66,7 @@ pub fn write(path: &Path, rows: usize, columns: &[Column<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Calls `each` with every batch of a data set's Parquet file; content of another schema is a "damaged" error.
+/// Calls `each` with every batch of a data set's Parquet file; another schema is a "damaged" error.
 pub fn read(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     let bad = |m: String| damaged(path, m);
     let file = open_regular(path).map_err(|e| bad(e.to_string()))?;
@@ -78,7 +78,7 @@ pub fn read(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Re
     Ok(())
 }
 
-/// What the Parquet reader gives; that it panics, as it does on some damaged files, is an error like others.
+/// Calls the Parquet reader, which panics on some damaged files, and turns a panic into an error.
 pub fn sound<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T> {
     caught(read).ok_or_else(|| damaged(path, "the Parquet reader panicked"))
 }
@@ -94,7 +94,7 @@ pub fn push_text(path: &Path, batch: &RecordBatch, column: usize, out: &mut Vec<
     Ok(())
 }
 
-/// The error for a data set file that cannot be what we wrote.
+/// The error for a damaged data set file.
 pub fn damaged(path: &Path, message: impl Into<String>) -> Error {
     DataError::new(path, format!("damaged: {}", message.into()))
         .remedy("import the data set again (`morec data import … --force`)")

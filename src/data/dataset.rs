@@ -1,4 +1,4 @@
-//! A data set in memory: dense `u32` item and user indices, raw ids only at the two ends.
+//! A data set in memory: dense `u32` item and user indices; raw ids occur only in import and output.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 /// Ragged rows: row `i` is `values[offsets[i]..offsets[i + 1]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csr {
-    /// `rows + 1` ascending offsets, from 0.
+    /// Start offsets of the rows, ascending from 0; `rows + 1` values.
     pub offsets: Vec<usize>,
-    /// All rows, one after the other.
+    /// Concatenated rows.
     pub values: Vec<u32>,
 }
 
@@ -23,7 +23,7 @@ impl Csr {
     pub fn len(&self) -> usize {
         self.offsets.len() - 1
     }
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -36,18 +36,18 @@ impl Csr {
         self.values.extend_from_slice(row);
         self.offsets.push(self.values.len());
     }
-    /// All rows in order.
+    /// Iterates over all rows in order.
     pub fn rows(&self) -> impl Iterator<Item = &[u32]> {
         self.offsets.windows(2).map(|w| &self.values[w[0]..w[1]])
     }
 }
 
-/// The catalogue. Index = dense item index = row of `items.parquet`.
+/// Catalogue of items. A dense item index is the row number in `items.parquet`.
 #[derive(Debug, Clone, Default)]
 pub struct Items {
-    /// Raw ids.
+    /// Raw item ids.
     pub ids: Vec<String>,
-    /// Text of each item; empty where it has none.
+    /// Text of each item; empty for items without text.
     pub text: Vec<String>,
     /// Other columns (category, year, …), each as long as `ids`; empty string = missing.
     pub attributes: BTreeMap<String, Vec<String>>,
@@ -56,9 +56,9 @@ pub struct Items {
 /// One domain: catalogue, users, and each user's interactions, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
-    /// Name, by default the folder's.
+    /// Name of the data set, by default the folder's.
     pub name: String,
-    /// The catalogue.
+    /// Catalogue of items.
     pub items: Items,
     /// Raw user ids; index = dense user index = row of `seqs`.
     pub users: Vec<String>,
@@ -70,8 +70,8 @@ pub struct Dataset {
     pub times: Option<Vec<i64>>,
     /// Digest of the folder's content; empty for a data set made in memory.
     pub digest: String,
-    /// The folder it was opened from.
+    /// Folder that the data set was opened from.
     pub dir: Option<PathBuf>,
-    /// Images of its items, if it has any.
+    /// Images of the items, if the data set has any.
     pub images: Option<super::ImageFile>,
 }

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The manifest's kind.
+/// Kind of a data set's manifest.
 pub const KIND: &str = "dataset";
 /// Version of the folder's layout.
 pub const FORMAT: u32 = 1;
@@ -24,29 +24,29 @@ pub const FORMAT: u32 = 1;
 const ITEMS: &str = "items.parquet";
 const USERS: &str = "users.parquet";
 const EVENTS: &str = "interactions.parquet";
-/// Tracked beside the data in our repository; an import leaves it alone.
+/// File tracked beside the data in the repository; an import does not change it.
 const CARD: &str = "dataset.toml";
 const REMAKE: &str = "import the data set with `morec data import`";
 
-/// Content of a data set folder beside its tables: images, and the manifest's entries beside the counts.
+/// Content of a data set folder besides its tables: images, and the manifest's entries besides the counts.
 #[derive(Default)]
 pub struct DatasetParts<'a> {
     /// Source of the images, and the tolerated share of unusable ones.
     pub images: Option<(&'a dyn ImageSource, f64)>,
     /// SHA-256 of each raw file, by role and file name.
     pub inputs: BTreeMap<String, String>,
-    /// The import's settings.
+    /// Settings of the import.
     pub config: Value,
-    /// Further facts, merged with the counts.
+    /// Further facts for the manifest, merged with the counts.
     pub facts: serde_json::Map<String, Value>,
 }
 
 impl Dataset {
     /// Opens a data set folder and checks it: sizes and digests against the manifest, row counts, index ranges, order
-    /// in time. (Digests come first, so that damage has one name; they cost 1 s for some 2 GB.)
+    /// in time. Digests are checked first, so that any damage gives the same error; they take about 1 s per 2 GB.
     ///
     /// # Errors
-    /// A data error that names the file and asks for a new import when anything does not fit.
+    /// A data error that names the damaged file and recommends a new import.
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = read_manifest(dir)?;
         check_files(&manifest, dir, true)?;
@@ -83,11 +83,11 @@ impl Dataset {
         })
     }
 
-    /// Writes the folder, whole or not at all. An older data set there is replaced; files in it that are not part of
-    /// the data set (its card, notes) are kept. Returns the manifest.
+    /// Writes the folder atomically. An older data set at `dir` is replaced; files in it that are not part of the data
+    /// set (its card, notes) are preserved. Returns the manifest.
     ///
     /// # Errors
-    /// When something other than a data set stands at `dir`, or the system refuses.
+    /// When `dir` holds something other than a data set; I/O errors.
     pub fn save(&self, dir: &Path, parts: DatasetParts) -> Result<Manifest> {
         let mut items = vec![Column::text("item_id", &self.items.ids), Column::text("text", &self.items.text)];
         items.extend(self.items.attributes.iter().map(|(n, v)| Column::optional_text(n, v)));
@@ -139,13 +139,13 @@ pub struct Tables<'a> {
     pub events: (usize, &'a [Column<'a>]),
     /// Whether the interactions have timestamps.
     pub timed: bool,
-    /// Raw ids of the items, by which pictures are found; not needed without pictures.
+    /// Raw item ids, for finding the images; not needed without images.
     pub ids: &'a [String],
 }
 
 /// Writes a data set folder from its tables; see [`Dataset::save`].
 pub fn write_folder(dir: &Path, parts: DatasetParts, tables: Tables) -> Result<Manifest> {
-    // The place a symbolic link points to is replaced, not the link.
+    // A symbolic link's target is replaced, not the link.
     let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     let old = standing(&dir)?;
     let staged = Staged::new(&dir)?;
@@ -185,16 +185,16 @@ pub fn write_folder(dir: &Path, parts: DatasetParts, tables: Tables) -> Result<M
     Ok(manifest)
 }
 
-/// The folder's name, also for `.` and the like.
+/// Name of the folder, also for paths such as `.`.
 fn folder_name(dir: &Path) -> String {
     let full = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     full.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Reads a data set's manifest.
+/// Reads the manifest of a data set folder.
 ///
 /// # Errors
-/// A data error when the folder is missing, is something else, or is damaged.
+/// A data error when the folder is missing, is not a data set, or is damaged.
 pub fn read_manifest(dir: &Path) -> Result<Manifest> {
     if !dir.is_dir() {
         return Err(DataError::new(dir, "no such folder").remedy(REMAKE).into());
@@ -218,7 +218,7 @@ pub fn check_files(manifest: &Manifest, dir: &Path, deep: bool) -> Result<()> {
     manifest.verify(dir, deep).map_err(as_data)
 }
 
-/// The same message, in the exit-code class of data.
+/// Converts an error to a data error (exit code 3) with the same message.
 fn as_data(e: Error) -> Error {
     match e {
         Error::Model { path, message } if message.starts_with("damaged") && !message.contains(REMAKE) => {
@@ -229,10 +229,10 @@ fn as_data(e: Error) -> Error {
     }
 }
 
-/// The data set at `dir`, if there is one that an import may replace.
+/// Opens the manifest of the data set at `dir`, if there is one that an import may replace.
 ///
 /// # Errors
-/// When something else stands there: a file, another stage's folder, a folder with content of unknown origin.
+/// When `dir` is something else: a file, a folder of another stage, a folder with content of unknown origin.
 pub fn standing(dir: &Path) -> Result<Option<Manifest>> {
     let refuse = |what: &str| {
         Err(Error::Usage(format!(
@@ -261,7 +261,7 @@ pub fn standing(dir: &Path) -> Result<Option<Manifest>> {
     Ok(None)
 }
 
-/// Links (or copies) files that are not part of the data set into the new folder.
+/// Hard-links (or copies) files that are not part of the data set into the new folder.
 fn carry_over(from: &Path, to: &Path, old: Option<&Manifest>) -> Result<()> {
     for entry in fs::read_dir(from).map_err(Error::io(from))? {
         let name = entry.map_err(Error::io(from))?.file_name();
@@ -285,7 +285,7 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ())).map_err(Error::io(from))
 }
 
-/// Reads a table of text columns: the `fixed` ones first, by name, then attributes into `rest`.
+/// Reads a table of text columns: the columns `fixed` by name, further columns as attributes into `rest`.
 fn read_strings(
     path: &Path,
     fixed: &mut [(&str, &mut Vec<String>)],

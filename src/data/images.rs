@@ -1,5 +1,5 @@
-//! The pictures of a data set: `images.parquet` with the columns `item` (u32, dense index) and `image` (compressed bytes,
-//! as they came). An item without a picture has no row.
+//! The images of a data set: `images.parquet` with the columns `item` (u32, dense index) and `image` (compressed bytes
+//! of the original file). Items without image have no row.
 
 use super::columns::{damaged, sound};
 use super::notes::Notes;
@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 type Builder = ParquetRecordBatchReaderBuilder<File>;
 
-/// The file's name.
+/// Name of the image file in a data set folder.
 pub const IMAGES: &str = "images.parquet";
-/// Images per row group while writing.
+/// Maximum number of images per row group.
 const BATCH: usize = 128;
-/// Bytes per row group while writing.
+/// Maximum number of bytes per row group.
 const BATCH_BYTES: usize = 128 << 20;
 
-/// Pictures on disk.
+/// Image file of a data set.
 #[derive(Debug, Clone)]
 pub struct ImageFile {
     path: PathBuf,
@@ -34,7 +34,7 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Opens the file of a data set with `count` items; `digest` is its content's.
+    /// Opens the image file of a data set with `count` items; `digest` is the digest of its content.
     pub fn open(path: &Path, digest: &str, count: usize) -> Result<Self> {
         let bad = |m: String| damaged(path, m);
         let mut reader = reader(path, 0, |b| b)?;
@@ -57,25 +57,25 @@ impl ImageFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// Digest of its content.
+    /// Digest of the file's content.
     pub fn digest(&self) -> &str {
         &self.digest
     }
-    /// Number of pictures.
+    /// Number of images.
     pub fn count(&self) -> usize {
         self.items.len()
     }
-    /// Item of each row.
+    /// Item index of each row.
     pub fn items(&self) -> &[u32] {
         &self.items
     }
-    /// Row of each of `count` items' pictures.
+    /// Row of the image of each of `count` items; `None` for items without image.
     pub fn places(&self, count: usize) -> Vec<Option<u32>> {
         let mut out = vec![None; count];
         self.items.iter().enumerate().for_each(|(row, &i)| out[i as usize] = Some(row as u32));
         out
     }
-    /// Calls `take(first row, bytes of each)` for all rows from `from` on, at most `batch` at a time.
+    /// Calls `take(first row, bytes of each image)` for all rows from `from` on, in batches of at most `batch` rows.
     pub fn each(
         &self,
         from: usize,
@@ -98,7 +98,7 @@ impl ImageFile {
     }
 }
 
-/// Reads one of the two columns.
+/// Opens a reader of one of the two columns.
 fn reader(path: &Path, column: usize, rows: impl FnOnce(Builder) -> Builder) -> Result<ParquetRecordBatchReader> {
     let bad = |m: String| damaged(path, m);
     let file = open_regular(path).map_err(|e| bad(e.to_string()))?;
@@ -110,13 +110,13 @@ fn reader(path: &Path, column: usize, rows: impl FnOnce(Builder) -> Builder) -> 
     sound(path, || rows(builder.with_projection(mask)).build())?.map_err(|e| bad(e.to_string()))
 }
 
-/// Receives an image: its item, its location for messages, and its bytes or the reason why there are none.
+/// Callback for an image: item index, location for messages, and the bytes or the reason why they cannot be read.
 pub type OnImage<'a> = dyn FnMut(u32, String, std::result::Result<Vec<u8>, String>) -> Result<()> + 'a;
 
 /// A source of images for an import.
 pub trait ImageSource {
-    /// Calls `give(item, location, bytes)` once for each image whose raw item id `find` maps to an item; an error in place of the
-    /// bytes says why they cannot be read.
+    /// Calls `give(item, location, bytes)` once for each image whose raw item id is mapped to an item by `find`; in
+    /// place of bytes that cannot be read, an error with the reason.
     fn each(&self, find: &dyn Fn(&str) -> Option<u32>, give: &mut OnImage) -> Result<()>;
 }
 
@@ -125,12 +125,12 @@ pub trait ImageSource {
 pub struct ImagesWritten {
     /// Number of images written.
     pub kept: usize,
-    /// Findings, by kind.
+    /// Findings by kind.
     pub notes: Notes,
 }
 
-/// Writes the pictures of a source, those that decode; more than `tolerance` (a share of all that were there) that do not
-/// are an error. `ids` are the items' raw ids.
+/// Writes the images of a source that can be decoded. An error if more than the share `tolerance` of them cannot. `ids`
+/// are the raw item ids.
 pub fn write(path: &Path, source: &dyn ImageSource, ids: &[String], tolerance: f64) -> Result<ImagesWritten> {
     let fail = |m: String| Error::Io { path: path.into(), source: std::io::Error::other(m) };
     let fields = vec![Field::new("item", DataType::UInt32, false), Field::new("image", DataType::LargeBinary, false)];
@@ -185,7 +185,7 @@ struct Writing {
     writer: ArrowWriter<File>,
     taken: ImagesWritten,
     has: Vec<bool>,
-    /// Location and reason.
+    /// Location and reason of each unusable image.
     faults: Vec<(String, String)>,
     batch: Vec<(u32, String, std::result::Result<Vec<u8>, String>)>,
     bytes: usize,

@@ -2,19 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Number of examples per finding.
+/// Maximum number of examples per finding.
 const EXAMPLES: usize = 3;
 
 /// One kind of finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// A stable name, for example `unknown_items`.
+    /// Stable name of the kind, for example `unknown_items`.
     pub kind: String,
-    /// How often it occurred.
+    /// Number of occurrences.
     pub count: u64,
-    /// Explanation, and what the import did.
+    /// Explanation, and how the import handled it.
     pub message: String,
-    /// The first few cases.
+    /// First examples.
     pub examples: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ impl std::fmt::Display for Note {
 pub struct Notes(pub Vec<Note>);
 
 impl Notes {
-    /// Counts one case of `kind`; `example` is only asked for while examples are still wanted.
+    /// Counts one case of `kind`; `example` is only called while fewer than the maximum number of examples are stored.
     pub fn add(&mut self, kind: &str, message: &str, example: impl FnOnce() -> String) {
         self.add_many(kind, message, 1);
         if let Some(note) = self.0.iter_mut().find(|n| n.kind == kind)
@@ -43,7 +43,7 @@ impl Notes {
             note.examples.push(example());
         }
     }
-    /// Counts `count` cases of `kind` without examples; nothing when `count` is 0.
+    /// Counts `count` cases of `kind` without examples; does nothing when `count` is 0.
     pub fn add_many(&mut self, kind: &str, message: &str, count: u64) {
         if count == 0 {
             return;
@@ -55,11 +55,11 @@ impl Notes {
             }
         }
     }
-    /// How often `kind` occurred.
+    /// Number of occurrences of `kind`.
     pub fn count(&self, kind: &str) -> u64 {
         self.0.iter().find(|n| n.kind == kind).map_or(0, |n| n.count)
     }
-    /// Whether nothing was found.
+    /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

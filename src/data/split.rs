@@ -1,18 +1,18 @@
-//! Which events train, validate and test (REFERENCE: MoRec preprocessing; leave-one-out; global temporal).
+//! Splits into training, validation and test events (MoRec's preprocessing; leave-one-out; global temporal split).
 
 use super::{Csr, Dataset};
 use crate::config::{DataConfig, SplitKind, Windows};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// One case of the validation or test part: predict the item after a user's first events.
+/// One validation or test case: predict the next item after the first events of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
-    /// Row of [`Split::seqs`].
+    /// Index of the user's row in [`Split::seqs`].
     pub user: u32,
-    /// The history is `seqs.row(user)[..until]` (a model looks at its last L).
+    /// Length of the history `seqs.row(user)[..until]` (models use its last L events).
     pub until: u32,
-    /// Candidate index of the next item.
+    /// Candidate index of the target item.
     pub target: u32,
 }
 
@@ -21,9 +21,9 @@ pub struct Case {
 pub struct Split {
     /// Kind of split.
     pub kind: SplitKind,
-    /// Candidate → item of the data set.
+    /// Data set item of each candidate.
     pub items: Vec<u32>,
-    /// Row → user of the data set.
+    /// Data set user of each row.
     pub users: Vec<u32>,
     /// Each user's events as candidate indices, oldest first.
     pub seqs: Csr,
@@ -43,7 +43,7 @@ pub struct Split {
 pub struct Popularity(Vec<u64>);
 
 impl Popularity {
-    /// Draws a candidate.
+    /// Draws a candidate index.
     pub fn draw(&self, stream: &mut Stream) -> u32 {
         let at = stream.below(self.0.last().copied().unwrap_or(1).max(1));
         self.0.partition_point(|&c| c <= at) as u32
@@ -75,7 +75,7 @@ impl Split {
         };
         split.times = data.times.as_ref().map(|times| {
             let kept = |(row, &u): (usize, &u32)| {
-                // Kept events are the last ones of a user.
+                // The events used are the last ones of each user.
                 let end = data.seqs.offsets[u as usize + 1];
                 times[end - split.seqs.row(row).len()..end].to_vec()
             };
@@ -110,8 +110,8 @@ impl Split {
         s
     }
 
-    /// Cuts at two quantiles of all timestamps. A user's case is their first event at or after a cut, given all events before
-    /// the cut.
+    /// Splits at two quantiles of all timestamps. A user's case has as target the first event at or after a cut, and as
+    /// history all events before the cut.
     fn temporal(data: &Dataset, config: &DataConfig, users: &[u32]) -> Result<Self> {
         let times = data.times.as_ref().ok_or_else(|| {
             Error::config(
@@ -146,7 +146,7 @@ impl Split {
         Self { kind, ..Self::default() }
     }
 
-    /// Renumbers items to candidates (those that occur, or all of them) and counts training events.
+    /// Maps items to dense candidate indices (items that occur, or all items) and counts training events.
     fn make_dense(&mut self, data: &Dataset, only_seen: bool) {
         let total = data.items.ids.len();
         let mut seen = vec![!only_seen; total];
@@ -165,19 +165,19 @@ impl Split {
         }
     }
 
-    /// Training events of row `user`.
+    /// Training events of row `user`, as candidate indices.
     pub fn train_row(&self, user: usize) -> &[u32] {
         &self.seqs.row(user)[..self.train_len[user] as usize]
     }
-    /// The history of a case.
+    /// History of a case, as candidate indices.
     pub fn history(&self, case: &Case) -> &[u32] {
         &self.seqs.row(case.user as usize)[..case.until as usize]
     }
-    /// Number of training events.
+    /// Number of training events of all users.
     pub fn train_events(&self) -> u64 {
         self.counts.iter().map(|&c| u64::from(c)).sum()
     }
-    /// Draws by share of training events.
+    /// Sampling distribution over candidates by their share of training events.
     pub fn popularity(&self) -> Popularity {
         let mut sum = 0;
         let cumulated = self.counts.iter().map(|&n| {
@@ -186,13 +186,14 @@ impl Split {
         });
         Popularity(cumulated.collect())
     }
-    /// log of each candidate's share of training events, unsmoothed; one that never trains gets that of a single event.
+    /// Log share of training events of each candidate, unsmoothed; candidates without training events get the share of
+    /// a single event.
     pub fn log_share(&self) -> Vec<f32> {
         let total = self.train_events().max(1) as f64;
         self.counts.iter().map(|&c| (f64::from(c.max(1)) / total).ln() as f32).collect()
     }
-    /// Training windows (user, from, to) of at most L+1 events, of each row that has at least two training events: the last
-    /// one; or as many as predict each event once, where `sliding` windows predict their last event only.
+    /// Training windows (user, from, to) of at most L+1 events, for each row with at least two training events: the
+    /// last window only, or as many as predict each event once. `sliding` windows predict only their last event.
     pub fn windows(&self, max_len: usize, which: Windows, sliding: bool) -> Vec<(u32, u32, u32)> {
         let l = max_len as u32;
         let mut out = vec![];

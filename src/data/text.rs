@@ -16,12 +16,12 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Number of white-space separated words.
+/// Number of words separated by white space.
 pub fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
-/// Name of the first suspicious property of a text, if it has one.
+/// Name of the first suspicious property of a text; `None` if there is none.
 pub fn problem(text: &str) -> Option<&'static str> {
     if text.contains('\u{fffd}') {
         Some("replacement characters (bytes were lost before the import)")

@@ -4,9 +4,9 @@
 
 use super::policy::TimeUnit;
 
-/// 1990-01-01 in seconds.
+/// 1990-01-01 in seconds since 1970.
 const FIRST: i64 = 631_152_000;
-/// 2100-01-01 in seconds.
+/// 2100-01-01 in seconds since 1970.
 const LAST: i64 = 4_102_444_800;
 
 /// A parsed number: its floor, and whether a fraction was cut off.
@@ -21,7 +21,7 @@ pub struct Parsed {
 /// Parses a decimal number (`978300760`, `978300760.0`, `9.7830076e8`) exactly.
 ///
 /// # Errors
-/// What is wrong, in words: not a number, or beyond 64 bits.
+/// Description of the failure: not a number, or outside the range of 64 bits.
 pub fn parse(text: &str) -> Result<Parsed, String> {
     let text = text.trim();
     if let Ok(value) = text.parse::<i64>() {
@@ -60,7 +60,7 @@ pub fn parse(text: &str) -> Result<Parsed, String> {
     Ok(Parsed { value: i64::try_from(value).map_err(|_| far())?, fractional })
 }
 
-/// The unit in which `value` is a date between 1990 and 2100, if there is one.
+/// Unit in which `value` is a date between 1990 and 2100; `None` if there is none.
 pub fn unit_of(value: i64) -> Option<TimeUnit> {
     [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns].into_iter().find(|u| {
         let k = i128::from(u.per_second());
@@ -68,7 +68,7 @@ pub fn unit_of(value: i64) -> Option<TimeUnit> {
     })
 }
 
-/// Seconds since 1970 as a date and time of day (UTC), `YYYY-MM-DD hh:mm:ss`.
+/// Formats seconds since 1970 as date and time of day (UTC), `YYYY-MM-DD hh:mm:ss`.
 pub fn date(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Civil date from days, after H. Hinnant: years start in March, so that the leap day comes last.

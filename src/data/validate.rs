@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Checks a data set folder completely; returns findings that do not make it unusable.
+/// Checks a data set folder completely; returns findings that do not make the data set unusable.
 ///
 /// # Errors
-/// As [`Dataset::open`], a data error when the folder is damaged: a file's size or digest, an index out of range, rows out of order, an id
-/// that occurs twice.
+/// As [`Dataset::open`]; a data error when the folder is damaged: wrong size or digest of a file, index out of range,
+/// rows out of order, duplicate id.
 pub fn validate(dir: &Path) -> Result<(Dataset, Notes)> {
     let dataset = Dataset::open(dir)?;
     for (what, ids) in [("item", &dataset.items.ids), ("user", &dataset.users)] {

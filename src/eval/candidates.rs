@@ -1,7 +1,7 @@
-//! Ranking among a few drawn candidates, as older papers do. Such numbers flatter (Krichene & Rendle 2020), so they carry
-//! the protocol in their name, and the candidates lie in a file that others can use.
+//! Ranking among sampled candidates, as in older papers. Such metrics are optimistic (Krichene & Rendle 2020), so their
+//! names carry the protocol, and the candidates are written to a file that others can use.
 //!
-//! A file has a line a question: user, target and the n candidates, by raw id, separated by tabs.
+//! The file has one line per test case: raw ids of user, target and the n candidates, separated by tabs.
 
 use crate::config::{Sampler, sampled_protocol};
 use crate::data::{Case, Split};
@@ -11,17 +11,17 @@ use crate::rng::Stream;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// Seed of all samples: candidates are part of the protocol, not of a run.
+/// Seed of all samples. It is fixed because the candidates belong to the protocol, not to a run.
 const SEED: u64 = 42;
 
 /// Sampled candidates of each case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
-    /// Name of the protocol, `uni100`.
+    /// Name of the protocol, for example `uni100`.
     pub name: String,
     /// Number of candidates per case.
     pub n: usize,
-    /// Candidate indices, n per case.
+    /// Candidate indices, `n` consecutive values per case.
     pub rows: Vec<u32>,
 }
 
@@ -66,12 +66,12 @@ impl Candidates {
         }
         Ok(Self { name: name.into(), n, rows })
     }
-    /// Candidates of case `q`.
+    /// Candidates of case `q`: n indices.
     pub fn of(&self, q: usize) -> &[u32] {
         &self.rows[q * self.n..(q + 1) * self.n]
     }
-    /// Reads `path` if it is there (it has to be of these queries), else draws and writes it. Where it is only a `cache`, a
-    /// file that cannot be written is no error: the draw is always the same.
+    /// Reads `path` if it exists (its lines have to match these cases), else draws the candidates and writes the file.
+    /// With `cache`, a failed write is no error, because drawing again gives the same candidates.
     pub fn open(path: &Path, split: &Split, cases: &[Case], name: &str, names: IdNames, cache: bool) -> Result<Self> {
         if path.exists() {
             return Self::read(path, split, cases, name, names);

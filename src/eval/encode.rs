@@ -1,4 +1,4 @@
-//! Vectors of a whole catalogue and of many users, in batches of bounded size.
+//! Item vectors of a whole catalogue and states of many users, computed in batches of bounded size.
 
 use crate::config::Similarity;
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::user::Histories;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Histories a batch holds.
+/// Number of histories per batch.
 pub(super) const USERS: usize = 1024;
 
 /// Receives (items encoded, items in total) while a catalogue is encoded.
@@ -19,7 +19,7 @@ pub type ProgressFn<'a> = &'a dyn Fn(usize, usize);
 /// A [`ProgressFn`] that does nothing.
 pub fn no_progress(_: usize, _: usize) {}
 
-/// (count × d) vectors of all items.
+/// Item vectors (count × d) of the whole catalogue.
 pub fn catalogue(model: &Recommender, features: &Features, on_progress: ProgressFn) -> Result<Vec<f32>> {
     let len = |i: usize| features.cost(i);
     let one = |batch: &[u32]| {
@@ -29,7 +29,7 @@ pub fn catalogue(model: &Recommender, features: &Features, on_progress: Progress
     compute_rows(features.count, model.item.dim(), len, &model.device, one, on_progress)
 }
 
-/// The item vectors that user states are scored against: `items` (count × d), scaled to length 1 where scores are cosines.
+/// Item vectors for scoring: `items` (count × d), scaled to length 1 where the similarity is cosine.
 pub fn candidates<'a>(model: &Recommender, items: &'a [f32]) -> Cow<'a, [f32]> {
     match model.config.objective.similarity {
         Similarity::Dot => Cow::Borrowed(items),
@@ -41,12 +41,12 @@ pub fn candidates<'a>(model: &Recommender, items: &'a [f32]) -> Cow<'a, [f32]> {
     }
 }
 
-/// User states (histories × d) after each non-empty history, given all item vectors. `users` are rows of the model's user
-/// table, required only by models that have one.
+/// User states (histories × d) after each non-empty history, given all item vectors (count × d). `users` are rows of
+/// the model's user table, required only by models that have one.
 pub fn states(model: &Recommender, items: &[f32], histories: &[&[u32]], users: Option<&[u32]>) -> Result<Vec<f32>> {
     let (d, c) = (model.item.dim(), &model.config.user);
     let l = c.max_len;
-    // Where a hidden item is guessed, one stands after the history.
+    // Models that predict masked items get one mask after the history.
     let hidden = model.user.mask().map(|m| to_vec(&m.value())).transpose()?;
     let mut out = Vec::with_capacity(histories.len() * d);
     for (part, chunk) in histories.chunks(USERS).enumerate() {

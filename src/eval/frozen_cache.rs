@@ -1,4 +1,4 @@
-//! Frozen-layer caches of a catalogue: which parameters they depend on, their file names, when there is room for them.
+//! Frozen-layer caches of a catalogue: the parameters they depend on, their file names and size limits.
 
 use super::encode::ProgressFn;
 use crate::config::{AdapterConfig, Cache, Modality};
@@ -27,7 +27,7 @@ pub fn build_frozen_caches(
             && build_frozen_cache(model, features, (modality, depth), data, on_progress)?
         {
             all = true;
-            // Parameters below the cached depth are not needed while the cache exists.
+            // Parameters below the cached depth are freed while the cache exists.
             let contributing = ContributingParams::new(model, modality, depth);
             model.params.iter().filter(|p| contributing.has(p)).for_each(|p| p.unload());
         }
@@ -47,7 +47,7 @@ fn build_frozen_cache(
     let Some(content) = content else { return Ok(false) };
     let mut content_digest = content.digest();
     if modality == Modality::Image {
-        // The cache has rows only for images that are used.
+        // The cache has rows only for the images that are used.
         let has: Vec<u8> = (0..features.count).map(|i| u8::from(features.has(Modality::Image, i))).collect();
         content_digest += &crate::fsio::sha256_bytes(&has);
     }
@@ -102,7 +102,7 @@ fn build_frozen_cache(
     Ok(true)
 }
 
-/// The parameters that cached rows depend on: those of an encoder below the cached depth.
+/// Parameters that cached rows depend on: those of an encoder below the cached depth.
 struct ContributingParams {
     prefix: String,
     /// First block whose parameters do not contribute; `None`: all contribute.
@@ -152,7 +152,7 @@ fn cache_digest(
     // Parameters above the cached depth may differ from run to run.
     let contributing = ContributingParams::new(model, modality, depth);
     let below = |p: &&Weight| contributing.has(p) && !p.trains();
-    // An adapter's parameters do not determine its function (LoRA's scale, serial or parallel, position of a prompt).
+    // Settings of an adapter that its parameters do not show: LoRA's scale, serial or parallel, position of a prompt.
     if model.params.iter().filter(below).any(|p| p.is_adapter()) {
         let adapter = AdapterConfig { lr: 0.0, ..model.config.adapter.clone() };
         parts.push(format!("{adapter:?}"));

@@ -1,7 +1,7 @@
 //! The rank of each target among all candidates: blocked matrix products and counting, no sort.
 //!
 //! Every score comes from a product of one fixed tile shape (64 users × 512 items, padded with zeros), so that it
-//! does not depend on how many users are asked together, nor on the number of threads.
+//! depends neither on the number of users ranked together nor on the number of threads.
 
 use crate::error::{Error, Result};
 use crate::nn::gemm::{Mat, sgemm};
@@ -16,11 +16,11 @@ const ITEMS: usize = 512;
 pub struct RankQuery<'a> {
     /// The target item.
     pub target: u32,
-    /// Items that are no candidates (a user's history); may contain an item twice.
+    /// Items that are no candidates (the user's history); duplicates are allowed.
     pub masked: &'a [u32],
 }
 
-/// Rank of a target, with ties counted apart.
+/// Rank of a target, with ties counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
     /// Candidates with a greater score.
@@ -29,7 +29,7 @@ pub struct Rank {
     pub equal: u32,
     /// Other candidates with the same score and a smaller index.
     pub equal_before: u32,
-    /// The target itself was masked: a miss by definition.
+    /// Whether the target itself was masked, which counts as a miss.
     pub masked: bool,
 }
 
@@ -37,7 +37,7 @@ impl Rank {
     const MISS: Self = Self { above: u32::MAX, equal: 0, equal_before: 0, masked: true };
 }
 
-/// Item vectors in tiles of fixed size; the last tile is padded with zeros, the others are not copied.
+/// Item vectors in tiles of fixed size; only the last tile is copied, to pad it with zeros.
 pub struct Catalogue<'a> {
     data: &'a [f32],
     last: Vec<f32>,
@@ -47,7 +47,7 @@ pub struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    /// From vectors (items, dim); a value that is not finite is an error.
+    /// Tiles of item vectors (items, dim); a non-finite value is an error.
     pub fn new(items: &'a [f32], dim: usize) -> Result<Self> {
         if dim == 0 || !items.len().is_multiple_of(dim) {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
@@ -58,16 +58,16 @@ impl<'a> Catalogue<'a> {
         last.resize(ITEMS * dim, 0.0);
         Ok(Self { data: items, last, count, dim, largest })
     }
-    /// The tile that begins with item `from`.
+    /// Tile whose first item is `from`.
     fn tile(&self, from: usize) -> &[f32] {
         if from + ITEMS <= self.count { &self.data[from * self.dim..(from + ITEMS) * self.dim] } else { &self.last }
     }
-    /// Ranks targets by the inner product of user states (queries, d) and the items. Beside its input it needs one
-    /// tile of scores a thread.
+    /// Ranks targets by the inner product of user states (queries, d) and items. Memory beside the input: one tile of
+    /// scores per thread.
     pub fn rank(&self, states: &[f32], queries: &[RankQuery]) -> Result<Vec<Rank>> {
         Ok(self.rank_and_list(states, queries, 0)?.0)
     }
-    /// As `rank`, and for each query the `k` candidates of highest score, best first, ties by index.
+    /// As `rank`, and also returns for each query the `k` candidates of highest score, best first, ties by index.
     pub fn rank_and_list(&self, states: &[f32], queries: &[RankQuery], k: usize) -> Result<(Vec<Rank>, Vec<Vec<u32>>)> {
         if states.len() != queries.len() * self.dim {
             return Err(Error::Numeric("ranking: states, items and questions do not fit together".into()));
@@ -89,7 +89,7 @@ impl<'a> Catalogue<'a> {
     }
 }
 
-/// The largest magnitude; NaN and infinities are refused, naming the row.
+/// Largest magnitude of the values; NaN and infinities are errors that name the row.
 fn finite(rows: &[f32], dim: usize, what: &str) -> Result<f32> {
     match rows.iter().position(|v| !v.is_finite()) {
         None => Ok(rows.iter().fold(0f32, |m, v| m.max(v.abs()))),
@@ -116,11 +116,11 @@ impl Best {
     fn new(k: usize) -> Self {
         Self { k, found: Vec::with_capacity(k + 1) }
     }
-    /// Score that a candidate has to exceed.
+    /// Score that a new candidate has to exceed.
     fn floor(&self) -> f32 {
         if self.found.len() == self.k { self.found[self.k - 1].0 } else { f32::NEG_INFINITY }
     }
-    /// Adds the scores of the items from `from` on; of equal scores the earlier item stays first.
+    /// Adds the scores of the items from index `from` on; among equal scores the earlier item comes first.
     fn look(&mut self, scores: &[f32], from: usize) {
         const STRIDE: usize = 16;
         for (block, part) in scores.chunks(STRIDE).enumerate() {
@@ -180,7 +180,7 @@ fn rank_block(c: &Catalogue, states: &[f32], queries: &[RankQuery], k: usize) ->
             for &x in &m[within] {
                 row[x as usize - from] = f32::NEG_INFINITY;
             }
-            // The target's own place holds its score to the bit, whatever column a kernel computed it in.
+            // The target's own column is set to its score bit for bit, whatever column a kernel computed it in.
             let own = (q.target as usize).wrapping_sub(from);
             if own < n && row[own] != f32::NEG_INFINITY {
                 row[own] = at_target[i];

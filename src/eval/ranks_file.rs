@@ -1,4 +1,4 @@
-//! Per-user ranks as Parquet, for significance tests and error analysis.
+//! Ranks of test cases as a Parquet file, for significance tests and error analysis.
 
 use super::Rank;
 use crate::data::{Dataset, Split};
@@ -37,7 +37,7 @@ pub fn write(path: &Path, data: &Dataset, split: &Split, cases: &[crate::data::C
     })
 }
 
-/// The rows of a file of ranks, as `write` stores them.
+/// Contents of a ranks file, as written by `write`.
 #[derive(Debug, Clone, Default)]
 pub struct Ranks {
     /// Raw id of each case's user.

@@ -1,10 +1,10 @@
-//! The K best candidates of a user.
+//! The K items of highest score for one user state.
 
 use crate::nn::kernels::dot;
 use rayon::prelude::*;
 
-/// (item, score) of the `k` highest inner products of `state` (d) with the items (n, d), highest first, ties by index;
-/// `masked` items are left out.
+/// The `k` items with the highest inner products of `state` (d) and the items (n, d), as (item, score), highest first,
+/// ties by index; `masked` items are left out.
 pub fn top_k(state: &[f32], items: &[f32], k: usize, masked: &[u32]) -> Vec<(u32, f32)> {
     let d = state.len().max(1);
     let mut scored: Vec<(u32, f32)> =

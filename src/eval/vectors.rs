@@ -1,6 +1,7 @@
-//! Vectors of a catalogue as one file, made in parts: what a stopped process had finished is not computed again.
+//! Export of a catalogue's vectors to one file, computed in parts, so that an interrupted export resumes.
 //!
-//! Parts lie in `<file>.partial/` with the identity of what they are parts of; the file itself appears whole, at the end.
+//! Parts are stored in `<file>.partial/` with a digest of the export they belong to; the file itself is written
+//! atomically at the end.
 
 use crate::error::{Error, Result};
 use crate::fsio;
@@ -39,15 +40,15 @@ pub struct Export<'a> {
     pub format: Format,
     /// Precision of the output file.
     pub precision: Precision,
-    /// Scale each vector to length 1.
+    /// Whether each vector is scaled to length 1.
     pub normalize: bool,
-    /// Computes the vectors of some items, row after row.
+    /// Computes the vectors of the given items, as concatenated rows.
     pub compute: &'a dyn Fn(&[u32]) -> Result<Vec<f32>>,
-    /// Receives (items done, items in total).
+    /// Progress callback with (items done, items in total).
     pub on_progress: &'a dyn Fn(usize, usize),
 }
 
-/// Writes the export; returns how many items an earlier, stopped process had already computed.
+/// Writes the export; returns the number of items already computed by an earlier, interrupted process.
 pub fn export(e: &Export) -> Result<usize> {
     let parts = e.prepare()?;
     let mut found = 0;
@@ -71,7 +72,7 @@ pub fn export(e: &Export) -> Result<usize> {
     Ok(found)
 }
 
-/// Path of the file of raw ids beside a safetensors file.
+/// Path of the JSON file of raw ids beside a safetensors file.
 pub fn ids_file(out: &Path) -> PathBuf {
     out.with_extension("ids.json")
 }
@@ -81,7 +82,7 @@ fn part(parts: &Path, k: usize) -> PathBuf {
 }
 
 impl Export<'_> {
-    /// The folder of parts, emptied if its parts belong to another export.
+    /// Opens the folder of parts; parts of another export are deleted.
     fn prepare(&self) -> Result<PathBuf> {
         let name = self.out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let parts = self.out.with_file_name(format!("{name}.partial"));
@@ -114,7 +115,7 @@ impl Export<'_> {
         }
         Ok(rows)
     }
-    /// Every part in order: first item, values.
+    /// Iterates over the parts in order, as (first item, values).
     fn each(&self, parts: &Path, mut each: impl FnMut(usize, Vec<f32>) -> Result<()>) -> Result<()> {
         for (k, from) in (0..self.ids.len()).step_by(PART).enumerate() {
             let path = part(parts, k);

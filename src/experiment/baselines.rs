@@ -1,4 +1,4 @@
-//! Rows of the methods that need no training.
+//! Results of the baselines that need no training.
 
 use super::prepare::Prepared;
 use super::result::protocol;
@@ -10,8 +10,8 @@ use crate::item::Tokens;
 use crate::item::text::{SentenceEncoder, TextFolder};
 use crate::model::parse_device;
 
-/// Test results of the baselines without training: those of interactions and, with a pre-trained text encoder, text-kNN on
-/// its frozen embeddings. `part` names the evaluated part.
+/// Test results of the baselines without training: those based on interactions and, with a pre-trained text encoder,
+/// text-kNN on its frozen embeddings. `part` is the name of the test part in the report's protocol.
 pub fn baseline_rows(
     config: &Config,
     prepared: &Prepared,

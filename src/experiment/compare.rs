@@ -1,4 +1,4 @@
-//! Finished runs side by side: means over seeds, and whether methods differ over the same users.
+//! Comparison of finished runs: means over seeds, and significance tests on the same users.
 
 use super::result::{RunResult, result_of};
 use crate::config::{EvalConfig, Ties};
@@ -9,51 +9,51 @@ use crate::eval::significance::{Paired, holm, paired};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// A method: one run, or the same with several seeds.
+/// A method: one run, or several runs that differ in their seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method {
-    /// Name in the table.
+    /// Name of the method in the table.
     pub label: String,
-    /// Its runs.
+    /// Run folders of the method.
     pub runs: Vec<PathBuf>,
 }
 
-/// One method of a comparison.
+/// Results of one method in a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
-    /// Name.
+    /// Name of the method.
     pub method: String,
     /// Number of runs (seeds).
     pub runs: usize,
     /// Mean of each metric over the runs.
     pub metrics: Metrics,
-    /// Standard deviation of each over the runs (n − 1); absent for one run.
+    /// Standard deviation of each metric over the runs (n − 1); `None` for one run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deviation: Option<Metrics>,
-    /// Trained parameters, where known.
+    /// Number of trainable parameters, where known.
     pub trained: Option<usize>,
     /// Paired test against the reference method; `None` for the reference itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<Paired>,
-    /// p-values of t, Wilcoxon and bootstrap, corrected over all lines (Holm).
+    /// p-values of t-test, Wilcoxon test and bootstrap, corrected over all methods (Holm).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holm: Option<[f64; 3]>,
 }
 
-/// The comparison.
+/// Comparison of several methods.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// Evaluation protocol common to all runs.
     pub protocol: String,
-    /// Users.
+    /// Number of users.
     pub users: usize,
-    /// Metric of the tests.
+    /// Metric that the tests compare.
     pub metric: String,
     /// Name of the reference method.
     pub reference: String,
-    /// Cut-offs.
+    /// Cut-offs K of the table.
     pub ks: Vec<usize>,
-    /// The lines, in the order given.
+    /// Results of the methods, in the order given.
     pub lines: Vec<Line>,
 }
 
@@ -109,7 +109,7 @@ impl Run {
     }
 }
 
-/// Compares methods at cut-offs `ks`; the others with the one called `reference` by `metric` (`ndcg@10`).
+/// Compares methods at cut-offs `ks`; the others are tested against the one named `reference` by `metric` (`ndcg@10`).
 pub fn compare(methods: &[Method], ks: &[usize], metric: &str, reference: &str, seed: u64) -> Result<Comparison> {
     let (name, k) = crate::config::metric(metric, ks).map_err(|e| Error::Usage(format!("--metric: {e}")))?;
     let at = methods.iter().position(|m| m.label == reference).ok_or_else(|| {
@@ -121,7 +121,7 @@ pub fn compare(methods: &[Method], ks: &[usize], metric: &str, reference: &str, 
     let first = all.iter().flatten().next().ok_or_else(|| Error::Usage("no run to compare".into()))?;
     all.iter().flatten().try_for_each(|r| r.check_against(first))?;
     let (protocol, users) = (first.result.test.protocol.clone(), first.ranks.users.len());
-    // One number a user: the mean over the method's seeds.
+    // One value per user: the mean over the method's seeds.
     let per_user = |runs: &[Run]| -> Vec<f64> {
         let mut sum = vec![0f64; users];
         for r in runs {

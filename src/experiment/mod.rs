@@ -1,4 +1,4 @@
-//! One run from settings to results: prepare data, resolve the plan, train, evaluate, write it all down.
+//! One run from settings to results: prepare data, resolve the transfer plan, train, evaluate, write the run folder.
 
 mod baselines;
 pub mod compare;

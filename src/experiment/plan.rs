@@ -1,4 +1,4 @@
-//! From a configuration and its source to a model's blueprint and transfer plan.
+//! Blueprint and transfer plan of a model, from a configuration and a source model.
 
 use super::prepare::encoder_folder;
 use crate::config::Config;
@@ -9,8 +9,8 @@ use crate::nn::Spec;
 use crate::transfer::{self, LoadedParts, Plan};
 use crate::user::UserEncoderBuilder;
 
-/// The blueprint of a configuration: with a source, its encoders' architecture, tokenizer and preprocessing; the pre-trained
-/// folders themselves only where some value is to come from them.
+/// Blueprint of a configuration. With a source, the architecture, tokenizer and preprocessing of its encoders are taken
+/// over; the pre-trained encoder folders are opened only where some parameter is initialised from them.
 pub(super) fn blueprint(
     config: &Config,
     source: Option<&ModelFolder>,
@@ -35,13 +35,13 @@ pub(super) fn blueprint(
     Ok(Blueprint { config: config.clone(), counts, encoders, base: None, user_encoder })
 }
 
-/// Resolves the plan of a configuration without building anything.
+/// Resolves the transfer plan of a configuration without building the model.
 pub fn plan_of(config: &Config, source: Option<&ModelFolder>, counts: TableSizes) -> Result<Plan> {
     let specs = blueprint(config, source, counts, None)?.declare()?;
     resolve(config, &specs, source)
 }
 
-/// The plan for these parameters: the rules of `train_layers`, then those of the settings.
+/// Resolves the transfer plan for these parameters: the rules of `train_layers`, then those of `transfer.rules`.
 pub(super) fn resolve(config: &Config, specs: &[Spec], source: Option<&ModelFolder>) -> Result<Plan> {
     let mut rules = vec![];
     if matches!(config.transfer.preset.as_str(), "" | "from-scratch" | "full") {

@@ -1,4 +1,4 @@
-//! Data set → split → candidates with their texts.
+//! Data preparation: data set → split → candidates with their content.
 
 use crate::config::{Config, EvalConfig, Modality};
 use crate::data::{Case, Dataset, Split};
@@ -34,14 +34,14 @@ impl Prepared {
         prepared.check_cut_offs(config)?;
         Ok(prepared)
     }
-    /// As [`Prepared::open`], and leaves default cut-offs that the catalogue is too small for out of `config`. The second
-    /// value is a note on that ([`Config::fit_catalogue`]).
+    /// As [`Prepared::open`], and removes from `config` the default cut-offs that are larger than the catalogue. The
+    /// second value is a note on what was removed ([`Config::fit_catalogue`]).
     pub fn fit(config: &mut Config) -> Result<(Self, Option<String>)> {
         let prepared = Self::read(config)?;
         let note = config.fit_catalogue(prepared.item_ids.len())?;
         Ok((prepared, note))
     }
-    /// As [`Prepared::fit`], where nothing trains: `train.metric` is not looked at.
+    /// As [`Prepared::fit`] for evaluation without training: `train.metric` is neither checked nor changed.
     pub fn fit_evaluation(config: &mut Config) -> Result<(Self, Option<String>)> {
         let prepared = Self::read(config)?;
         let note = config.eval.fit_catalogue(prepared.item_ids.len())?;
@@ -85,7 +85,7 @@ impl Prepared {
         let user_ids = split.users.iter().map(|&u| data.users[u as usize].clone()).collect();
         Ok(Self { data, split, item_ids, user_ids, texts })
     }
-    /// Sizes of the item and user tables that a model of this data set may have.
+    /// Numbers of items and users, which determine the sizes of embedding tables.
     pub fn counts(&self) -> TableSizes {
         TableSizes { items: self.item_ids.len(), users: self.user_ids.len() }
     }
@@ -108,7 +108,7 @@ impl Prepared {
         };
         config.sampled.iter().map(one).collect()
     }
-    /// Everything that sampled candidates depend on.
+    /// Description of everything that sampled candidates depend on.
     fn identity(&self, cases: &[Case]) -> String {
         let s = &self.split;
         let (seqs, counts) = (&s.seqs.values, &s.counts);
@@ -131,7 +131,7 @@ impl Prepared {
     }
 }
 
-/// The folder of the pre-trained encoder of a modality that the settings name, found or downloaded; none where they name none.
+/// Folder of the pre-trained encoder of a modality, found locally or downloaded; `None` where the settings name none.
 pub fn encoder_folder(config: &Config, modality: Modality) -> Result<Option<EncoderFolder>> {
     let settings = config.item.encoder(modality);
     if !config.item.kind.has(modality) || settings.model.is_empty() {

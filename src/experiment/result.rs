@@ -1,4 +1,4 @@
-//! What a run leaves of itself: `result.json`.
+//! Results of a run: `result.json`.
 
 use crate::config::Config;
 use crate::error::Result;
@@ -10,44 +10,44 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
 
-/// What to do when the run's folder exists.
+/// What to do when the run folder already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExistingRun {
-    /// An error when a run exists.
+    /// Refuse with an error.
     New,
-    /// Continue from its last checkpoint, or report its result if it has ended.
+    /// Continue from the last checkpoint, or return the result if the run has ended.
     Resume,
-    /// Remove the run and start again.
+    /// Remove the old run and start again.
     Force,
 }
 
 /// Result of a run; `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Name in tables.
+    /// Name of the run in tables.
     pub name: String,
-    /// The run's folder.
+    /// Path of the run folder.
     pub dir: String,
     /// Test metrics of the best model.
     pub test: Report,
-    /// Best validation metric, with its name.
+    /// Name and value of the best validation metric.
     pub best_valid: Option<(String, f64)>,
-    /// Numbers of trainable and of all parameters.
+    /// Number of trainable parameters and of all parameters.
     pub parameters: (usize, usize),
-    /// Epochs trained.
+    /// Number of epochs trained.
     pub epochs: usize,
-    /// Optimiser steps.
+    /// Number of optimiser steps.
     pub steps: u64,
-    /// Mean seconds of training an epoch (validation not counted).
+    /// Mean training time per epoch in seconds (without validation).
     pub epoch_seconds: Option<f64>,
-    /// Seconds from the start to the end of the first step, this session only.
+    /// Seconds from the start to the end of the first step; this session only.
     #[serde(default)]
     pub first_step_seconds: Option<f64>,
-    /// Seconds of the whole, this session only.
+    /// Seconds of the whole run; this session only.
     pub seconds: f64,
-    /// Peak memory in bytes, this session only.
+    /// Peak memory in bytes; this session only.
     pub peak_memory: Option<u64>,
-    /// Bytes of the best model's folder (of an adapter: its own files only).
+    /// Size of the best model's folder in bytes (of an adapter: its own files only).
     #[serde(default)]
     pub model_bytes: Option<u64>,
     /// Rounding errors of the frozen-layer caches, with `item.cache = "f16"`.
@@ -58,7 +58,7 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// With the time and memory that `old`, the result of the same run, records.
+    /// Returns this result with the time and memory recorded in `old`, an earlier result of the same run.
     pub(super) fn with_cost_of(self, old: &Self) -> Self {
         let (epoch_seconds, first_step_seconds) = (old.epoch_seconds, old.first_step_seconds);
         let (seconds, peak_memory) = (old.seconds, old.peak_memory);
@@ -66,18 +66,18 @@ impl RunResult {
     }
 }
 
-/// The result stored in a run folder; `None` for a model folder and for an unfinished run.
+/// Reads the result stored in a run folder; `None` for a model folder and for an unfinished run.
 pub fn result_of(dir: &Path) -> Option<RunResult> {
     serde_json::from_str(&fsio::read_text(&dir.join("result.json")).ok()?).ok()
 }
 
-/// Name of the evaluated part, for reports: `test of split morec`.
+/// Name of the evaluation protocol in reports, for example `test of split morec`.
 pub fn protocol(config: &Config, part: &str) -> String {
     let split = serde_json::to_value(config.data.split).ok().and_then(|v| v.as_str().map(String::from));
     format!("{part} of split {}", split.unwrap_or_default())
 }
 
-/// Counts of a training session, for the result.
+/// Counts and times of a training session.
 pub(super) struct TrainingSummary {
     pub(super) started: Instant,
     pub(super) first_step: Option<f64>,

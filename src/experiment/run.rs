@@ -1,4 +1,4 @@
-//! One run from its settings to `result.json`, `ranks.parquet`, `manifest.json`.
+//! One run: from settings to `result.json`, `ranks.parquet` and `manifest.json`.
 
 use super::plan::{blueprint, resolve};
 use super::prepare::Prepared;
@@ -20,33 +20,33 @@ use crate::user::UserEncoderBuilder;
 use std::path::Path;
 use std::time::Instant;
 
-/// A run that is to be made.
+/// A run to be executed.
 #[derive(Clone)]
 pub struct Experiment<'a> {
-    /// All settings.
+    /// Settings of the run.
     pub config: &'a Config,
-    /// The divided data set.
+    /// The split data set.
     pub prepared: &'a Prepared,
-    /// The model that values are loaded from.
+    /// Source model whose parameters are loaded; `None` without transfer.
     pub source: Option<&'a ModelFolder>,
-    /// The run's folder.
+    /// Path of the run folder.
     pub dir: &'a Path,
-    /// What to do when the folder holds a run.
+    /// What to do when the run folder already exists.
     pub existing: ExistingRun,
-    /// A user encoder of the caller's own, with `user.kind = "custom"`.
+    /// User-defined user encoder, for `user.kind = "custom"`.
     pub user_encoder: Option<UserEncoderBuilder>,
 }
 
 impl<'a> Experiment<'a> {
-    /// A new run without a source.
+    /// Creates a run without a source model.
     pub fn new(config: &'a Config, prepared: &'a Prepared, dir: &'a Path) -> Self {
         Self { config, prepared, source: None, dir, existing: ExistingRun::New, user_encoder: None }
     }
-    /// Makes the run. `observers` are told of training beside the run's own files, `on_progress` of the encoding of the
-    /// catalogue.
+    /// Executes the run. `observers` receive training events in addition to the run's own files; `on_progress` receives
+    /// the progress of encoding the catalogue.
     ///
     /// # Errors
-    /// Settings that are impossible or do not fit the source, a folder in the way, numbers that are not finite.
+    /// Settings that are impossible or do not fit the source, an existing run folder, non-finite numbers.
     pub fn run(&self, observers: Vec<Box<dyn Observer + '_>>, on_progress: ProgressFn) -> Result<RunResult> {
         let (config, prepared, dir) = (self.config, self.prepared, self.dir);
         config.check()?;
@@ -75,14 +75,14 @@ impl<'a> Experiment<'a> {
         let test = self.test(&model, &features, &candidates, on_progress)?;
         let result = self.result(test, &features, &plan, outcome, &summary)?;
         let result = match result_of(dir) {
-            // Nothing was trained in this session: time and memory are those of the earlier one.
+            // Nothing was trained in this session: time and memory are taken from the earlier result.
             Some(old) if resume && summary.steps == 0 => result.with_cost_of(&old),
             _ => result,
         };
         fsio::write_json(&dir.join("result.json"), &result)?;
         Ok(result)
     }
-    /// Trains what the plan trains; afterwards `best/` holds the best model.
+    /// Trains the parameters that the plan trains; afterwards `best/` holds the best model.
     fn train(
         &self,
         model: &Recommender,
@@ -109,7 +109,7 @@ impl<'a> Experiment<'a> {
         all.extend(observers);
         train::run(&TrainJob { config, split: &prepared.split, features, ids, model, dir, resume }, &mut all)
     }
-    /// Ranks the test part and writes `ranks.parquet`.
+    /// Ranks the test cases and writes `ranks.parquet`.
     fn test(
         &self,
         model: &Recommender,
@@ -151,13 +151,13 @@ impl<'a> Experiment<'a> {
     }
 }
 
-/// Whether only what differs from the source is kept: under the presets of adapters, and wherever nothing else trains.
+/// Whether only parameters that differ from the source are saved: for adapter presets, and where only adapters train.
 fn keeps_only_adapter(config: &Config, plan: &Plan) -> bool {
     let only_added = plan.rows.iter().any(|r| r.added) && plan.rows.iter().all(|r| r.added || !r.train);
     transfer::is_adapter_preset(&config.transfer.preset) || only_added
 }
 
-/// Loads the parameters of a run's best model into the trained one; parameters that training did not change are not read.
+/// Loads the best model's parameters into the trained model; parameters that training did not change are not read.
 fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     let best = dir.join("best");
     folder::check(&best)?;
@@ -172,7 +172,7 @@ fn load_best(dir: &Path, model: &Recommender) -> Result<()> {
     Ok(())
 }
 
-/// [`Experiment::run`] for a run of these settings and this source.
+/// Executes a run with these settings and this source; see [`Experiment::run`].
 ///
 /// # Errors
 /// As [`Experiment::run`].

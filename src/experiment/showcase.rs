@@ -1,4 +1,4 @@
-//! A few test users: their history, what they took next, what each method offers.
+//! Examples for reports: history, target and recommendation lists of a few test users.
 
 use super::prepare::Prepared;
 use crate::baseline::Baseline;
@@ -12,13 +12,13 @@ use std::path::Path;
 
 /// A method whose recommendations are shown.
 pub enum ShowcaseMethod<'a> {
-    /// A baseline.
+    /// A baseline without training.
     Baseline(&'a dyn Baseline),
-    /// A run's best model.
+    /// The best model of a run.
     Run(&'a Path),
 }
 
-/// `users` test users drawn by `seed`, with the top-`k` recommendations of each named method.
+/// Draws `users` test users by `seed` and computes the top-`k` recommendations of each named method for them.
 pub fn sample_users(
     prepared: &Prepared,
     advisors: &[(String, ShowcaseMethod)],

@@ -1,33 +1,35 @@
-//! The same picture, a little different each time: mirrored, or a random part of it brought to full size.
+//! Image augmentation while training: horizontal flips and random crops.
 
 use super::{Filter, Rgb, resize};
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
 
-/// What happens to pictures while training.
+/// Augmentation of images while training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
-    /// Nothing (MoRec).
+    /// No augmentation (MoRec).
     #[default]
     None,
-    /// Mirrored left to right, every second time.
+    /// Horizontal flip with probability 0.5.
     Flip,
-    /// A random part of at least half its area and of nearly its shape, brought to full size; mirrored every second time.
+    /// Random crop of at least half the area with similar aspect ratio, resized to full size; flipped with probability
+    /// 0.5.
     Crop,
 }
 
-/// Share of the area that stays, at least.
+/// Minimum share of the image's area in a crop.
 const AREA: f64 = 0.5;
 
 impl Augment {
-    /// One draw.
+    /// Returns a randomly augmented copy of the image.
     pub fn apply(self, picture: &Rgb, stream: &mut Stream) -> Rgb {
         let mut out = match self {
             Self::None => return picture.clone(),
             Self::Flip => picture.clone(),
             Self::Crop => {
-                // torchvision's RandomResizedCrop: area and aspect drawn, ten attempts, else the whole.
+                // As torchvision's RandomResizedCrop: area and aspect are drawn up to ten times, else the whole image
+                // is used.
                 let (w, h) = (picture.width as f64, picture.height as f64);
                 let mut part = None;
                 for _ in 0..10 {

@@ -1,29 +1,29 @@
-//! JPEG, PNG, WebP and GIF → [`Rgb`], within limits: a header that promises more pixels than anybody needs is refused
-//! before any memory is taken for them.
+//! Decoding of JPEG, PNG, WebP and GIF to [`Rgb`], within limits: too large dimensions in a header are refused before
+//! memory is allocated.
 //!
-//! Colour: grey, palette, CMYK and 16-bit pictures become 8-bit RGB. Transparent pixels are laid over white (what stands in
-//! the colour channels under them is arbitrary). A camera's orientation mark is obeyed. Of an animation the first frame counts.
+//! Colour: grey, palette, CMYK and 16-bit images become 8-bit RGB. Transparent pixels are composited over white,
+//! because their colour values are arbitrary. EXIF orientation is applied. The first frame of an animation is used.
 
 use super::Rgb;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 
-/// Pictures of more pixels than this are refused (Pillow's limit).
+/// Maximum number of pixels of an image (Pillow's limit).
 pub const MAX_PIXELS: u64 = 89_478_485;
 
-/// Pictures of longer shapes are refused: brought to a model's size they would need memory without end.
+/// Maximum aspect ratio: resizing by the shorter side makes thinner images too large for memory.
 pub const MAX_ASPECT: u32 = 64;
 
-/// Why there is no picture.
+/// Why an image cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Not one of the known formats.
+    /// The format is none of JPEG, PNG, WebP and GIF.
     Unknown,
-    /// It says that it is too large.
+    /// The header's width and height exceed `MAX_PIXELS`.
     TooLarge(u32, u32),
     /// One side is more than `MAX_ASPECT` times as long as the other.
     TooThin(u32, u32),
-    /// It begins well and ends badly.
+    /// The data are damaged or truncated.
     Broken(String),
 }
 
@@ -124,7 +124,7 @@ fn over_white(rgba: &[u8]) -> Vec<u8> {
     rgba.chunks_exact(4).flat_map(|p| [mix(p[0], p[3]), mix(p[1], p[3]), mix(p[2], p[3])]).collect()
 }
 
-/// Decodes and forgets.
+/// Checks that an image can be decoded.
 ///
 /// # Errors
 /// A [`Fault`].
@@ -132,7 +132,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Fault> {
     decode(bytes).map(|_| ())
 }
 
-/// A picture as PNG, without loss.
+/// Encodes an image as PNG (lossless).
 pub fn encode_png(picture: &Rgb) -> Vec<u8> {
     use image::codecs::png::{CompressionType, FilterType, PngEncoder};
     use image::{ExtendedColorType, ImageEncoder};

@@ -1,4 +1,4 @@
-//! Pictures before any model: compressed bytes → RGB → the size and scale that an encoder was trained with.
+//! Image preprocessing: compressed bytes → RGB → the size and scale that an encoder was trained with.
 
 mod augment;
 mod decode;

@@ -1,30 +1,30 @@
-//! `preprocessor_config.json` of Hugging Face: what an encoder's pictures went through.
+//! Preprocessing of images as specified by Hugging Face's `preprocessor_config.json`.
 
 use super::{Filter, Rgb, resize};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Resize, crop, scale.
+/// Preprocessing of an image: resize, centre crop, rescale, normalise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
-    /// The picture is brought to this width and height (`None`: its shorter side to this length).
+    /// Target width and height of the resize; `None`: the shorter side is resized to `shortest`.
     pub size: Option<(usize, usize)>,
-    /// Length of the shorter side, where `size` is absent; 0: not resized.
+    /// Target length of the shorter side, where `size` is absent; 0: no resize.
     pub shortest: usize,
-    /// Then this width and height are cut from its middle; what it lacks is black.
+    /// Width and height of the centre crop after the resize; missing pixels are black.
     pub crop: Option<(usize, usize)>,
-    /// How pixels in between are made.
+    /// Resampling filter.
     pub filter: Filter,
-    /// Value of a channel = (v · `factor` − `mean`) / `std`.
+    /// Rescale factor: the value of a channel = (v · `factor` − `mean`) / `std`.
     pub factor: f32,
-    /// By channel.
+    /// Mean of each channel.
     pub mean: [f32; 3],
-    /// By channel.
+    /// Standard deviation of each channel.
     pub std: [f32; 3],
 }
 
 impl Default for Preprocess {
-    /// ViT's and MoRec's: 224 × 224, mean and deviation 0.5.
+    /// Preprocessing of ViT and MoRec: 224 × 224, mean and standard deviation 0.5.
     fn default() -> Self {
         Self {
             size: Some((224, 224)),
@@ -42,7 +42,7 @@ fn length(v: &Value) -> Option<usize> {
     v.as_u64().map(|v| v as usize).filter(|v| (1..=4096).contains(v))
 }
 
-/// (width, height) of `{"height", "width"}` or of one number.
+/// (width, height) from `{"height", "width"}` or from one number.
 fn sides(v: &Value) -> Option<(usize, usize)> {
     match length(v) {
         Some(n) => Some((n, n)),
@@ -51,7 +51,7 @@ fn sides(v: &Value) -> Option<(usize, usize)> {
 }
 
 impl Preprocess {
-    /// Parses `preprocessor_config.json`; the message says what is not understood.
+    /// Parses `preprocessor_config.json`; the error message names what is not supported.
     pub fn parse(text: &str) -> Result<Self, String> {
         let v: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
         let on = |key: &str| v[key].as_bool().unwrap_or(true);
@@ -60,7 +60,7 @@ impl Preprocess {
         let size = &v["size"];
         let shortest = length(&size["shortest_edge"]);
         if on("do_resize") && !size.is_null() {
-            // CLIP's and ConvNeXt's extractors meant the shorter side by a single number.
+            // In CLIP's and ConvNeXt's extractors a single number is the length of the shorter side.
             let by_side = kind.starts_with("CLIP") || kind.starts_with("ConvNext");
             match (shortest, by_side.then(|| length(size)).flatten()) {
                 (Some(n), _) | (None, Some(n)) => p.shortest = n,
@@ -72,7 +72,8 @@ impl Preprocess {
                 Some(sides(&v["crop_size"]).ok_or_else(|| format!("crop_size {} is not understood", v["crop_size"]))?);
         }
         if kind.starts_with("ConvNext") && p.shortest > 0 {
-            // Below 384 it enlarges, then cuts; from there on it squashes.
+            // ConvNeXt below 384: resize the shorter side, then crop; from 384 on: resize without keeping the aspect
+            // ratio.
             let n = p.shortest;
             if n < 384 {
                 let share = v["crop_pct"].as_f64().unwrap_or(224.0 / 256.0);
@@ -85,7 +86,7 @@ impl Preprocess {
             }
         }
         if p.size.is_none() && p.crop.is_none() {
-            // A batch needs pictures of one size.
+            // A batch needs images of one size.
             match p.shortest {
                 0 => return Err("it neither resizes nor cuts to a fixed size".into()),
                 n => p.crop = Some((n, n)),
@@ -120,7 +121,7 @@ impl Preprocess {
         }
         Ok(p)
     }
-    /// The same for pictures of `side` × `side`.
+    /// Returns this preprocessing with output size `side` × `side`.
     pub fn with_side(mut self, side: usize) -> Self {
         let before = self.crop;
         if let Some((w, _)) = self.crop {
@@ -135,17 +136,17 @@ impl Preprocess {
         }
         self
     }
-    /// Width and height of what comes out.
+    /// Width and height of the output.
     pub fn output(&self) -> (usize, usize) {
         self.crop.or(self.size).unwrap_or((self.shortest, self.shortest))
     }
-    /// Resized and cut, not yet scaled.
+    /// Resizes and crops an image; scaling is separate, see `table`.
     pub fn apply(&self, picture: &Rgb) -> Rgb {
         let sized = match (self.size, self.shortest) {
             (Some((w, h)), _) => resize(picture, w, h, self.filter),
             (None, 0) => picture.clone(),
             (None, n) => {
-                // transformers: the longer side is n · long / short, rounded down.
+                // As in transformers: the longer side is n · long / short, rounded down.
                 let (w, h) = (picture.width, picture.height);
                 let long = |a: usize, b: usize| (n * a / b).max(1);
                 let (w, h) = if w <= h { (n, long(h, w)) } else { (long(w, h), n) };
@@ -157,13 +158,13 @@ impl Preprocess {
             Some((w, h)) => centre(&sized, w, h),
         }
     }
-    /// What each byte of each channel becomes.
+    /// Normalised value of each byte value, per channel.
     pub fn table(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 * self.factor - self.mean[c]) / self.std[c]))
     }
 }
 
-/// The middle, with black where there is nothing (transformers' `center_crop`).
+/// Centre crop, with black pixels outside the image (transformers' `center_crop`).
 fn centre(p: &Rgb, w: usize, h: usize) -> Rgb {
     if w <= p.width && h <= p.height {
         return p.crop((p.width - w) / 2, (p.height - h) / 2, w, h);

@@ -1,5 +1,5 @@
-//! Resampling as Pillow does it: a filter widened to the source's scale where a picture shrinks (antialias), applied along
-//! rows and then along columns in 22-bit fixed point. The same numbers, not about the same.
+//! Image resizing bit for bit as in Pillow: a filter whose support is widened by the scale when an image shrinks
+//! (antialias), applied along rows and then along columns in 22-bit fixed point.
 //!
 //! Source: Pillow's `Resample.c` (`precompute_coeffs`, `ImagingResampleHorizontal_8bpc`, `…Vertical_8bpc`).
 
@@ -7,13 +7,13 @@ use super::Rgb;
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-/// How pixels in between are made.
+/// Resampling filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
-    /// Triangle.
+    /// Triangle filter.
     Bilinear,
-    /// Keys' cubic, a = −0.5.
+    /// Keys' cubic filter, a = −0.5.
     Bicubic,
 }
 
@@ -34,7 +34,7 @@ impl Filter {
 
 const BITS: u32 = 32 - 8 - 2;
 
-/// For each output place: the first source place, and the weights from there on.
+/// For each output position: the first input position, and the weights from there on.
 struct Taps {
     first: Vec<usize>,
     count: Vec<usize>,
@@ -79,13 +79,13 @@ fn clip(v: i32) -> u8 {
     (v >> BITS).clamp(0, 255) as u8
 }
 
-/// Resizes a picture.
+/// Resizes an image to `width` × `height`.
 pub fn resize(picture: &Rgb, width: usize, height: usize, filter: Filter) -> Rgb {
     let mut out = std::borrow::Cow::Borrowed(picture);
     if width != picture.width {
         let taps = Taps::new(picture.width, width, filter);
         let mut data = vec![0u8; 3 * width * picture.height];
-        // Four values a pixel, so that a pixel is one vector.
+        // Four values per pixel, so that a pixel fills one vector register.
         let mut wide = vec![0i32; 4 * picture.width];
         for (to, from) in data.chunks_exact_mut(3 * width).zip(picture.data.chunks_exact(3 * picture.width)) {
             along_row(from, &mut wide, &taps, to);

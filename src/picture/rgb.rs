@@ -1,22 +1,22 @@
-//! A decoded picture.
+//! A decoded image.
 
-/// A picture of 8 bits a channel: rows of red, green, blue.
+/// An RGB image of 8 bits per channel, in row order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
-    /// Pixels a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// `3 · width · height` values.
+    /// Red, green and blue of each pixel: `3 · width · height` values.
     pub data: Vec<u8>,
 }
 
 impl Rgb {
-    /// Of one colour.
+    /// Creates an image of one colour.
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
         Self { width, height, data: colour.repeat(width * height) }
     }
-    /// The part of `width` × `height` whose upper left corner is at (x, y).
+    /// Returns the crop of `width` × `height` with its upper left corner at (x, y).
     pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Self {
         let mut data = Vec::with_capacity(3 * width * height);
         for row in y..y + height {
@@ -25,7 +25,7 @@ impl Rgb {
         }
         Self { width, height, data }
     }
-    /// Mirrored left to right, in place.
+    /// Flips the image horizontally in place.
     pub fn flip(&mut self) {
         for row in self.data.chunks_exact_mut(3 * self.width) {
             for x in 0..self.width / 2 {

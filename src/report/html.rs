@@ -1,4 +1,4 @@
-//! The page.
+//! HTML output of a report page.
 
 use super::{Page, Person, plot};
 use html_escape::encode_text as esc;
@@ -18,7 +18,7 @@ svg .grid{stroke:var(--line)}.person{background:var(--box);border-radius:8px;pad
 ol{padding-left:1.3rem;margin:.3rem 0}li.hit{background:var(--mark);border-radius:4px;font-weight:600}
 pre{background:var(--box);padding:.8rem;border-radius:8px;overflow-x:auto}";
 
-/// The whole page.
+/// Renders the whole page as HTML.
 pub fn page(p: &Page) -> String {
     let mut s = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -96,7 +96,7 @@ mod tests {
         assert!(!s.contains("<script") && s.contains("&lt;full&gt;") && s.contains("<title>A &amp; B</title>"), "{s}");
         assert!(s.contains("<li class=\"hit\">Tom &amp; Jerry</li>") && s.contains("<li>other</li>"), "{s}");
         assert!(s.contains("<polyline") && s.matches("<div").count() == s.matches("</div>").count());
-        // Nothing is loaded from elsewhere.
+        // The page loads no external resources.
         assert!(!s.contains("http") && !s.contains("src="));
     }
 }

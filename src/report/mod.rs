@@ -1,4 +1,4 @@
-//! Results as a page: one HTML file that needs nothing beside it.
+//! Report of results as one self-contained HTML file.
 
 mod html;
 mod plot;
@@ -7,45 +7,45 @@ pub use html::page;
 
 use serde::Serialize;
 
-/// What a page shows.
+/// Contents of a report page.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Page {
-    /// Heading.
+    /// Heading of the page.
     pub title: String,
-    /// Paragraphs under it.
+    /// Paragraphs below the heading.
     pub intro: Vec<String>,
-    /// A table, header first, and the line below it.
+    /// Table of results; the first row is the header.
     pub table: Vec<Vec<String>>,
-    /// Protocol and the like.
+    /// Note below the table, such as the protocol.
     pub note: String,
-    /// Heading of the plot, then its axes.
+    /// Heading of the plot, then the labels of its x and y axes.
     pub plot: (String, String, String),
-    /// Lines of the plot.
+    /// Curves of the plot.
     pub curves: Vec<Curve>,
-    /// Users with what was recommended to them.
+    /// Example users with their recommendations.
     pub people: Vec<Person>,
-    /// How to go on: commands.
+    /// Shell commands for next steps.
     pub next: Vec<String>,
 }
 
-/// A line of a plot.
+/// A curve of the plot.
 #[derive(Debug, Clone, Serialize)]
 pub struct Curve {
-    /// Legend.
+    /// Name in the legend.
     pub name: String,
-    /// Points from left to right.
+    /// Points (x, y), ascending in x.
     pub points: Vec<(f64, f64)>,
 }
 
-/// One user: what came before, what came next, what each method would have offered.
+/// An example user: history, target item, and the recommendation list of each method.
 #[derive(Debug, Clone, Serialize)]
 pub struct Person {
-    /// Raw id.
+    /// Raw user id.
     pub user: String,
-    /// Titles, oldest first.
+    /// Titles of the history, oldest first.
     pub history: Vec<String>,
-    /// What the user took next.
+    /// Title of the target item.
     pub next: String,
-    /// Method → titles, best first.
+    /// Recommendation lists: method name and titles, best first.
     pub offers: Vec<(String, Vec<String>)>,
 }

@@ -1,4 +1,4 @@
-//! Lines over epochs as SVG.
+//! Line plots over epochs as SVG.
 
 use super::Curve;
 use std::fmt::Write;
@@ -10,17 +10,17 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 
-/// Distinguishable for most eyes (Okabe & Ito 2008).
+/// Colours of the curves, distinguishable with colour-vision deficiency (Okabe & Ito 2008).
 pub const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999"];
 
-/// A step of 1, 2 or 5 times a power of ten that cuts `span` into about five.
+/// Tick distance of 1, 2 or 5 times a power of ten that divides `span` into about five.
 fn step(span: f64) -> f64 {
     let raw = (span / 5.0).max(1e-9);
     let power = 10f64.powf(raw.log10().floor());
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= raw).unwrap_or(raw)
 }
 
-/// An SVG element with a line a curve, axes and direct labels; empty without points.
+/// Renders an SVG element with one line per curve, axes and direct labels; empty for curves without points.
 pub fn lines(curves: &[Curve], x_label: &str, y_label: &str) -> String {
     let all = || curves.iter().flat_map(|c| &c.points).filter(|p| p.0.is_finite() && p.1.is_finite());
     let (x1, y1) = all().fold((f64::MIN, f64::MIN), |m, p| (m.0.max(p.0), m.1.max(p.1)));
@@ -61,7 +61,7 @@ pub fn lines(curves: &[Curve], x_label: &str, y_label: &str) -> String {
         TOP + (H - TOP - BOTTOM) / 2.0,
         html_escape::encode_text(y_label)
     );
-    // Labels stand at the ends of their lines, pushed apart where they would overlap.
+    // Labels are placed at the ends of their lines and moved apart where they would overlap.
     let mut ends: Vec<(usize, f64, f64)> = curves
         .iter()
         .enumerate()

@@ -1,4 +1,4 @@
-//! `last/` of a run: model, optimiser state and cursor, replaced as one folder.
+//! Checkpoints in `last/` of a run folder: model, optimiser state and cursor, replaced atomically as one folder.
 
 use super::optimizer::AdamW;
 use crate::error::{Error, Result};
@@ -10,30 +10,30 @@ use std::path::Path;
 
 const FORMAT: u32 = 1;
 
-/// Position of training; with the seed, all that is needed to resume exactly.
+/// Training position; with the seed, all that is needed to resume exactly.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Current epoch, 0-based.
+    /// Current epoch (0-based).
     pub epoch: usize,
     /// Number of batches of the current epoch already trained on.
     pub batch: usize,
-    /// Optimiser steps taken.
+    /// Number of optimiser steps taken.
     pub step: u64,
-    /// Forward passes taken (keys of dropout).
+    /// Number of forward passes taken (keys of dropout).
     pub passes: u64,
-    /// Sum of the losses of this epoch's batches.
+    /// Sum of the batch losses in this epoch.
     pub loss_sum: f64,
     /// Seconds of training in this epoch.
     pub epoch_seconds: f64,
-    /// Best validation so far.
+    /// Best validation metric so far.
     pub best: Option<f64>,
-    /// Validations since the best one.
+    /// Number of validations since the best one.
     pub stale: usize,
     /// Reason why training ended; `None` while it has not.
     pub ended: Option<String>,
 }
 
-/// Saves to `dir` as one replaced folder.
+/// Saves a checkpoint to `dir`, replaced as one folder.
 pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor, ids: TableIds) -> Result<()> {
     let staged = Staged::new(dir)?;
     let model_dir = staged.path().join("model");
@@ -45,7 +45,7 @@ pub fn save(dir: &Path, model: &Recommender, optimizer: &AdamW, cursor: &Cursor,
     staged.commit()
 }
 
-/// Restores values and optimiser of an existing model from `dir`; returns the cursor.
+/// Restores parameters and optimiser state from `dir`; returns the cursor.
 pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result<Cursor> {
     let remake = "start the run again without --resume";
     let manifest = Manifest::read(dir, "checkpoint", FORMAT, remake)?;
@@ -68,7 +68,7 @@ pub fn restore(dir: &Path, model: &Recommender, optimizer: &mut AdamW) -> Result
     Ok(cursor)
 }
 
-/// The step a checkpoint was taken at; 0 where there is none.
+/// Number of optimiser steps at the checkpoint; 0 where there is no checkpoint.
 pub fn step_of(dir: &Path) -> Result<u64> {
     let path = dir.join("cursor.json");
     if !path.exists() {

@@ -1,4 +1,4 @@
-//! What happens during training, for whoever wants to know: a metrics file, TensorBoard, a progress bar.
+//! Training events and their observers, such as the metrics file, TensorBoard and the progress bar.
 
 use crate::error::{Error, Result};
 use crate::eval::Metrics;
@@ -13,58 +13,58 @@ use std::path::{Path, PathBuf};
 pub enum Event {
     /// Training starts or is resumed.
     Start {
-        /// Optimiser steps of the whole run, if it is not stopped early.
+        /// Number of optimiser steps of the whole run, unless it stops early.
         total_steps: u64,
-        /// Steps an epoch.
+        /// Number of steps per epoch.
         epoch_steps: u64,
-        /// Step it begins at.
+        /// Number of steps already taken, greater than 0 when resumed.
         step: u64,
     },
-    /// An optimiser step.
+    /// One optimiser step was taken.
     Step {
-        /// 1-based.
+        /// Step number (1-based).
         step: u64,
-        /// 0-based.
+        /// Epoch (0-based).
         epoch: usize,
         /// Mean loss of the step's batches.
         loss: f64,
         /// Norm of the gradient before clipping.
         grad_norm: f64,
-        /// Factor on the learning rates.
+        /// Schedule factor on the learning rates.
         lr_factor: f64,
-        /// Distinct items encoded in the step.
+        /// Number of distinct items encoded in the step.
         items: usize,
-        /// Seconds it took.
+        /// Duration of the step in seconds.
         seconds: f64,
     },
-    /// A validation.
+    /// A validation was made.
     Validation {
-        /// Step after which.
+        /// Number of steps taken before the validation.
         step: u64,
-        /// 0-based epoch after which.
+        /// Epoch (0-based) after which the validation was made.
         epoch: usize,
-        /// Its metrics.
+        /// Metrics on the validation cases.
         metrics: Metrics,
-        /// Whether it is the best so far.
+        /// Whether the validation metric is the best so far.
         best: bool,
         /// Mean training loss of the epoch.
         train_loss: f64,
-        /// Seconds of training in the epoch.
+        /// Training time of the epoch in seconds.
         epoch_seconds: f64,
-        /// Seconds of the validation.
+        /// Duration of the validation in seconds.
         seconds: f64,
     },
     /// Training ended.
     End {
-        /// Steps taken.
+        /// Number of steps taken.
         step: u64,
-        /// Why.
+        /// Reason why training ended.
         reason: String,
     },
 }
 
 impl Event {
-    /// The optimiser step that the event belongs to.
+    /// Optimiser step of the event.
     pub fn step(&self) -> u64 {
         match self {
             Self::Start { step, .. }
@@ -75,13 +75,13 @@ impl Event {
     }
 }
 
-/// Receives the events of training.
+/// Observer of training events.
 pub trait Observer {
-    /// Called for every event, in order.
+    /// Called for each event, in order.
     fn on(&mut self, event: &Event) -> Result<()>;
 }
 
-/// `metrics.jsonl`: one event a line, appended; every `every`-th step and everything else.
+/// Writer of `metrics.jsonl`: one event per line, appended; step events only every `every` steps.
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
@@ -89,10 +89,10 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the file of a run that continues after `step`; later lines of a run cut short are dropped.
+    /// Opens the metrics file of a run that continues after `step`; later lines of an interrupted run are removed.
     pub fn open(path: &Path, step: u64, every: u64) -> Result<Self> {
         if path.exists() {
-            // A line that a crash left damaged, or that is not UTF-8, is dropped.
+            // Lines damaged by a crash, or not UTF-8, are removed.
             let text = std::fs::read(path).map_err(Error::io(path))?;
             let kept: String = String::from_utf8_lossy(&text)
                 .lines()

@@ -1,4 +1,4 @@
-//! From a batch to its loss.
+//! Forward pass from a batch to its loss.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::model::Recommender;
 use crate::nn::{Act, Pass, ops};
 use crate::objective::Objective;
 
-/// The value of a loss, if it is a number.
+/// Value of a loss; a non-finite one is an error.
 pub(super) fn check_loss(loss: &Act) -> Result<f64> {
     let value = f64::from(loss.value().to_scalar::<f32>()?);
     if value.is_finite() {
@@ -16,7 +16,7 @@ pub(super) fn check_loss(loss: &Act) -> Result<f64> {
     Err(Error::Numeric(format!("the loss is {value}; lower train.lr, or set train.clip")))
 }
 
-/// The loss of a batch.
+/// Loss of a batch: encodes its items and users.
 pub fn forward(
     model: &Recommender,
     features: &Features,
@@ -28,7 +28,7 @@ pub fn forward(
     from_items(model, objective, batch, &items, pass)
 }
 
-/// The loss of a batch, given the vectors of its items.
+/// Loss of a batch, given its item vectors (items × d).
 pub(super) fn from_items(
     model: &Recommender,
     objective: &dyn Objective,

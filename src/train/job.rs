@@ -1,4 +1,4 @@
-//! What a training takes and gives.
+//! Inputs and outcome of a training run.
 
 use crate::config::Config;
 use crate::data::Split;
@@ -6,31 +6,31 @@ use crate::item::Features;
 use crate::model::{Recommender, TableIds};
 use std::path::Path;
 
-/// What to train, on what, where to keep it.
+/// Inputs of a training run: model, data, settings and run folder.
 pub struct TrainJob<'a> {
-    /// Settings.
+    /// Settings of the run.
     pub config: &'a Config,
-    /// Divided data.
+    /// Data split into training, validation and test.
     pub split: &'a Split,
-    /// Content of its candidates.
+    /// Content of the candidates.
     pub features: &'a Features,
-    /// Raw ids of its candidates and users.
+    /// Raw ids of candidates and users.
     pub ids: TableIds<'a>,
-    /// The model; changed in place.
+    /// Model to train; its parameters are changed in place.
     pub model: &'a Recommender,
-    /// The run's folder.
+    /// Path of the run folder.
     pub dir: &'a Path,
-    /// Go on from `last/` if it is there.
+    /// Whether to resume from the checkpoint in `last/`, if there is one.
     pub resume: bool,
 }
 
-/// How training went.
+/// Outcome of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Number of optimiser steps taken.
     pub steps: u64,
-    /// Best validation metric.
+    /// Best validation metric; `None` without validation.
     pub best: Option<f64>,
-    /// Why it ended.
+    /// Reason why training ended.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter 2019), PyTorch's arithmetic, one pass over memory; moments are ours to save.
+//! AdamW (Loshchilov & Hutter 2019) with PyTorch's arithmetic, in one pass over memory, with moments that can be saved.
 
 use crate::error::{Error, Result};
 use crate::nn::grad_buf::{GradContent, Rows};
@@ -21,7 +21,7 @@ enum Moments {
     Host {
         m: Vec<f32>,
         v: Vec<f32>,
-        /// Rows of a table that ever had a gradient; the others' moments are zero. Empty: all of it.
+        /// Whether each row of a table ever had a gradient; the moments of other rows are zero. Empty: all rows.
         touched: Vec<bool>,
     },
     Device(Tensor, Tensor),
@@ -54,7 +54,8 @@ impl AdamW {
         }
         Ok(total.sqrt())
     }
-    /// One step: `lr(parameter)` and decoupled `weight_decay`, the gradient scaled by `scale`.
+    /// Updates all parameters with learning rates `lr(parameter)`, decoupled `weight_decay`, and gradients scaled by
+    /// `scale`.
     pub fn step(&mut self, params: &Params, lr: impl Fn(&Param) -> f64, weight_decay: f64, scale: f64) -> Result<()> {
         self.begin();
         for p in params.trainable() {
@@ -62,12 +63,12 @@ impl AdamW {
         }
         Ok(())
     }
-    /// Starts a step whose parameters are updated one by one by [`AdamW::apply`].
+    /// Starts a step whose parameters are updated individually with [`AdamW::apply`].
     pub fn begin(&mut self) {
         self.steps += 1;
     }
-    /// The current step of one parameter; without a gradient it stays as it is. Returns the gradient's sum of squares,
-    /// before scaling; a non-finite one is an error that names the parameter.
+    /// Updates one parameter in the current step; a parameter without gradient is not changed. Returns the gradient's
+    /// sum of squares before scaling; a non-finite gradient is an error that names the parameter.
     pub fn apply(&mut self, p: &Param, lr: f64, weight_decay: f64, scale: f64) -> Result<f64> {
         let t = self.steps as i32;
         let (bias1, bias2) = (1.0 / (1.0 - BETA1.powi(t)), (1.0 / (1.0 - BETA2.powi(t))).sqrt());
@@ -155,7 +156,7 @@ impl AdamW {
             })
         })
     }
-    /// Restores what [`AdamW::save`] saved.
+    /// Restores moments saved by [`AdamW::save`].
     pub fn restore(&mut self, steps: u64, saved: &Weights, params: &Params) -> Result<()> {
         self.steps = steps;
         self.moments.clear();
@@ -187,7 +188,8 @@ fn finite(p: &Param, squares: f64) -> Result<f64> {
     Err(Error::Numeric(format!("the gradient of `{}` is not finite; lower train.lr, or set train.clip", p.name())))
 }
 
-/// Updates a table of which some rows have a gradient. A row that never had one has zero moments, and AdamW only decays it.
+/// Updates a table of which some rows have a gradient. Rows that never had one have zero moments, so AdamW only decays
+/// them.
 fn step_rows(s: AdamStep, w: &mut [f32], rows: &Rows, m: &mut [f32], v: &mut [f32], touched: &mut [bool]) -> Vec<f64> {
     let width = rows.width();
     let zero = vec![0f32; width];

@@ -1,8 +1,8 @@
-//! Learning-rate factor by step.
+//! Learning-rate schedule.
 
 use crate::config::{Schedule, TrainConfig};
 
-/// Factor on every learning rate at 0-based optimiser step `step` of `total`.
+/// Factor on all learning rates at 0-based optimiser step `step` of `total`.
 pub fn factor(config: &TrainConfig, step: u64, total: u64) -> f64 {
     let warm = config.warmup_steps as u64;
     if step < warm {

@@ -15,25 +15,25 @@ use crate::nn::{Param, Pass, Tape, TrainContext, Weight};
 use crate::objective::Objective;
 use candle_core::Tensor;
 
-/// What a step did.
+/// Summary of an optimiser step.
 pub(super) struct StepSummary {
-    /// Mean loss of its batches.
+    /// Mean loss of the step's batches.
     pub loss: f64,
-    /// Norm of the gradient, before clipping.
+    /// Norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Distinct items of its batches.
+    /// Number of items of the step's batches, distinct per batch.
     pub items: usize,
 }
 
-/// What the steps of a training have in common.
+/// State shared by all steps of a training run.
 pub(super) struct Stepper<'a> {
     pub job: &'a TrainJob<'a>,
     pub objective: &'a dyn Objective,
 }
 
 impl Stepper<'_> {
-    /// Trains on `batches` batches that `next` gives, with the learning rates times `lr_factor`. Counts forward passes in
-    /// `at`; everything else there is the caller's to change.
+    /// Takes one optimiser step on `batches` batches from `next`, with learning rates times `lr_factor`. Counts forward
+    /// passes in `at`; its other fields are left to the caller.
     pub fn step(
         &self,
         optimizer: &mut AdamW,
@@ -51,8 +51,8 @@ impl Stepper<'_> {
         }
     }
 
-    /// Where nothing has to be known of the whole gradient: each parameter steps as soon as its own is complete, and gives
-    /// the memory back.
+    /// Step without clipping and accumulation, which need no norm of the whole gradient: each parameter is updated as
+    /// soon as its gradient is complete, and the gradient is freed.
     fn fused(
         &self,
         optimizer: &mut AdamW,
@@ -75,7 +75,7 @@ impl Stepper<'_> {
         Ok(StepSummary { loss, grad_norm: squares.sqrt(), items: batch.items.len() })
     }
 
-    /// Adds up the gradients of all batches, clips their mean and steps.
+    /// Accumulates the gradients of all batches, clips their mean and updates the parameters.
     fn accumulated(
         &self,
         optimizer: &mut AdamW,
@@ -101,7 +101,7 @@ impl Stepper<'_> {
         Ok(StepSummary { loss, grad_norm, items })
     }
 
-    /// Marks the modalities that items of a first step's batch have.
+    /// Records which modalities occur in the batches of the first step.
     fn note_modalities(&self, seen: &mut ModalitySet, step: u64, batch: &Batch) {
         let features = self.job.features;
         for m in Modality::ALL.into_iter().filter(|_| step == 0) {
@@ -111,8 +111,8 @@ impl Stepper<'_> {
         }
     }
 
-    /// Forward and backward of one batch; its gradient, times `scale`, is added to the parameters', or used up by `ready`
-    /// parameter by parameter. Returns the loss and counts the pass.
+    /// Forward and backward of one batch. The gradient, times `scale`, is accumulated in the parameters, or consumed by
+    /// `ready` parameter by parameter. Returns the loss and increments the pass counter.
     fn backward(&self, batch: &Batch, at: &mut Cursor, scale: f64, ready: Option<OnGradient>) -> Result<f64> {
         let loss = self.pass(batch, at.passes, scale, ready).map_err(|e| match e {
             Error::Numeric(_) => in_step(at.step, e),
@@ -143,8 +143,8 @@ fn in_step(step: u64, e: Error) -> Error {
     Error::Numeric(format!("step {}: {e}", step + 1))
 }
 
-/// After the first backward every trainable parameter has a gradient, or the run stops and names those without; but not
-/// those of a modality that no item of the batch had.
+/// Checks after the first backward pass that every trainable parameter has a gradient; the error names those without.
+/// Parameters of a modality that occurs in no batch of the step are exempt.
 fn check_gradients(model: &Recommender, seen: ModalitySet, step: u64) -> Result<()> {
     let mut missing = if step == 0 { model.params.without_grad() } else { vec![] };
     let idle =

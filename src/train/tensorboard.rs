@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// CRC-32C (Castagnoli), masked as TFRecord wants it.
+/// CRC-32C (Castagnoli), masked as TFRecord requires.
 fn masked_crc(data: &[u8]) -> u32 {
     let mut crc = !0u32;
     for &b in data {
@@ -33,7 +33,7 @@ fn bytes_field(out: &mut Vec<u8>, field: u8, data: &[u8]) {
     out.extend_from_slice(data);
 }
 
-/// Scalars of a run, below `dir`.
+/// Writer of a run's scalars below `dir`.
 pub struct TensorBoard {
     file: File,
     path: PathBuf,
@@ -45,7 +45,7 @@ fn now() -> f64 {
 }
 
 impl TensorBoard {
-    /// A new event file of a session that goes on after `step`; steps are written every `every`-th.
+    /// Creates the event file of a session that continues after `step`; only every `every`-th step is written.
     pub fn create(dir: &Path, step: u64, every: u64) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let (at, mut n) = (now() as u64, 0);
@@ -62,7 +62,7 @@ impl TensorBoard {
         bytes_field(&mut head, 3, b"brain.Event:2");
         tb.record(0, &head)?;
         if step > 0 {
-            // SessionLog{status: START}: a reader drops what an earlier, stopped session wrote from this step on.
+            // SessionLog{status: START}: readers discard what an earlier, interrupted session wrote from this step on.
             let mut restart = vec![];
             bytes_field(&mut restart, 7, &[1 << 3, 1]);
             tb.record(step + 1, &restart)?;
@@ -82,7 +82,7 @@ impl TensorBoard {
         out.extend_from_slice(&masked_crc(&event).to_le_bytes());
         self.file.write_all(&out).map_err(Error::io(&self.path))
     }
-    /// Writes scalars of one step.
+    /// Writes the scalars of one step.
     pub fn scalars(&mut self, step: u64, values: &[(String, f64)]) -> Result<()> {
         let mut summary = vec![];
         for (tag, v) in values {

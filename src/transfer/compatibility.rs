@@ -1,5 +1,5 @@
-//! What may be loaded into what: settings that no shape shows have to be the source's where its values are loaded, since a
-//! value means something only in the function it was trained in.
+//! Checks whether source parameters may be loaded. Settings that parameter shapes do not show have to equal the
+//! source's where its parameters are loaded, because they change the function that the parameters were trained in.
 
 use super::plan::Plan;
 use crate::config::{AdapterConfig, AdapterMethod, Config, Fusion, ItemKind, Modality, UserKind};
@@ -7,27 +7,27 @@ use crate::error::{Error, Result};
 use crate::item::{Encoders, Features};
 use crate::nn::Origin;
 
-/// The parts of a model that a plan loads from its source.
+/// Parts of a model that a plan loads from its source.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadedParts {
-    /// Any parameter.
+    /// Whether any parameter is loaded.
     pub any: bool,
-    /// Any of the item encoder.
+    /// Whether any parameter of the item encoder is loaded.
     pub item: bool,
-    /// Any of the text encoder.
+    /// Whether any parameter of the text encoder is loaded.
     pub text: bool,
-    /// Any of the image encoder.
+    /// Whether any parameter of the image encoder is loaded.
     pub image: bool,
-    /// Any of the user encoder.
+    /// Whether any parameter of the user encoder is loaded.
     pub user: bool,
-    /// Nothing trains, so that the model is the source's as a whole, also where it has no parameters.
+    /// Whether nothing trains. The model is then the source's as a whole, even where a part has no parameters.
     pub zero_shot: bool,
-    /// Some adapter parameter is not loaded.
+    /// Whether some adapter parameter is not loaded.
     pub resets_adapters: bool,
 }
 
 impl LoadedParts {
-    /// Of a resolved plan.
+    /// Parts loaded by a resolved plan.
     pub fn of(plan: &Plan) -> Self {
         let loads = |prefix: &str| plan.rows.iter().any(|r| r.origin == Origin::Source && r.name.starts_with(prefix));
         let modality = |m: Modality| loads(&m.parameter_prefix());
@@ -43,14 +43,14 @@ impl LoadedParts {
     }
 }
 
-/// One requirement: where `applies`, the setting `key` has to be `equal` in target and source.
+/// A requirement: where `applies` holds, the setting `key` has to be `equal` in target and source.
 struct Requirement {
     key: &'static str,
     applies: fn(&LoadedParts, &Config) -> bool,
     equal: fn(&Config, &Config) -> bool,
 }
 
-/// Self-attentive user encoders, whose function depends on heads, positions and the place of their norms.
+/// Whether the user encoder is self-attentive: its function depends on heads, positions and the position of its norms.
 fn attentive(c: &Config) -> bool {
     matches!(c.user.kind, UserKind::Sasrec | UserKind::Bert4rec)
 }
@@ -113,7 +113,8 @@ const REQUIREMENTS: &[Requirement] = &[
     },
 ];
 
-/// Refuses settings under which loaded values would mean something else than in `source`, the source model's settings.
+/// Refuses settings under which loaded parameters would compute another function than under `source`, the source
+/// model's settings.
 pub fn check_settings(config: &Config, source: &Config, loaded: &LoadedParts) -> Result<()> {
     let broken = REQUIREMENTS.iter().find(|r| (r.applies)(loaded, config) && !(r.equal)(config, source));
     if let Some(r) = broken {
@@ -134,13 +135,13 @@ pub fn check_settings(config: &Config, source: &Config, loaded: &LoadedParts) ->
     Ok(())
 }
 
-/// The same adapter in the same function; how fast it learns is another matter.
+/// Whether two configurations have the same adapter; its learning rate may differ.
 fn same_adapter(a: &Config, b: &Config) -> bool {
     a.adapter == AdapterConfig { lr: a.adapter.lr, ..b.adapter.clone() }
 }
 
-/// Refuses encoders whose input (tokens, prepared pictures) is not what the source's values were trained on. From scratch
-/// nothing is loaded, and anything goes.
+/// Refuses encoders whose input (tokens, preprocessed images) differs from that of the source's training. The preset
+/// from-scratch loads nothing, so it allows any encoder.
 pub fn check_input(config: &Config, encoders: &Encoders, source: &Encoders) -> Result<()> {
     if config.transfer.preset == "from-scratch" {
         return Ok(());
@@ -151,8 +152,8 @@ pub fn check_input(config: &Config, encoders: &Encoders, source: &Encoders) -> R
         .try_for_each(|(e, source)| e.check_same_input(source, &config.item))
 }
 
-/// Refuses a catalogue in which a modality that the settings name does not occur. (Texts alone are checked when the data are
-/// prepared.)
+/// Refuses a catalogue in which a modality named by the settings does not occur. (With items of kind text, texts are
+/// checked when the data are prepared.)
 pub fn check_catalogue(config: &Config, features: &Features) -> Result<()> {
     let kind = config.item.kind;
     let mixture = kind == ItemKind::Both && config.item.fusion == Fusion::Mixture;
@@ -174,7 +175,7 @@ mod tests {
     use crate::config::{ImagePooling, NormPosition, ProjectionActivation, Similarity};
     use crate::nn::ops::Pooling;
 
-    /// The key of the requirement that a changed setting breaks, under what is loaded.
+    /// Key of the requirement that a changed setting violates, given the loaded parts; `None` where all hold.
     fn broken(loaded: LoadedParts, change: impl Fn(&mut Config)) -> Option<String> {
         let source = Config::default();
         let mut config = source.clone();
@@ -198,7 +199,7 @@ mod tests {
     const IMAGE: LoadedParts = LoadedParts { text: false, image: true, ..TEXT };
     const NOTHING: LoadedParts = LoadedParts { any: false, user: false, ..USER };
 
-    /// A setting breaks its requirement where the part is loaded, and nothing where nothing is.
+    /// Asserts that the changed setting violates `key` where the part is loaded, and nothing where no part is loaded.
     fn row(key: &str, loaded: LoadedParts, change: impl Fn(&mut Config)) {
         assert_eq!(broken(loaded, &change).as_deref(), Some(key));
         assert_eq!(broken(NOTHING, &change), None, "{key}");

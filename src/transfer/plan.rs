@@ -1,4 +1,5 @@
-//! Ordered rules, `glob → load | reset | pretrained, train | freeze, lr`, resolved to one row a parameter before any work.
+//! Transfer plans: ordered rules `glob → load | reset | pretrained, train | freeze, lr`, resolved to one row per
+//! parameter before the model is built.
 
 use crate::config::{AdapterMethod, Modality, Rule};
 use crate::error::{Error, Result};
@@ -12,33 +13,33 @@ use wildmatch::WildMatch;
 /// Resolved decision for one parameter.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// Name of the parameter.
     pub name: String,
-    /// Its shape.
+    /// Shape of the parameter.
     pub shape: Vec<usize>,
-    /// Origin of its value.
+    /// Where its initial value comes from.
     pub origin: Origin,
     /// Whether it trains.
     pub train: bool,
-    /// Its own learning rate, if a rule gave one.
+    /// Its own learning rate; `None` unless a rule sets one.
     pub lr: Option<f64>,
-    /// Pre-trained encoder (its own learning-rate group).
+    /// Whether it belongs to a pre-trained encoder (a separate learning-rate group).
     pub encoder: bool,
     /// Whether it belongs to an adapter.
     pub added: bool,
 }
 
-/// A resolved plan.
+/// A resolved transfer plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// One row a parameter, in name order.
+    /// One row per parameter, in name order.
     pub rows: Vec<Row>,
 }
 
-/// The presets, for messages and help.
+/// Names of all presets, for messages and help.
 pub const PRESETS: &str = "full, frozen, head, user-only, item-only, top-layers=K, zero-shot, from-scratch, houlsby, pfeiffer, parallel, compacter, lora, ia3, prompt, kadapter, side, peterrec, bitfit, norms";
 
-/// Pattern of the names of a pre-trained encoder's parameters.
+/// Pattern of the parameter names of a pre-trained encoder.
 fn backbone(modality: Modality) -> String {
     modality.backbone_prefix() + "*"
 }
@@ -47,22 +48,22 @@ fn rule(pattern: &str, action: &str) -> Rule {
     Rule { pattern: pattern.into(), action: action.into() }
 }
 
-/// Rules for the parameters of adapters: initialised, trained.
+/// Rules for adapter parameters: initialised and trained.
 fn added(specs: &[Spec]) -> Vec<Rule> {
     specs.iter().filter(|s| s.added).map(|s| rule(&s.name, "reset, train")).collect()
 }
 
-/// Whether a preset trains an adapter (or biases, or norms) and nothing else.
+/// Whether a preset trains nothing but an adapter, biases or norms.
 pub fn is_adapter_preset(name: &str) -> bool {
     AdapterMethod::named(name).is_some() || ["bitfit", "norms"].contains(&name)
 }
 
-/// Rules that train the gains and shifts of all norms outside adapters.
+/// Rules that train the weights and biases of all norms outside adapters.
 fn norms(specs: &[Spec]) -> Vec<Rule> {
     specs.iter().filter(|s| s.norm && !s.added).map(|s| rule(&s.name, "train")).collect()
 }
 
-/// Refuses a model without layers that take a preset's adapters.
+/// Refuses a model in which the preset's adapter is inserted nowhere.
 fn require_adapter_sites(name: &str, specs: &[Spec], encoders: &[Modality]) -> Result<()> {
     let within = |prefix: &str| specs.iter().any(|s| s.added && s.name.starts_with(prefix));
     let m = if name == "peterrec" && !within("user_encoder.") {
@@ -78,7 +79,7 @@ fn require_adapter_sites(name: &str, specs: &[Spec], encoders: &[Modality]) -> R
     Err(Error::config("transfer.preset", m))
 }
 
-/// The rules of a preset for a model with these parameters.
+/// Rules of a preset for a model with the parameters `specs`.
 fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     let has = |pattern: &str| specs.iter().any(|s| WildMatch::new(pattern).matches(&s.name));
     let there: Vec<Modality> = Modality::ALL.into_iter().filter(|&m| has(&backbone(m))).collect();
@@ -94,7 +95,7 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         "zero-shot" => vec![rule("*", "load, freeze")],
         other if AdapterMethod::named(other).is_some() => {
             require_adapter_sites(other, specs, &there)?;
-            // Of the blocks that have a bottleneck, so that what lies below the first one stays as it is.
+            // Only norms of blocks that have a bottleneck, so that the blocks below the first adapter stay frozen.
             let stems: Vec<&str> =
                 specs.iter().filter(|s| s.added).filter_map(|s| Some(s.name.split_once(".adapter_")?.0)).collect();
             let beside = |r: &Rule| stems.iter().any(|s| r.pattern.strip_prefix(s).is_some_and(|n| n.starts_with('.')));
@@ -119,11 +120,11 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
         },
     };
     if matches!(name, "from-scratch" | "") {
-        // The reference's TFS: a pre-trained encoder, everything else random.
+        // TFS of the reference: encoders pre-trained, everything else random.
         let added = added(specs);
         let any = specs.iter().any(|s| s.pretrained);
         if text && any {
-            // An encoder may come without weights (`pretrained = false`); a checkpoint may lack some (a pooler).
+            // An encoder may have no pre-trained weights (`pretrained = false`); a checkpoint may lack some (a pooler).
             let known = |m: &&Modality| {
                 let glob = WildMatch::new(&backbone(**m));
                 specs.iter().filter(|s| glob.matches(&s.name)).any(|s| s.pretrained)
@@ -161,8 +162,8 @@ fn preset_rules(name: &str, specs: &[Spec]) -> Result<Vec<Rule>> {
     Ok(rules)
 }
 
-/// Freezes the encoder of a modality but for its last `k` blocks, and the norm above them.
-/// `setting` is what asked for it. No rules where a model lacks that modality.
+/// Rules that freeze the encoder of a modality except its last `k` blocks and the norm above them. `setting` names the
+/// setting in errors. Returns no rules where the model lacks the modality.
 pub fn depth_rules(modality: Modality, k: usize, specs: &[Spec], setting: &str) -> Result<Vec<Rule>> {
     let prefix = modality.backbone_prefix();
     let own: Vec<&str> = specs.iter().filter_map(|s| s.name.strip_prefix(&prefix)).collect();
@@ -188,13 +189,13 @@ pub fn depth_rules(modality: Modality, k: usize, specs: &[Spec], setting: &str) 
     Ok(rules)
 }
 
-/// One rule's effect.
+/// Parsed action of one rule.
 #[derive(Default)]
 struct Effect {
     origin: Option<Origin>,
     train: Option<bool>,
     lr: Option<f64>,
-    /// A rule that matches no parameter is not an error.
+    /// Whether a rule that matches no parameter is allowed.
     if_any: bool,
 }
 
@@ -229,8 +230,8 @@ impl Effect {
 }
 
 impl Plan {
-    /// Resolves preset and rules for the parameters `specs`, given the source's values. A rule that matches nothing,
-    /// a value that is not there or has another shape, a parameter without a decision: errors before any work.
+    /// Resolves a preset and rules for the parameters `specs`, given the source's values. Errors: a rule that matches
+    /// no parameter, a value that is missing or has another shape, a parameter without a decision.
     pub fn resolve(specs: &[Spec], source: Option<&Weights>, preset: &str, rules: &[Rule]) -> Result<Self> {
         let mut all = preset_rules(preset, specs)?;
         all.extend_from_slice(rules);
@@ -274,17 +275,17 @@ impl Plan {
         }
         Ok(Self { rows })
     }
-    /// For [`crate::nn::Params::build`].
+    /// Action per parameter name, for [`crate::nn::Params::build`].
     pub fn actions(&self) -> Resolved {
         let action = |r: &Row| Action { origin: r.origin, train: r.train, lr: r.lr };
         self.rows.iter().map(|r| (r.name.clone(), action(r))).collect()
     }
-    /// (trainable, all) parameters.
+    /// Number of trainable parameters and of all parameters, in scalars.
     pub fn counts(&self) -> (usize, usize) {
         let numel = |r: &Row| r.shape.iter().product::<usize>();
         (self.rows.iter().filter(|r| r.train).map(numel).sum(), self.rows.iter().map(numel).sum())
     }
-    /// A table for reading.
+    /// The plan as a text table.
     pub fn table(&self) -> String {
         let width = self.rows.iter().map(|r| r.name.len()).max().unwrap_or(4).max(4);
         let mut out = format!("{:width$}  {:>14}  {:10}  action\n", "name", "shape", "origin");

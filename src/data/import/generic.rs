@@ -1,4 +1,4 @@
-//! Any CSV, TSV, JSON lines or Parquet, with a column map.
+//! Import of CSV, TSV, JSON lines or Parquet files with a column map.
 
 use super::feed::{self, Attributes, EventColumns};
 use super::scan::InputFiles;
@@ -9,22 +9,22 @@ use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Which column is which, by name (or by number from 1 in files without header).
+/// Column map, by column name (or by number from 1 in files without header).
 #[derive(Debug, Clone, Default)]
 pub struct ColumnMap {
-    /// Interactions: user, item, timestamp, rating.
+    /// Columns of the interactions file: user, item, timestamp, rating.
     pub events: EventColumns,
-    /// Interactions rated lower are left out.
+    /// Minimum rating; interactions with a lower rating are left out.
     pub min_rating: Option<f64>,
-    /// Items: id column; by default the one of the interactions.
+    /// Id column of the items file; by default the item column of the interactions.
     pub item_id: Option<String>,
-    /// Items: text columns, joined by a space. Needed when there is an items file.
+    /// Text columns of the items file, joined by a space. Required with an items file.
     pub text: Vec<String>,
-    /// Items: attributes.
+    /// Attribute columns of the items file.
     pub attributes: Attributes,
-    /// Users: id column; by default the one of the interactions.
+    /// Id column of the users file; by default the user column of the interactions.
     pub user_id: Option<String>,
-    /// Users: attributes.
+    /// Attribute columns of the users file.
     pub user_attributes: Attributes,
 }
 
@@ -39,10 +39,10 @@ pub struct Generic {
 }
 
 impl Generic {
-    /// Finds the files: those named, or `interactions.*`, `items.*`, `users.*` in a folder.
+    /// Finds the input files: those named, or `interactions.*`, `items.*`, `users.*` in a folder.
     ///
     /// # Errors
-    /// No or several candidates; an items file without text columns.
+    /// No candidate for a file or several; an items file without text columns.
     pub fn new(given: &InputFiles, layout: Layout, map: ColumnMap) -> Result<Self> {
         let fits = |stem: &'static str| {
             move |n: &str| n.split_once('.').is_some_and(|(s, e)| s == stem && extension_fits(layout, e))

@@ -1,5 +1,5 @@
-//! One JSON object a line. Columns are the keys of the first lines; numbers and truth values become text, lists of
-//! text are joined by spaces, null and absent keys are empty.
+//! JSON lines: one object per line. Columns are the keys of the first lines; numbers and booleans become text, lists of
+//! text are joined by spaces, null and absent keys become empty.
 
 use super::lines::Lines;
 use super::rows::{Fault, Fields, Rows};
@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::path::Path;
 
-/// Lines read ahead to learn the keys: rare keys of Amazon's metadata turn up within the first few hundred.
+/// Number of lines read ahead to find the keys: rare keys of Amazon's metadata occur within the first few hundred
+/// lines.
 const AHEAD: usize = 1000;
 
 type Ahead = (u64, Result<Map<String, Value>, DataError>);
@@ -22,7 +23,7 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// Opens a file; also returns its columns.
+    /// Opens a file; also returns its column names.
     pub fn open(path: &Path, encoding: Encoding) -> Result<(Self, Vec<String>), Error> {
         let lines = Lines::open(path, encoding)?;
         let mut rows = Self { lines, columns: Vec::new(), ahead: VecDeque::new(), line: 0 };
@@ -83,7 +84,7 @@ fn push(value: &Value, row: &mut Fields) {
             }
             row.end();
         }
-        // Nested values of columns that nobody asked for must not stop an import: they read as empty.
+        // Nested values must not stop an import that does not use their columns: they read as empty.
         Value::Array(_) | Value::Object(_) => row.push(""),
     }
 }

@@ -1,4 +1,5 @@
-//! MoRec, Adapter4Rec and IISAN: TSV without headers, `user⇥item item …` (oldest first) and `id⇥title[⇥abstract]`.
+//! Import of MoRec, Adapter4Rec and IISAN: TSV without headers, `user⇥item item …` (oldest first) and
+//! `id⇥title[⇥abstract]`.
 
 use super::feed::{self, Attributes};
 use super::scan::InputFiles;
@@ -9,26 +10,26 @@ use crate::error::{DataError, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// A data set in the layout of MoRec.
+/// Source of a data set in the layout of MoRec.
 #[derive(Debug)]
 pub struct MoRec {
     behaviours: PathBuf,
     items: Option<PathBuf>,
-    /// Text columns among `title`, `abstract`.
+    /// Text columns to use, among `title`, `abstract`.
     text: Vec<String>,
 }
 
-/// Whether a file name (lower case) is that of a file of behaviours.
+/// Whether a file name (lower case) is that of a behaviours file.
 pub(super) fn is_behaviours(name: &str) -> bool {
     (name.ends_with(".tsv") || name.ends_with(".txt"))
         && ["users", "behaviour", "behavior"].iter().any(|k| name.contains(k))
 }
 
 impl MoRec {
-    /// Finds the files; `text` names the columns to join, by default `title`.
+    /// Finds the input files; `text` names the text columns to join, by default `title`.
     ///
     /// # Errors
-    /// No file of behaviours, or several.
+    /// No behaviours file, or several.
     pub fn new(given: &InputFiles, text: &[String]) -> Result<Self> {
         let text = if text.is_empty() { vec!["title".into()] } else { text.to_vec() };
         let is_items = |n: &str| (n.ends_with(".tsv") || n.ends_with(".txt")) && n.contains("items");
@@ -41,7 +42,7 @@ impl MoRec {
     }
 }
 
-/// Feeds a file of behaviours.
+/// Feeds a behaviours file to the builder.
 pub(super) fn behaviours(path: &PathBuf, b: &mut Builder<'_>) -> Result<()> {
     let mut table = Table::open(path, Layout::tsv(false), b.policy().encoding)?;
     if table.columns.len() != 2 {

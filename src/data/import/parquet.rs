@@ -1,4 +1,5 @@
-//! Parquet files: each plain column read as text; timestamps as integers of their own unit, dates as seconds.
+//! Import of Parquet files: each non-nested column is read as text, timestamps as integers of their own unit, dates as
+//! seconds.
 
 use super::rows::{Fault, Fields, Rows};
 use crate::error::{DataError, Error};
@@ -14,7 +15,7 @@ pub struct ParquetRows {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
     batch: Vec<StringArray>,
-    /// Next row of the batch.
+    /// Index of the next row in the batch.
     at: usize,
     row: u64,
     total: u64,
@@ -40,13 +41,13 @@ fn unreadable(path: &Path, e: impl std::fmt::Display) -> Error {
     e.remedy("check the file; if its compression is not supported, write it again with Snappy or none").into()
 }
 
-/// The reader panics on some damaged files; here that is an error like others.
+/// Calls the Parquet reader, which panics on some damaged files, and turns a panic into an error.
 fn caught<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, Error> {
     crate::fsio::caught(read).ok_or_else(|| unreadable(path, "the reader panicked, so it is damaged"))
 }
 
 impl ParquetRows {
-    /// Opens a file; also returns its plain columns and its nested ones.
+    /// Opens a file; also returns the names of its non-nested and of its nested columns.
     pub fn open(path: &Path) -> Result<(Self, Vec<String>, Vec<String>), Error> {
         let file = crate::fsio::open_regular(path).map_err(Error::data_io(path))?;
         caught(path, || Self::build(path, file))?

@@ -1,5 +1,5 @@
-//! Where pictures come from: a folder of files named by item id, a Parquet file with a binary column, an LMDB of the MoRec
-//! family.
+//! Sources of images: a folder of files named by item id, a Parquet file with a binary column, or an LMDB in MoRec's
+//! layout.
 
 use crate::data::images::{ImageSource, OnImage};
 use crate::error::{DataError, Error, Result};
@@ -9,19 +9,19 @@ use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::path::{Path, PathBuf};
 
-/// What an LMDB begins with, behind the first page's header.
+/// Magic number of an LMDB, after the first page's header.
 const MAGIC: [u8; 4] = 0xBEEF_C0DEu32.to_le_bytes();
 
-/// Files larger than this are not pictures of items.
+/// Maximum size of an image file in bytes.
 const MAX_FILE: u64 = 256 << 20;
 
-/// A folder: `<item id>.jpg`, also one level of folders below (H&M).
+/// Folder of images: `<item id>.jpg`, also in subfolders one level deep (H&M).
 pub struct Folder {
     files: Vec<PathBuf>,
 }
 
 impl Folder {
-    /// Lists it.
+    /// Lists the files of a folder.
     pub fn new(dir: &Path) -> Result<Self> {
         let mut files = vec![];
         list(dir, 1, &mut files)?;
@@ -59,7 +59,7 @@ impl ImageSource for Folder {
     }
 }
 
-/// A Parquet file: a column of item ids, and one of bytes, plain or as Hugging Face's `{bytes, path}`.
+/// Parquet file of images: a column of item ids, and a column of bytes, plain or as Hugging Face's `{bytes, path}`.
 pub struct Table {
     path: PathBuf,
     id: String,
@@ -67,7 +67,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// With the names of the two columns.
+    /// Takes a path and the names of the two columns.
     pub fn new(path: &Path, id: &str, image: &str) -> Self {
         Self { path: path.into(), id: id.into(), image: image.into() }
     }
@@ -117,10 +117,11 @@ impl ImageSource for Table {
     }
 }
 
-/// Refuses an LMDB that was cut off: it is read through a memory map, and reading past the end of the file would end the process.
+/// Refuses a truncated LMDB. It is read through a memory map, where reading past the end of the file kills the process.
 ///
-/// Each of the first two pages holds, behind 16 bytes: magic and version (u32), address and map size (u64), two tables of 48 bytes
-/// of which the first begins with the page size (u32), the last page and the transaction (u64). The later transaction counts.
+/// Each of the first two pages holds, after 16 bytes: magic and version (u32), address and map size (u64), two tables
+/// of 48 bytes of which the first begins with the page size (u32), the last page and the transaction (u64). The later
+/// transaction is valid.
 #[cfg(feature = "lmdb")]
 fn whole(path: &Path) -> Result<()> {
     use std::io::{Read, Seek, SeekFrom};
@@ -134,7 +135,7 @@ fn whole(path: &Path) -> Result<()> {
         (page[16..20] == MAGIC).then_some(())?;
         Some((number(144)?, number(136)?, number(40)? & u64::from(u32::MAX)))
     };
-    // What has no such pages is none, and the library says so.
+    // A file without such pages is no LMDB, which the library reports.
     let Some(first) = meta(0) else { return Ok(()) };
     let (_, last, size) = meta(first.2).map_or(first, |second| second.max(first));
     let wanted = last.saturating_add(1).saturating_mul(size);
@@ -145,7 +146,7 @@ fn whole(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An LMDB folder of MoRec, NineRec, IISAN or PixelRec.
+/// LMDB in the layout of MoRec, NineRec, IISAN or PixelRec.
 #[cfg(feature = "lmdb")]
 pub struct Lmdb(pub PathBuf);
 
@@ -160,7 +161,7 @@ impl ImageSource for Lmdb {
         if self.0.is_file() {
             flags |= heed::EnvFlags::NO_SUB_DIR;
         }
-        // SAFETY: opened for reading, without a lock file; nobody writes to it meanwhile.
+        // SAFETY: opened read-only without a lock file. The contract is that no other process writes to it meanwhile.
         let env = unsafe {
             options.flags(flags);
             options.open(&self.0)
@@ -181,7 +182,7 @@ impl ImageSource for Lmdb {
     }
 }
 
-/// A folder with `data.mdb`, or the database as one file (its magic number stands behind a page's header).
+/// Whether a path is an LMDB: a folder with `data.mdb`, or a single file (with the magic number after a page's header).
 fn is_lmdb(path: &Path) -> bool {
     if path.is_dir() {
         return path.join("data.mdb").exists();
@@ -191,10 +192,10 @@ fn is_lmdb(path: &Path) -> bool {
     read.is_ok() && head[16..] == MAGIC
 }
 
-/// What `--images` names.
+/// Opens the image source named by `--images`.
 ///
 /// # Errors
-/// Something that is neither; an LMDB without the feature.
+/// A path that is no folder, Parquet file or LMDB; an LMDB without the feature `lmdb`.
 pub fn open(path: &Path, id: &str, image: &str) -> Result<Box<dyn ImageSource>> {
     if is_lmdb(path) {
         #[cfg(feature = "lmdb")]
@@ -214,8 +215,8 @@ pub fn open(path: &Path, id: &str, image: &str) -> Result<Box<dyn ImageSource>> 
     Err(Error::Usage(format!("--images {}: is neither a folder, nor a .parquet file, nor an LMDB", path.display())))
 }
 
-/// A digest of what is there, so that another import can tell whether anything changed: names and sizes of files, the
-/// content of a single one.
+/// Digest of an image source, by which an import detects changes: names and sizes of a folder's files, or the content
+/// of a single file.
 pub fn digest(path: &Path) -> Result<String> {
     let mdb = path.join("data.mdb");
     if mdb.exists() {

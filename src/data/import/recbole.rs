@@ -1,7 +1,7 @@
-//! RecBole atomic files: TSV with a typed header (`user_id:token`), `.inter`, `.item`, `.user`.
+//! Import of RecBole atomic files: TSV with a typed header (`user_id:token`), `.inter`, `.item`, `.user`.
 //!
-//! Either one interaction a row, or (as UniSRec has it) a row of `item_id_list:token_seq` and `item_id:token`, which is
-//! one history: the list and its last item. Source: RecBole's documentation, "Atomic Files".
+//! A row of `.inter` is either one interaction, or (as in UniSRec) one history of `item_id_list:token_seq` and
+//! `item_id:token`: the list and the last item. Source: RecBole's documentation, "Atomic Files".
 
 use super::feed::{self, Attributes, EventColumns};
 use super::scan::InputFiles;
@@ -16,17 +16,17 @@ use std::path::PathBuf;
 /// Column names and filters; the defaults are RecBole's.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// User id column, in `.inter` and `.user`.
+    /// User id column in `.inter` and `.user`.
     pub user: String,
-    /// Item id column, in `.inter` and `.item`.
+    /// Item id column in `.inter` and `.item`.
     pub item: String,
-    /// Timestamp column; when not set, `timestamp` if the file has it.
+    /// Timestamp column; by default `timestamp` if the file has it.
     pub time: Option<String>,
-    /// Rating column.
+    /// Rating column, used with `min_rating`.
     pub rating: String,
-    /// Text columns, joined by a space; when empty, the title column is looked for.
+    /// Text columns, joined by a space; by default the title column.
     pub text: Vec<String>,
-    /// Interactions rated lower are left out.
+    /// Minimum rating; interactions with a lower rating are left out.
     pub min_rating: Option<f64>,
 }
 
@@ -43,7 +43,7 @@ impl Default for Options {
     }
 }
 
-/// A data set in RecBole's atomic files.
+/// Source of a data set in RecBole's atomic files.
 #[derive(Debug)]
 pub struct RecBole {
     inter: PathBuf,
@@ -52,11 +52,11 @@ pub struct RecBole {
     options: Options,
 }
 
-/// Columns whose name is one of these, or ends with `_title`, hold the text unless told otherwise.
+/// Default text columns: those with one of these names, or with a name that ends with `_title`.
 const TEXTS: [&str; 4] = ["title", "name", "text", "item_name"];
 
 impl RecBole {
-    /// Finds the files.
+    /// Finds the input files.
     ///
     /// # Errors
     /// No `.inter` file, or several.
@@ -70,7 +70,7 @@ impl RecBole {
         })
     }
 
-    /// Opens an atomic file and takes the types off its header.
+    /// Opens an atomic file; the types are removed from the column names.
     fn open(&self, path: &PathBuf, encoding: Encoding) -> Result<Table> {
         let mut table = Table::open(path, Layout::tsv(true), encoding)?;
         for name in &mut table.columns {

@@ -1,12 +1,12 @@
-//! Readers of rows: what the readers of each file layout give, and [`super::table::Table`] takes.
+//! Interface between the readers of each file format and [`super::table::Table`].
 
 use crate::error::{DataError, Error, Result};
 
-/// Why a row could not be had.
+/// Error of reading a row.
 pub enum Fault {
-    /// This row is malformed; the next one may be fine.
+    /// The row is malformed; reading can continue with the next row.
     Row(DataError),
-    /// The file cannot be read on.
+    /// The rest of the file cannot be read.
     File(Error),
 }
 
@@ -24,12 +24,12 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Empties it.
+    /// Removes all fields.
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
     }
-    /// Adds to the field under construction.
+    /// Appends text to the field under construction.
     pub fn append(&mut self, part: &str) {
         self.text.push_str(part);
     }
@@ -37,7 +37,7 @@ impl Fields {
     pub fn end(&mut self) {
         self.ends.push(self.text.len());
     }
-    /// Adds a whole field.
+    /// Appends a whole field.
     pub fn push(&mut self, field: &str) {
         self.append(field);
         self.end();
@@ -46,7 +46,7 @@ impl Fields {
     pub fn len(&self) -> usize {
         self.ends.len()
     }
-    /// Whether there is no field.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -63,10 +63,10 @@ impl Fields {
 
 /// A reader of rows.
 pub trait Rows {
-    /// Reads the next row into `row`; `false` at the end.
+    /// Reads the next row into `row`; returns `false` at the end of the file.
     fn advance(&mut self, row: &mut Fields) -> Result<bool, Fault>;
     /// 1-based line (or row) number of the current row.
     fn line(&self) -> u64;
-    /// Bytes (or rows) done and in all.
+    /// Bytes (or rows) read and in total.
     fn progress(&self) -> (u64, u64);
 }

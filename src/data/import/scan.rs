@@ -1,24 +1,24 @@
-//! Finding a format's files in a folder, or among files given by hand.
+//! Selection of input files from folders and from files given explicitly.
 
 use crate::error::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the command line gave.
+/// Input paths given on the command line.
 #[derive(Debug, Clone, Default)]
 pub struct InputFiles {
-    /// Folders to scan and files to choose from.
+    /// Folders to scan, and files to choose from.
     pub inputs: Vec<PathBuf>,
-    /// The interactions (or behaviours, or pairs).
+    /// Explicit interactions (or behaviours, or pairs) file.
     pub interactions: Option<PathBuf>,
-    /// The catalogue.
+    /// Explicit items file.
     pub items: Option<PathBuf>,
-    /// The users' attributes.
+    /// Explicit users file.
     pub users: Option<PathBuf>,
 }
 
 impl InputFiles {
-    /// All files to choose from.
+    /// All files to choose from, with folders expanded.
     ///
     /// # Errors
     /// A path that does not exist.
@@ -41,7 +41,7 @@ impl InputFiles {
         Ok(all)
     }
 
-    /// A file named by a flag: as it stands, or inside one of the folders given.
+    /// Path of a file named by a flag: relative to the working directory, or inside one of the given folders.
     fn named(&self, path: &Path) -> Result<PathBuf> {
         if path.exists() {
             return Ok(path.into());
@@ -50,10 +50,10 @@ impl InputFiles {
         inside.ok_or_else(|| Error::io(path)(std::io::ErrorKind::NotFound.into()))
     }
 
-    /// The file for a role: the one named by `flag`, else the only candidate that `fits` (by file name without `.gz`).
+    /// File for a role: the one named by `flag`, else the only candidate that `fits` (by file name without `.gz`).
     ///
     /// # Errors
-    /// Several candidates: they are listed. A named file that does not exist.
+    /// Several candidates, which the message lists. A named file that does not exist.
     pub fn find(&self, flag: &str, explicit: Option<&PathBuf>, fits: impl Fn(&str) -> bool) -> Result<Option<PathBuf>> {
         if let Some(path) = explicit {
             return self.named(path).map(Some);
@@ -71,10 +71,10 @@ impl InputFiles {
         Ok(fitting.pop())
     }
 
-    /// [`InputFiles::find`] for a role that must be filled; `wanted` says what was looked for.
+    /// [`InputFiles::find`] for a required role; `wanted` describes the file in the error.
     ///
     /// # Errors
-    /// Nothing found: says what there is instead.
+    /// No candidate; the message lists the files that exist.
     pub fn require(
         &self,
         flag: &str,

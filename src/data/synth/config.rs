@@ -1,40 +1,40 @@
-//! Sizes and seed of an invented platform.
+//! Sizes and seed of a synthetic data set.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which of the two invented platforms.
+/// Kinds of synthetic data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Platform {
     /// Books, films, games.
     Media,
-    /// Things to have and to wear.
+    /// Physical goods, such as clothing and posters.
     Goods,
 }
 
-/// Sizes and seed of an invented platform.
+/// Sizes and seed of a synthetic data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SynthConfig {
-    /// Which platform.
+    /// Kind of data set.
     pub platform: Platform,
     /// Number of users.
     pub users: usize,
     /// Number of items.
     pub items: usize,
-    /// Mean number of events a user; at least 5.
+    /// Mean number of events per user; at least 5.
     pub mean_events: f64,
-    /// Share of events that follow popularity alone.
+    /// Share of events drawn by popularity alone.
     pub noise: f64,
-    /// Seed of everything.
+    /// Random seed of the whole data set.
     pub seed: u64,
-    /// Whether items have covers.
+    /// Whether items have cover images.
     #[serde(default)]
     pub covers: bool,
 }
 
 impl SynthConfig {
-    /// Refuses what cannot be made.
+    /// Refuses sizes that cannot be generated.
     pub fn check(&self) -> Result<()> {
         let bad = |m: &str| Err(Error::Usage(m.into()));
         if self.users == 0 || u32::try_from(self.users).is_err() {

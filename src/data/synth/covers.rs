@@ -1,16 +1,17 @@
-//! Covers of invented items: what the title says in words, once more in colours and shapes.
+//! Cover images of synthetic items: theme, style and kind of the title, as colours and shapes.
 //!
-//! A theme gives the hue and a figure of 5 × 5 fields, mirrored; a style the pattern of the ground; a kind the frame's shape.
-//! Hue, place, size and noise are the item's own, so that covers of one theme are alike and no two are the same.
+//! The theme sets the hue and a mirrored figure of 5 × 5 fields; the style sets the background pattern; the kind sets
+//! the shape of the frame. Variation in hue, position, size and noise is drawn per item, so that covers of one theme
+//! are similar but not equal.
 
 use super::process::Item;
 use crate::picture::Rgb;
 use crate::rng::Stream;
 
-/// Side of a cover in pixels.
+/// Width and height of a cover in pixels.
 pub const SIDE: usize = 96;
 
-/// Red, green, blue of hue (turns), saturation and lightness.
+/// RGB values from hue (in turns), saturation and lightness.
 fn colour(hue: f64, saturation: f64, lightness: f64) -> [f64; 3] {
     let channel = |n: f64| {
         let k = (n + 12.0 * hue.rem_euclid(1.0)) % 12.0;
@@ -19,7 +20,7 @@ fn colour(hue: f64, saturation: f64, lightness: f64) -> [f64; 3] {
     [channel(0.0), channel(8.0), channel(4.0)]
 }
 
-/// How much of the second colour stands at (x, y) of the ground, for each style.
+/// Share of the second colour at (x, y) of the background, for each style.
 fn pattern(style: u8, x: f64, y: f64) -> f64 {
     let on = |v: f64| if v.rem_euclid(1.0) < 0.5 { 1.0 } else { 0.0 };
     match style {
@@ -40,7 +41,7 @@ fn pattern(style: u8, x: f64, y: f64) -> f64 {
     }
 }
 
-/// Whether (x, y), from −1 to 1, is inside the frame of a kind: polygons of 3 to 8 corners, plain and starred.
+/// Whether (x, y), each from −1 to 1, is inside the frame of a kind: polygons or stars with 3 to 8 corners.
 fn inside(kind: u8, x: f64, y: f64) -> bool {
     let corners = 3 + usize::from(kind) % 6;
     let starred = kind >= 6;
@@ -50,7 +51,7 @@ fn inside(kind: u8, x: f64, y: f64) -> bool {
     r < edge
 }
 
-/// The fields of a theme's figure: 5 rows of 3, the others mirrored.
+/// Fields of a theme's figure: 5 rows of 3 random fields, mirrored to 5.
 fn figure(theme: u8) -> [[bool; 5]; 5] {
     let mut s = Stream::new(u64::from(theme), "synth/figure");
     let mut f = [[false; 5]; 5];
@@ -63,7 +64,7 @@ fn figure(theme: u8) -> [[bool; 5]; 5] {
     f
 }
 
-/// An item's cover.
+/// Draws the cover of an item.
 pub fn cover(item: Item, s: &mut Stream) -> Rgb {
     let hue = f64::from(item.theme) * 0.618_034 + 0.03 * s.normal();
     let dark = item.style == 5;

@@ -1,4 +1,4 @@
-//! Invented platforms, for trying things out and for tests of scale.
+//! Synthetic data sets for demonstrations and for tests of scale.
 //!
 //! **Items.** Each has a theme (of 40 interests, [`words::themes`]), a style (of 8), a kind (of the platform's 12) and
 //! a popularity: Zipf, weight `(rank + 10)^-0.9`. Its title names a maker, the style, one or two of the theme's words

@@ -1,4 +1,4 @@
-//! The latent-interest process of [`super`].
+//! The latent-interest process described in [`super`].
 
 use super::config::{Platform, SynthConfig};
 use super::words::{DETAILS, GOODS, MEDIA, STYLES, SYLLABLES, Theme, themes};
@@ -7,14 +7,14 @@ use crate::rng::Stream;
 const STAY: f64 = 0.7;
 const FOLLOW: f64 = 0.3;
 const OTHER_STYLE: f64 = 1.0 / 3.0;
-/// Draws after which the next-best is taken.
+/// Number of draws before the fallback item is taken.
 const TRIES: usize = 24;
 const FEWEST: usize = 5;
 const MOST: usize = 60;
 const START: i64 = 1_640_995_200;
 const TWO_YEARS: f64 = 63_072_000.0;
 
-/// What an item is.
+/// Latent attributes of an item.
 #[derive(Debug, Clone, Copy)]
 pub struct Item {
     pub theme: u8,
@@ -22,11 +22,11 @@ pub struct Item {
     pub kind: u8,
 }
 
-/// Items that one can draw from, by popularity.
+/// Items and their cumulative popularity weights, for sampling.
 #[derive(Default)]
 struct Shelf {
     items: Vec<u32>,
-    /// Running sums of weights.
+    /// Cumulative weights.
     sums: Vec<f64>,
 }
 
@@ -41,7 +41,7 @@ impl Shelf {
     }
 }
 
-/// A platform's catalogue and how its users move through it.
+/// Catalogue of a synthetic data set and the process that generates user histories.
 pub struct World {
     config: SynthConfig,
     pub themes: Vec<Theme>,
@@ -90,7 +90,7 @@ impl World {
         kinds[self.items[i].kind as usize]
     }
 
-    /// Maker, style, theme, kind, detail: `Norvex Vintage Galaxy Rocket Poster, Gift Set`.
+    /// Title of an item from maker, style, theme, kind and detail: `Norvex Vintage Galaxy Rocket Poster, Gift Set`.
     pub fn title(&self, i: usize) -> String {
         let item = self.items[i];
         let s = &mut self.stream("title", i);
@@ -129,7 +129,7 @@ impl World {
         out
     }
 
-    /// Number of events of a user: 5 and a geometric rest.
+    /// Number of events of a user: 5 plus a geometric random number, at most 60.
     pub fn length(&self, user: usize) -> usize {
         let mean = self.config.mean_events - FEWEST as f64;
         let u = 1.0 - self.stream("length", user).uniform();
@@ -137,7 +137,7 @@ impl World {
         FEWEST + rest.min(MOST - FEWEST)
     }
 
-    /// A user's events: item and second since 1970, in order of time.
+    /// Events of a user as (item, seconds since 1970), ascending in time.
     pub fn history(&self, user: usize) -> Vec<(u32, i64)> {
         let length = self.length(user);
         let s = &mut self.stream("user", user);
@@ -150,7 +150,7 @@ impl World {
         for _ in 0..length {
             let item = self.next(s, &interests, shares, style, &out);
             out.push((item, time as i64));
-            // Mostly some days, now and then a pause.
+            // Exponential time between events, 6 days on average.
             time += -libm::log(1.0 - s.uniform()) * 6.0 * 86_400.0 + 1.0;
         }
         out
@@ -183,12 +183,12 @@ impl World {
                 None => {}
             }
         }
-        // A small catalogue, all of it seen: the first item not yet taken, or any again.
+        // Fallback for small catalogues: the first item not in the history, or any item.
         (0..self.items.len() as u32).find(|i| past.iter().all(|(p, _)| p != i)).or(fallback).unwrap_or(0)
     }
 }
 
-/// A theme: some are liked by many, most by few.
+/// Draws a theme; low theme indices are the most popular.
 fn theme(s: &mut Stream, themes: usize) -> usize {
     let u = s.uniform();
     ((u * u * 0.7 + u * 0.3) * themes as f64) as usize

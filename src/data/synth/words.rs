@@ -1,19 +1,19 @@
-//! The words that invented titles are made of.
+//! Vocabulary of synthetic titles.
 
-/// Interests that people take from one platform to another: a name, then words for it. A platform draws from a part
-/// of the words only (see [`super`]), so that two platforms share some and not others.
+/// Interests shared by both synthetic data sets: a name, then its words. Each data set uses a part of the words only
+/// (see [`super`]), so that the two share some words.
 const THEMES: &str = include_str!("themes.txt");
 
-/// An interest.
+/// A theme that users can be interested in.
 #[derive(Debug, Clone)]
 pub struct Theme {
-    /// Its name.
+    /// Name of the theme.
     pub name: &'static str,
-    /// Twelve words for it.
+    /// Twelve words of the theme.
     pub words: Vec<&'static str>,
 }
 
-/// All 40, in order.
+/// All 40 themes, in order.
 pub fn themes() -> Vec<Theme> {
     let line = |l: &'static str| {
         let (name, words) = l.split_once(": ").unwrap_or((l, l));
@@ -22,7 +22,7 @@ pub fn themes() -> Vec<Theme> {
     THEMES.lines().map(line).collect()
 }
 
-/// Tastes that people take along as well.
+/// Styles shared by both synthetic data sets.
 pub const STYLES: [[&str; 3]; 8] = [
     ["vintage", "retro", "classic"],
     ["minimalist", "simple", "clean"],
@@ -34,7 +34,7 @@ pub const STYLES: [[&str; 3]; 8] = [
     ["handmade", "artisan", "rustic"],
 ];
 
-/// Kinds of things on a platform of media.
+/// Kinds of items in the media data set.
 pub const MEDIA: [&str; 12] = [
     "novel",
     "film",
@@ -50,7 +50,7 @@ pub const MEDIA: [&str; 12] = [
     "puzzle",
 ];
 
-/// Kinds of things on a platform of goods.
+/// Kinds of items in the goods data set.
 pub const GOODS: [&str; 12] = [
     "poster",
     "mug",
@@ -66,7 +66,7 @@ pub const GOODS: [&str; 12] = [
     "keychain",
 ];
 
-/// What a title may end with.
+/// Details at the end of a title.
 pub const DETAILS: [&str; 14] = [
     "",
     "",
@@ -84,7 +84,7 @@ pub const DETAILS: [&str; 14] = [
     "new release",
 ];
 
-/// Syllables of makers' names; they say nothing of the item.
+/// Syllables of makers' names, which carry no information about the item.
 pub const SYLLABLES: [&str; 20] = [
     "nor", "vex", "lu", "mara", "tel", "quin", "bri", "sol", "dan", "ker", "fio", "zan", "wil", "pro", "eth", "ori",
     "cal", "um", "tis", "bel",

@@ -1,4 +1,4 @@
-//! Writing an invented platform as a data set folder.
+//! Writes a synthetic data set as a data set folder.
 
 use super::config::{Platform, SynthConfig};
 use super::process::World;
@@ -13,11 +13,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Writes an invented platform as a data set folder. `on_progress(done, all)` counts users.
+/// Writes a synthetic data set as a data set folder. `on_progress(done, all)` receives numbers of users.
 pub fn write(config: &SynthConfig, dir: &Path, on_progress: &dyn Fn(usize, usize)) -> Result<Manifest> {
     config.check()?;
     let world = World::new(config);
-    // Lengths first: the offsets of the interactions.
+    // Histories' lengths are generated first, for the offsets of the interactions.
     let mut offsets = Vec::with_capacity(config.users + 1);
     offsets.push(0usize);
     let mut total = 0;
@@ -38,7 +38,7 @@ pub fn write(config: &SynthConfig, dir: &Path, on_progress: &dyn Fn(usize, usize
         text("theme", true, move |i| w.themes[w.items[i].theme as usize].name.into()),
     ];
     let users = [text("user_id", false, move |u| format!("{prefix}u{u:07}"))];
-    // Three columns of one table are made from one pass over its users.
+    // Three columns of one table are generated in one pass over its users.
     let chunk = std::cell::RefCell::new((usize::MAX..usize::MAX, Vec::new()));
     let rows = |r: &Range<usize>| {
         let mut held = chunk.borrow_mut();
@@ -88,7 +88,7 @@ pub fn write(config: &SynthConfig, dir: &Path, on_progress: &dyn Fn(usize, usize
     write_folder(dir, parts, tables)
 }
 
-/// Covers, drawn one after the other.
+/// Image source that draws the covers one after the other.
 struct Covers<'a>(&'a World);
 
 impl ImageSource for Covers<'_> {
