@@ -45,14 +45,14 @@ impl Objective for FullSoftmax {
 }
 
 /// Loss of a label against k sampled negatives.
-pub struct Drawn {
+pub struct SampledObjective {
     contrast: SampledLoss,
     k: usize,
     /// Log of the probability with which each candidate is sampled, if scores are corrected by it.
     log_q: Option<Vec<f32>>,
 }
 
-impl Objective for Drawn {
+impl Objective for SampledObjective {
     fn loss(&self, users: &Act, items: &Act, batch: &Batch, pass: &Pass) -> Result<Act> {
         let bias = |&c: &u32| self.log_q.as_ref().map_or(0.0, |q| -q[c as usize]);
         let spec = SampledTargets {
@@ -101,7 +101,7 @@ pub fn build(config: &ObjectiveConfig, split: &Split) -> Result<Box<dyn Objectiv
         has_negatives(split)?;
     }
     let k = config.negatives;
-    let drawn = |contrast, log_q| Box::new(Drawn { contrast, k, log_q }) as Box<dyn Objective>;
+    let drawn = |contrast, log_q| Box::new(SampledObjective { contrast, k, log_q }) as Box<dyn Objective>;
     let inner: Box<dyn Objective> = match config.kind {
         ObjectiveKind::InBatch => Box::new(InBatchSoftmax {
             log_share: config.debias.then(|| split.log_share()),
