@@ -1,4 +1,4 @@
-//! `morec adapters`: what there is, whole models of them, files from and for other packages, differences.
+//! `morec adapters`: list, merge, import, export and compare adapters.
 
 use super::output::{bytes, print, print_json, table};
 use super::settings::Threads;
@@ -157,7 +157,7 @@ fn open(path: &Path, base: Option<&Path>) -> Result<ModelFolder> {
     }
 }
 
-/// A line of the list.
+/// One adapter in the output of `morec adapters list`.
 #[derive(Debug, Serialize)]
 struct Entry {
     dir: PathBuf,
@@ -221,10 +221,10 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn entry(dir: &Path) -> Result<Entry> {
-    // One that cannot be read is a line that says so, not the end of the list.
+    // An adapter that cannot be read is listed with the reason.
     let settings = crate::config::load_stored(dir);
     let manifest = folder::manifest(dir)?;
-    // What is wrong, without what to do about it: `evaluate` and the others say that.
+    // The message without its remedy, which commands that use the adapter print.
     let brief = |e: Error| {
         let m = e.to_string();
         let m = m.strip_prefix(&format!("{}: ", dir.display())).unwrap_or(&m);

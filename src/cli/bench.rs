@@ -172,7 +172,7 @@ fn speed(args: &SpeedArgs) -> Result<()> {
     if text.is_empty() { Ok(()) } else { output::print(&format!("peer: {}\n", text.join(", "))) }
 }
 
-/// Where and how it was measured.
+/// Machine and settings of a measurement.
 #[derive(Debug, Serialize)]
 struct Machine {
     morec: &'static str,
@@ -212,7 +212,7 @@ fn python(args: &SpeedArgs) -> Result<Option<PathBuf>> {
     }
 }
 
-/// A folder that is gone afterwards.
+/// A temporary folder that is removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {

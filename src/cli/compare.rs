@@ -46,10 +46,10 @@ enum Format {
     Latex,
 }
 
-/// Runs the verb.
+/// Runs `morec compare`.
 ///
 /// # Errors
-/// A run without result, runs that were not tested alike, an unknown metric.
+/// A run without a result, runs evaluated under different protocols, an unknown metric.
 pub fn run(args: &CompareArgs) -> Result<()> {
     args.threads.apply()?;
     let methods = args.methods.iter().map(|m| method(m)).collect::<Result<Vec<_>>>()?;

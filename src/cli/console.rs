@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
-/// Reports training on stderr.
+/// Observer that reports training on stderr.
 pub struct Console {
     label: String,
     metric: String,
@@ -56,7 +56,7 @@ impl Console {
     }
 }
 
-/// A progress report of encoding a catalogue, which begins anew each time.
+/// Returns a progress callback for encoding a catalogue; a new bar starts with each catalogue.
 pub fn encoding(label: &str) -> impl Fn(usize, usize) + use<> {
     let label = format!("[{label}] encoding items");
     let current: RefCell<Option<Progress>> = RefCell::default();

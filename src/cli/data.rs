@@ -180,7 +180,7 @@ pub struct ImportArgs {
 /// Runs `morec data …`.
 ///
 /// # Errors
-/// Whatever the verb meets; nothing half-written is left behind.
+/// Errors of the subcommand; no partially written data set is left behind.
 pub fn run(args: DataArgs) -> Result<()> {
     args.threads.apply()?;
     match args.command {

@@ -121,7 +121,7 @@ pub struct DistillArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs `morec distill`.
 pub fn run(args: DistillArgs) -> Result<()> {
     args.threads.apply()?;
     if args.data.is_empty() && args.texts.is_empty() {
@@ -155,7 +155,7 @@ pub fn run(args: DistillArgs) -> Result<()> {
     if args.json { output::print_json(&report) } else { output::print(&describe(&report, config.hidden)) }
 }
 
-/// The settings that the arguments give.
+/// Distillation settings from the arguments.
 fn settings(args: &DistillArgs, name: &str) -> DistillConfig {
     let default = DistillConfig::default();
     DistillConfig {
@@ -247,7 +247,7 @@ impl Bars {
     }
 }
 
-/// The result for people; `width` is the student's.
+/// The result as text; `width` is the student's hidden width.
 fn describe(report: &DistillReport, width: usize) -> String {
     let judged = if report.held_out < 2 {
         "too few were held out to judge it by\n".to_string()
@@ -280,7 +280,7 @@ fn short(name: &str) -> String {
     Path::new(name).file_name().map_or_else(|| name.into(), |n| n.to_string_lossy().into_owned())
 }
 
-/// A student replaces a student only when asked to; anything else it never replaces.
+/// Refuses to overwrite a student without `--force`, and any other folder in every case.
 fn may_write(out: &Path, work: &Path, force: bool) -> Result<()> {
     if out.exists() && crate::fsio::holds_something(out)? {
         let student = out.join("distillation.json").exists();

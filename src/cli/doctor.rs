@@ -27,7 +27,7 @@ pub struct DoctorArgs {
     threads: Threads,
 }
 
-/// Everything `morec doctor` says.
+/// Output of `morec doctor`.
 #[derive(Debug, Serialize)]
 struct Diagnosis {
     version: &'static str,
@@ -49,7 +49,7 @@ struct Diagnosis {
     data: Vec<Digest>,
 }
 
-/// A folder's content in one number.
+/// Size and content digest of a data set or model folder, or what is wrong with it.
 #[derive(Debug, Serialize)]
 struct Digest {
     dir: PathBuf,
@@ -61,7 +61,7 @@ struct Digest {
 /// Runs `morec doctor`.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) when stdout cannot be written; whatever else is wrong is part of the diagnosis.
+/// [`Error::Io`](crate::Error::Io) when stdout cannot be written; all other problems are part of the diagnosis.
 pub fn run(args: DoctorArgs) -> Result<()> {
     args.threads.apply()?;
     let options = HubOptions::from_env();
@@ -178,7 +178,7 @@ fn environment() -> Vec<(String, String)> {
     found
 }
 
-/// `scheme://user:password@host` without what stands before the `@`.
+/// Removes the credentials of a URL `scheme://user:password@host`.
 fn without_password(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, rest)) => {
@@ -198,7 +198,7 @@ fn model_digest(dir: &Path) -> Digest {
     Digest::of(dir, read())
 }
 
-/// Data sets carry a manifest: sizes are compared, the recorded digests are trusted. Reading gigabytes is `verify`'s.
+/// Checks data sets by the file sizes of their manifests; digests are not recomputed.
 fn data_digest(dir: &Path) -> Digest {
     let read = || {
         let path = dir.join(fsio::MANIFEST);

@@ -78,7 +78,7 @@ enum Pool {
 
 type Compute<'a> = Box<dyn Fn(&[u32]) -> Result<Vec<f32>> + Sync + 'a>;
 
-/// Runs the verb.
+/// Runs `morec encode`.
 ///
 /// # Errors
 /// A missing model or data set, a file in the way, a vector that is not finite.
@@ -200,12 +200,12 @@ fn write(
         Dtype::F32 => Precision::F32,
         Dtype::F16 => Precision::F16,
     };
-    // The batches of a part: as many tokens at a time as fit the processor's caches, texts of one length together.
+    // Batches of a part: bounded by tokens to fit the processor's caches, texts of similar length together.
     let in_batches = |part: &[u32]| {
         let one = |batch: &[u32]| compute(&batch.iter().map(|&i| part[i as usize]).collect::<Vec<_>>());
         compute_rows(part.len(), width, |i| cost(part[i] as usize), &device, one, &|_, _| {})
     };
-    // Numbers of another device differ in the last digits: a stopped run goes on where it began.
+    // Results of other devices differ by rounding: an export is only resumed on the device it was started on.
     let place = if device.is_cpu() { String::new() } else { format!(" {}", args.device.name()) };
     let identity =
         format!("morec vectors 1 {width} {:?} {} {identity} {}{place}", precision, args.normalize, digest(ids));

@@ -47,7 +47,7 @@ enum Part {
     Valid,
 }
 
-/// Runs the verb.
+/// Runs `morec evaluate`.
 pub fn run(args: EvaluateArgs) -> Result<()> {
     if args.ranks.is_some() && args.runs.len() != 1 {
         return Err(Error::Usage("--ranks needs exactly one run".into()));
@@ -67,7 +67,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         rows.extend(baselines(&ids, &prepared, part_name(args.part))?);
     }
     for (m, path) in models.iter().zip(&args.runs) {
-        // Its own shape and reading of texts; the command's data and protocol.
+        // Model settings come from the run; data and evaluation settings from the command.
         let mut own = Config {
             data: config.data.clone(),
             eval: config.eval.clone(),
@@ -75,7 +75,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
             ..m.config.clone()
         };
         let prepared = open_part(&mut own, args.part, &mut notes)?;
-        // What the table shows is what every row has.
+        // The table has the cut-offs that every row has.
         config.eval.ks.retain(|k| own.eval.ks.contains(k));
         check_items(m, &prepared)?;
         warn_of_other_data(path, m, &prepared, &own);
@@ -108,8 +108,8 @@ fn part_name(part: Part) -> &'static str {
     }
 }
 
-/// The data with the asked part in the place of the test part. A note of default cut-offs that are left out is printed
-/// once for all models.
+/// The data with the part to evaluate as its test part. A note on omitted default cut-offs is printed once for all
+/// models.
 fn open_part(config: &mut Config, part: Part, notes: &mut BTreeSet<String>) -> Result<Prepared> {
     let (mut prepared, note) = Prepared::fit_evaluation(config)?;
     if let Some(note) = note.filter(|n| notes.insert(n.clone())) {
@@ -121,7 +121,7 @@ fn open_part(config: &mut Config, part: Part, notes: &mut BTreeSet<String>) -> R
     Ok(prepared)
 }
 
-/// Says so when the folder of a run's own data set holds other data now: its test users may be among those trained on.
+/// Warns when the data set of a run has changed since training: its test cases may have been trained on.
 fn warn_of_other_data(run: &Path, model: &ModelFolder, prepared: &Prepared, config: &Config) {
     let own_folder = config.data.path == model.config.data.path;
     if own_folder && experiment::data_digest(run).is_some_and(|d| d != prepared.data.digest) {
@@ -133,7 +133,7 @@ fn warn_of_other_data(run: &Path, model: &ModelFolder, prepared: &Prepared, conf
     }
 }
 
-/// An ID model's rows are items of one data set: refuses any other catalogue.
+/// Refuses to evaluate an ID model on another catalogue than the one it was trained on.
 pub(super) fn check_items(model: &ModelFolder, prepared: &Prepared) -> Result<()> {
     if model.users.as_ref().is_some_and(|ids| *ids != prepared.user_ids) {
         let m = "its user encoder knows the users of one data set by id, and this one's are others; such a model does not \

@@ -1,4 +1,4 @@
-//! The command line: one file a verb.
+//! The command line, one file per subcommand.
 
 use crate::error::Result;
 use crate::terminal;
@@ -66,7 +66,7 @@ enum Command {
 /// Reads the command line and runs its verb. To be called before any other thread runs. A malformed one ends the process with code 2, as does `--help` with 0.
 ///
 /// # Errors
-/// Those of the verb.
+/// Errors of the subcommand.
 pub fn run() -> Result<()> {
     keep_memory();
     unset_empty_variables();
@@ -92,7 +92,7 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// The arguments. Clap's own messages quote them, and they may come from a script that passes on what others wrote.
+/// Parses the arguments; clap's messages, which quote them, are escaped for the terminal.
 fn parse_arguments() -> Cli {
     Cli::try_parse().unwrap_or_else(|e| {
         let plain = e.render().to_string();
@@ -117,7 +117,7 @@ fn unset_empty_variables() {
     }
 }
 
-/// Large buffers come and go each step: keep glibc from giving their pages back and faulting them in again.
+/// Keeps glibc from returning the pages of large buffers, which are allocated and freed in every step.
 fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: two documented settings of this process's allocator.

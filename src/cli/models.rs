@@ -1,4 +1,4 @@
-//! `morec models`: what there is, fetch it, check it.
+//! `morec models`: list, fetch and verify pre-trained models.
 
 use super::output::{bytes, print, print_json, table};
 use crate::error::Result;
@@ -85,7 +85,7 @@ fn list(options: &HubOptions, json: bool) -> Result<()> {
 }
 
 fn entries(options: &HubOptions) -> Result<Vec<Entry>> {
-    // Looking must neither fetch nor read hundreds of megabytes.
+    // Listing neither downloads nor reads weight files.
     let look = HubOptions { offline: true, check_digests: false, progress: false, ..options.clone() };
     let mut entries: Vec<Entry> = hub::cards(&options.models)?.iter().map(|card| carded(card, &look)).collect();
     let known = |entries: &[Entry], name: &str| entries.iter().any(|e| e.name == name);
@@ -105,7 +105,7 @@ fn entries(options: &HubOptions) -> Result<Vec<Entry>> {
             if cached.revision == "main" { cached.id.clone() } else { format!("{}@{}", cached.id, cached.revision) };
         match cached.open(&name) {
             Ok(folder) => entries.push(found(name, &folder, None)),
-            // Other tools keep other kinds of models here: only what was begun as one of ours is worth a line.
+            // Models of other kinds are not listed; a folder with a config.json is an incomplete download.
             Err(_) if cached.dir.join("config.json").is_file() => entries.push(Entry {
                 place: "incomplete",
                 commit: Some(cached.commit),

@@ -1,4 +1,4 @@
-//! What a command says on stdout.
+//! Output on stdout: text, tables, JSON.
 
 use crate::error::{Error, Result};
 use crate::terminal;
@@ -10,7 +10,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     write_all(&terminal::lines(text))
 }
 
-/// A reader that has gone away (`morec … | head`) is no error.
+/// Writes to stdout; a closed pipe (`morec … | head`) is not an error.
 fn write_all(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -25,7 +25,7 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     write_all(&(text + "\n"))
 }
 
-/// Characters of a table's cell; longer text (a page pasted as a title) is cut.
+/// Maximum number of characters of a table cell; longer text is cut.
 const LONGEST_CELL: usize = 300;
 
 fn shortened(text: &str) -> String {
@@ -44,7 +44,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     let cell = |row: &Vec<String>, i: usize| row.get(i).map_or(0, |c| c.chars().count());
     let widths: Vec<usize> = (0..columns).map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
-        // Rust's own padding takes no width above 65,535.
+        // Rust's formatter limits widths to 65,535.
         let padded = |(c, w): (&String, &usize)| c.clone() + &" ".repeat(w - c.chars().count());
         let cells: Vec<String> = row.iter().zip(&widths).map(padded).collect();
         cells.join("  ").trim_end().to_string() + "\n"
@@ -52,7 +52,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Bytes for people, in powers of ten as disks and hubs count: `90.9 MB`.
+/// Formats a number of bytes in powers of ten: `90.9 MB`.
 pub(super) fn bytes(n: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let mut value = n as f64;

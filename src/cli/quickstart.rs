@@ -1,4 +1,4 @@
-//! `morec quickstart`: the whole way on invented platforms, with nothing but this program.
+//! `morec quickstart`: pre-training and transfer on two synthetic platforms, without data or network.
 
 use super::console::{Console, encoding};
 use super::output;
@@ -52,7 +52,7 @@ pub struct QuickstartArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs `morec quickstart`.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
     args.threads.apply()?;
     let started = Instant::now();
@@ -114,7 +114,7 @@ fn sizes(p: &Prepared) -> String {
     format!("{} users, {} items", p.split.users.len(), p.item_ids.len())
 }
 
-/// The same settings on the data set in `data`.
+/// `base` with `data` as its data set.
 fn on(base: &Config, data: &Path) -> Config {
     let mut c = base.clone();
     c.data.path = data.display().to_string();
@@ -146,7 +146,7 @@ fn compare(base: &Config, target: &Prepared, out: &Path) -> Result<Vec<Row>> {
     let mut id = base.clone();
     id.item.kind = ItemKind::Id;
     id.item.model = String::new();
-    // An ID table learns slowly, and an epoch of it costs next to nothing.
+    // ID tables need more epochs, which are cheap.
     id.train.epochs = ID_EPOCHS;
     add("ID-SASRec", &id, None)?;
     let source = out.join("source");
@@ -204,7 +204,7 @@ fn page(
     })
 }
 
-/// The same settings for items with covers, both encoders as they came.
+/// `base` for items of kind `kind`, with frozen encoders.
 fn frozen(base: &Config, kind: ItemKind) -> Config {
     let mut c = base.clone();
     c.item.kind = kind;
@@ -222,7 +222,7 @@ const NEXT: [&str; 3] = [
     "morec transfer --source runs/mine -d datasets/other --preset from-scratch,full,frozen --baselines",
 ];
 
-/// Marks the folder as ours; refuses one that holds something else.
+/// Writes the quickstart's manifest to the folder; refuses a folder with other content.
 fn claim(out: &Path) -> Result<()> {
     let mine = out.join(fsio::MANIFEST).exists();
     if mine {

@@ -111,7 +111,7 @@ impl CandidateIndex {
     }
 }
 
-/// Runs the verb.
+/// Runs `morec recommend`.
 pub fn run(args: RecommendArgs) -> Result<()> {
     args.threads.apply()?;
     let many = args.users.is_some() || args.all_users;
@@ -138,7 +138,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
         (None, false) => None,
     };
     let model = folder.build(&args.device.open()?)?;
-    // Free titles stand behind the catalogue, so that they can be read but never recommended.
+    // Free titles are appended to the catalogue: they can be part of a history but are no candidates.
     let texts: Vec<String> = candidates_by_id.titles.iter().chain(&args.title).cloned().collect();
     let content = ItemContent {
         texts: &texts,
@@ -185,7 +185,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
             .collect(),
     };
     if let (Some(known), true) = (&folder.users, args.all_users) {
-        // Users that were too short for training have no vector.
+        // Users with too few interactions for training have no user vector.
         let known: HashSet<&String> = known.iter().collect();
         let before = users.len();
         users.retain(|(u, _)| known.contains(u));
@@ -209,7 +209,7 @@ pub fn run(args: RecommendArgs) -> Result<()> {
     }
 }
 
-/// The rows that users have in the model's own table, if it has one; one it does not know is an error.
+/// Rows of the users in the model's user table, if it has one; an unknown user is an error.
 fn rows_of(folder: &ModelFolder, users: &[(String, Vec<u32>)]) -> Result<Option<Vec<u32>>> {
     let Some(known) = &folder.users else { return Ok(None) };
     let place: HashMap<&str, u32> = known.iter().enumerate().map(|(i, u)| (u.as_str(), i as u32)).collect();
@@ -262,7 +262,7 @@ fn read_users(file: &Path, candidates_by_id: &CandidateIndex) -> Result<Vec<(Str
     Ok(users)
 }
 
-/// How recommendations of many users are written.
+/// Output format of the recommendations of many users.
 #[derive(Clone, Copy)]
 enum Format {
     Parquet,

@@ -23,8 +23,8 @@ pub struct Row {
     pub run: Option<RunResult>,
 }
 
-/// Rows of the methods without training. Text-kNN needs the settings' encoder; where that is not to be had, it is left out
-/// with a note.
+/// Rows of the baselines without training. Text-kNN needs the settings' encoder; if that is unavailable, it is omitted with a
+/// note.
 pub fn baselines(config: &Config, prepared: &Prepared, part: &str) -> Result<Vec<Row>> {
     let text = experiment::encoder_folder(config, Modality::Text).unwrap_or_else(|e| {
         terminal::message(&format!("text-kNN left out: {e}"));
@@ -51,7 +51,7 @@ pub fn comparison(rows: &[Row], ks: &[usize]) -> String {
     text
 }
 
-/// How the rows were measured.
+/// Evaluation protocol of the rows, as a line below the table.
 pub fn protocol_line(rows: &[Row]) -> String {
     rows.first().map_or(String::new(), |r| format!("metrics in %; {} users; {}", r.test.users, r.test.protocol))
 }
@@ -95,7 +95,7 @@ pub fn lines(rows: &[Row], ks: &[usize]) -> Vec<Vec<String>> {
     lines
 }
 
-/// What the metrics of the whole do not show: the lists as such, groups of targets and histories, drawn candidates.
+/// Detailed results: recommendation lists, groups of targets and histories, sampled candidates.
 pub fn detail(rows: &[Row], ks: &[usize]) -> String {
     let k = headline(ks);
     let metric = format!("ndcg@{k}");

@@ -98,7 +98,7 @@ impl Settings {
     }
 }
 
-/// The data set of a configuration; says which default cut-offs its catalogue is too small for, and leaves them out.
+/// Opens the data set of a configuration; default cut-offs larger than its catalogue are omitted with a note.
 pub fn prepare(config: &mut Config) -> Result<Prepared> {
     let (prepared, note) = Prepared::fit(config)?;
     if let Some(note) = note {
@@ -107,7 +107,7 @@ pub fn prepare(config: &mut Config) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// The folder of a run: `--out`, or below `runs` its name, or a name made of what it is.
+/// The folder of a run: `--out`, or its name (given or derived) below `runs`.
 pub fn run_dir(out: Option<&PathBuf>, runs: &Path, config: &Config, label: &str) -> PathBuf {
     match out {
         Some(o) => o.clone(),

@@ -44,7 +44,7 @@ pub struct SynthArgs {
     pub json: bool,
 }
 
-/// Runs the verb.
+/// Runs `morec data synth`.
 pub fn run(args: &SynthArgs) -> Result<()> {
     let config = |platform, users, items| SynthConfig {
         platform,

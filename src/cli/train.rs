@@ -60,7 +60,7 @@ impl RunArgs {
     }
 }
 
-/// Runs the verb.
+/// Runs `morec train`.
 pub fn run(args: TrainArgs) -> Result<()> {
     let mut config = args.settings.resolve(&Config::default())?;
     config.check()?;

@@ -48,7 +48,7 @@ struct Target {
     plans: Vec<(String, Plan)>,
 }
 
-/// Runs the verb.
+/// Runs `morec transfer`.
 pub fn run(args: TransferArgs) -> Result<()> {
     let source = ModelFolder::open(&args.source)?;
     // The model's shape and training settings come from the source; data, evaluation and transfer are the target's.

@@ -1,4 +1,4 @@
-//! `model.toml` and `distillation.json` of a student: how it was made, from what, and how good it is.
+//! `model.toml` and `distillation.json` of a student: settings, data sources and quality.
 
 use super::task::{Student, TaskInfo};
 use super::{DistillConfig, DistillReport};

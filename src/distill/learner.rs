@@ -15,7 +15,7 @@ use std::path::Path;
 
 const FORMAT: u32 = 1;
 
-/// Where it is.
+/// Position of the training loop, stored in checkpoints.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Cursor {
     epoch: usize,
@@ -25,15 +25,15 @@ pub(super) struct Cursor {
     pub last_loss: f64,
 }
 
-/// Who learns, and how much there is.
+/// The training loop of a student.
 pub(super) struct Learner<'a> {
     pub config: &'a DistillConfig,
     pub params: &'a Params,
     /// Digest of everything that a checkpoint depends on.
     pub identity: &'a str,
-    /// Samples.
+    /// Number of training samples.
     pub count: usize,
-    /// Where checkpoints go.
+    /// Folder of the checkpoints.
     pub work: &'a Path,
 }
 
@@ -102,7 +102,7 @@ fn save(dir: &Path, identity: &str, params: &Params, optimizer: &AdamW, at: &Cur
     staged.commit()
 }
 
-/// The checkpoint in `dir`, or nothing if it belongs to another lesson.
+/// The checkpoint in `dir`; `None` if it belongs to a distillation with other inputs or settings.
 fn restore(dir: &Path, identity: &str, params: &Params, optimizer: &mut AdamW) -> Result<Option<Cursor>> {
     let remake = "remove this folder to start again";
     let manifest = Manifest::read(dir, "distillation", FORMAT, remake)?;

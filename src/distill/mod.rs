@@ -30,54 +30,54 @@ use crate::nn::ops::Pooling;
 use crate::nn::weights::Precision;
 use serde::{Deserialize, Serialize};
 
-/// Shape of the student and how it learns.
+/// Settings of a distillation: sizes of the student, samples, optimiser.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DistillConfig {
     /// Name of the student, for its card.
     pub name: String,
     /// The teacher, as the user named it.
     pub teacher: String,
-    /// How both pool.
+    /// Pooling of token vectors, in teacher and student.
     pub pooling: Pooling,
-    /// Tokens after which texts are cut.
+    /// Maximum number of tokens per text, special tokens included.
     pub max_tokens: usize,
-    /// Whether texts are lower-cased first.
+    /// Whether texts are lower-cased before tokenisation.
     pub lower_case: bool,
-    /// Width.
+    /// Hidden width of the student.
     pub hidden: usize,
-    /// Blocks.
+    /// Number of transformer blocks of the student.
     pub layers: usize,
-    /// Attention heads.
+    /// Number of attention heads of the student.
     pub heads: usize,
-    /// Width inside the feed-forward part.
+    /// Inner width of the student's feed-forward layers.
     pub intermediate: usize,
-    /// Tokens kept of the vocabulary; 0: all.
+    /// Text: tokens of the teacher's vocabulary that the student keeps; 0: all.
     pub vocab: usize,
-    /// Pictures: pixels a side.
+    /// Image: side of the student's input in pixels.
     #[serde(default)]
     pub side: usize,
-    /// Pictures: side of a patch.
+    /// Image: side of a ViT patch in pixels.
     #[serde(default)]
     pub patch: usize,
-    /// Passes over the corpus.
+    /// Number of epochs over the corpus.
     pub epochs: usize,
-    /// Samples (texts, views of pictures) a step.
+    /// Samples (texts, views of images) per step.
     pub batch_size: usize,
     /// Peak learning rate; warm-up over the first twentieth, then cosine.
     pub lr: f64,
-    /// AdamW's.
+    /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
     /// Weight of the loss on hidden states; 0: not computed.
     pub hidden_weight: f64,
-    /// Random parts of each text or picture that are learned from, too.
+    /// Random crops of each text or image that are added to the training samples.
     pub crops: usize,
     /// Share of texts or pictures held out for evaluation.
     pub held_out: f64,
-    /// Seed of everything random.
+    /// Seed of hold-out, crops, initialisation and shuffling.
     pub seed: u64,
-    /// Write F32 instead of F16.
+    /// Whether the student's weights are written as F32 instead of F16.
     pub full_precision: bool,
-    /// Steps between checkpoints.
+    /// Optimiser steps between checkpoints.
     pub checkpoint_steps: usize,
 }
 
@@ -111,7 +111,7 @@ impl Default for DistillConfig {
 }
 
 impl DistillConfig {
-    /// Refuses what cannot work, by name.
+    /// Refuses impossible values, naming the setting.
     pub fn check(&self) -> Result<()> {
         let bad = |flag: &str, why: String| Err(Error::Usage(format!("--{flag}: {why}")));
         for (flag, n) in [
@@ -152,40 +152,40 @@ impl DistillConfig {
     }
 }
 
-/// What a distillation achieved.
+/// Result of a distillation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DistillReport {
-    /// Folder of the student.
+    /// Folder of the exported student.
     pub dir: String,
-    /// Parameters of the student.
+    /// Number of parameters of the student.
     pub parameters: usize,
-    /// Size of its weights file.
+    /// Bytes of the student's weight file.
     pub bytes: u64,
-    /// Parameters of the teacher.
+    /// Number of parameters of the teacher.
     pub teacher_parameters: usize,
-    /// Rows of its vocabulary; 0 for pictures.
+    /// Size of the student's vocabulary; 0 for image students.
     pub vocab: usize,
-    /// Share of the corpus's tokens that its vocabulary keeps; 0 for pictures.
+    /// Share of the corpus's tokens that are in the student's vocabulary; 0 for image students.
     pub coverage: f64,
-    /// Training samples: texts or views of pictures, random parts included.
+    /// Number of training samples (texts or views of images), crops included.
     pub texts: usize,
-    /// Held-out texts or pictures.
+    /// Number of held-out texts or images.
     pub held_out: usize,
     /// Mean cosine between student and reduced teacher on the held-out samples.
     pub cosine: f64,
     /// Share of the teacher's ten nearest held-out neighbours that are the student's, as exported.
     pub recall_at_10: f64,
-    /// The same for the teacher reduced to the student's width: the most this width allows.
+    /// Recall@10 of the teacher's vectors reduced to the student's width: the upper limit for this width.
     pub recall_at_10_limit: f64,
     /// Name and recall@10 of other encoders on the same samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<(String, f64)>,
-    /// Steps taken.
+    /// Number of optimiser steps taken.
     pub steps: u64,
-    /// Mean loss of the last epoch.
+    /// Mean training loss of the last epoch.
     pub loss: f64,
-    /// Seconds, this session only.
+    /// Duration of this session in seconds.
     pub seconds: f64,
-    /// Peak memory in bytes, this session only.
+    /// Peak memory of this session in bytes.
     pub peak_memory: Option<u64>,
 }

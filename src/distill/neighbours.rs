@@ -1,9 +1,9 @@
-//! How well one space keeps another's neighbours.
+//! Recall of nearest neighbours between two vector spaces.
 
 use crate::nn::gemm::{Mat, sgemm};
 use rayon::prelude::*;
 
-/// Rows scored at a time.
+/// Rows per block of scores.
 const BLOCK: usize = 256;
 
 /// Scales each row of width `d` to length 1; zero rows stay.

@@ -1,11 +1,11 @@
-//! What a distillation reports on its way.
+//! Progress events of a distillation.
 
 /// An event of a distillation, of any modality.
 pub enum Progress<'a> {
-    /// A line for the user.
+    /// A message for the user.
     Note(&'a str),
-    /// Samples the teacher has encoded, of how many.
+    /// Samples encoded by the teacher, and their total number.
     Teacher(usize, usize),
-    /// Steps taken, of how many, and a running mean of the loss.
+    /// Optimiser steps taken, their total number, and a running mean of the loss.
     Step(u64, u64, f64),
 }

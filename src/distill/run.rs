@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Neighbours of the recall in reports.
+/// Number of neighbours of the reported recall.
 const NEIGHBOURS: usize = 10;
 
-/// Trains the student of `task` and writes it to `out`. `work` keeps the teacher's vectors and checkpoints; a
-/// distillation stopped there goes on where it was.
+/// Trains the student of `task` and writes it to `out`. The folder `work` stores the teacher's vectors and checkpoints, from
+/// which a stopped distillation is resumed.
 pub fn distill(task: &dyn Distillation, work: &Path, out: &Path, tell: &dyn Fn(Progress)) -> Result<DistillReport> {
     let info = task.info();
     let config = &info.config;

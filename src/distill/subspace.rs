@@ -1,13 +1,13 @@
-//! The k directions in which vectors extend most: what a narrow student can keep of a wide teacher.
+//! Reduction of the teacher's vectors to the student's width by their leading k-dimensional subspace.
 
 use crate::nn::gemm::{Mat, sgemm};
 use crate::rng::Stream;
 
-/// Rounds of the power iteration; the subspace, not its axes, has to settle.
+/// Rounds of the power iteration; only the subspace has to converge, not its axes.
 const ROUNDS: usize = 60;
 
-/// An orthonormal basis (k, d) of the leading k-dimensional subspace of the rows of x (n, d), about the origin, so
-/// that inner products between rows are kept as well as k numbers can. With k ≥ d: the identity, padded with zeros.
+/// Orthonormal basis (k, d) of the leading k-dimensional subspace of the rows of x (n, d), about the origin: the basis that
+/// preserves inner products between rows best. With k ≥ d: the identity, padded with zeros.
 pub fn leading(x: &[f32], d: usize, k: usize, seed: u64) -> Vec<f32> {
     let mut basis = vec![0f32; k * d];
     if k >= d {
@@ -58,9 +58,9 @@ pub fn project(x: &[f32], d: usize, basis: &[f32]) -> Vec<f32> {
 
 /// Maps vectors of the teacher to the student's width.
 pub struct Reduction {
-    /// What is subtracted first; empty: nothing.
+    /// Mean that is subtracted first (d); empty: none.
     mean: Vec<f32>,
-    /// Orthonormal rows, (width, d).
+    /// Orthonormal basis, (width, d).
     basis: Vec<f32>,
     /// Width of the teacher's vectors.
     d: usize,

@@ -13,7 +13,7 @@ use std::path::Path;
 /// A teacher of one modality and the samples that its student learns from. [`super::distill`] runs any of them; another
 /// modality is another implementation.
 pub trait Distillation {
-    /// Settings, teacher and sizes.
+    /// Settings, teacher and sizes of the distillation.
     fn info(&self) -> &TaskInfo;
     /// The teacher's vectors of all training samples, (samples, width); `on_progress(done, all)` is called after each batch.
     fn teacher_vectors(&self, on_progress: &dyn Fn(usize, usize)) -> Result<Vec<f32>>;
@@ -37,29 +37,29 @@ pub trait Distillation {
 /// Settings, teacher and sizes of a distillation.
 #[derive(Debug, Clone)]
 pub struct TaskInfo {
-    /// The settings.
+    /// Settings of the distillation.
     pub config: DistillConfig,
     /// Width of the teacher's vectors.
     pub width: usize,
-    /// Parameters of the teacher.
+    /// Number of parameters of the teacher.
     pub teacher_parameters: usize,
     /// SHA-256 of the teacher's weights.
     pub teacher_sha256: String,
-    /// Training samples.
+    /// Number of training samples.
     pub samples: usize,
-    /// Held-out samples.
+    /// Number of held-out samples.
     pub held_out: usize,
     /// Name and digest of each source of samples.
     pub sources: Vec<(String, String)>,
     /// Digest of everything that the teacher's vectors depend on.
     pub vectors_key: String,
-    /// What a checkpoint depends on, beside the settings.
+    /// Inputs that a checkpoint depends on, beside the settings.
     pub identity: Map<String, Value>,
     /// Whether the mean of the teacher's vectors is subtracted from them.
     pub centered: bool,
     /// `text` or `image`, for the model card.
     pub modality: &'static str,
-    /// What the samples are, in the plural, for the model card.
+    /// Plural name of the samples, for the model card.
     pub samples_name: &'static str,
 }
 
@@ -69,33 +69,33 @@ pub type BatchLoss<'a> = Box<dyn Fn(&[u32], u64, Vec<f32>, &Pass) -> Result<Act>
 
 /// A student before its training.
 pub struct Student<'a> {
-    /// Its parameters.
+    /// Parameters of the student.
     pub params: Params,
-    /// Its loss on training samples.
+    /// Loss of the student on training samples.
     pub loss: BatchLoss<'a>,
-    /// Files of its folder beside `model.safetensors`: name and content.
+    /// Files of the student's folder beside `model.safetensors`: name and content.
     pub files: Vec<(&'static str, String)>,
     /// Files whose SHA-256 the model card lists, beside `model.safetensors`.
     pub card_files: &'static [&'static str],
-    /// `model_type` of its `config.json`.
+    /// `model_type` of the student's `config.json`.
     pub architecture: String,
-    /// The model card's preprocessing.
+    /// Preprocessing section of the model card.
     pub preprocessing: Preprocessing,
-    /// The model card's summary, before the numbers of parameters and bytes.
+    /// Summary line of the model card, before the numbers of parameters and bytes.
     pub summary: String,
     /// Vocabulary (where it has one) and samples in words, for a line that begins with its number of parameters.
     pub note: String,
-    /// Rows of its vocabulary; 0 where it has none.
+    /// Size of the student's vocabulary; 0 without one.
     pub vocab: usize,
-    /// Share of the corpus's tokens that its vocabulary keeps; 0 where it has none.
+    /// Share of the corpus's tokens that are in the student's vocabulary; 0 without one.
     pub coverage: f64,
 }
 
 /// Vectors of the held-out samples.
 pub struct HeldOut {
-    /// By the teacher, centered where the task says so, (held out, width).
+    /// Vectors by the teacher, centered if the task is, (held out, width).
     pub teacher: Vec<f32>,
-    /// By the exported student, (held out, `config.hidden`).
+    /// Vectors by the exported student, (held out, `config.hidden`).
     pub student: Vec<f32>,
 }
 

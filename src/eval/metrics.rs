@@ -1,4 +1,4 @@
-//! HR, NDCG, MRR, Recall and MAP at K from ranks, over all questions and in groups of them.
+//! HR, NDCG, MRR, Recall and MAP at K from ranks, over all cases and over groups of cases.
 
 use super::Rank;
 use crate::config::{EvalConfig, Ties};
@@ -68,7 +68,7 @@ pub fn gain_of(rank: &Rank, metric: &str, k: usize, ties: Ties) -> f64 {
         Ties::ById => gain(metric, first + f64::from(rank.equal_before), k),
         Ties::Mean if rank.equal == 0 => gain(metric, first, k),
         Ties::Mean => {
-            // Every place among the tied is as likely; those beyond K gain nothing.
+            // Every order of the tied items is equally likely; positions beyond K have no gain.
             let places = f64::from(rank.equal) + 1.0;
             let within = (k as f64 - f64::from(rank.above)).clamp(0.0, places) as u32;
             // An empty sum of floats is -0.0.
@@ -77,7 +77,7 @@ pub fn gain_of(rank: &Rank, metric: &str, k: usize, ties: Ties) -> f64 {
     }
 }
 
-/// Means over the questions whose rank is given.
+/// Means of all metrics over the given ranks.
 pub fn means<'a>(ranks: impl Iterator<Item = &'a Rank> + Clone, config: &EvalConfig) -> Metrics {
     let n = ranks.clone().count().max(1) as f64;
     let mut out = Metrics::new();

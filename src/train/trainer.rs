@@ -63,7 +63,7 @@ struct Trainer<'a, 'o> {
 }
 
 impl<'a, 'o> Trainer<'a, 'o> {
-    /// At the beginning, or where the checkpoint in `last/` stands.
+    /// Starts at the first epoch, or at the position of the checkpoint in `last/`.
     fn new(job: &'a TrainJob, stepper: Stepper<'a>, observers: &'a mut [Box<dyn Observer + 'o>]) -> Result<Self> {
         let c = &job.config.train;
         let last = job.dir.join("last");

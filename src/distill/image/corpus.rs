@@ -1,4 +1,4 @@
-//! The pictures that an image student learns from: those of data sets, each distinct picture once, some held out.
+//! Corpus of an image distillation: the images of data sets, each distinct image once, a share held out.
 
 use crate::data::Dataset;
 use crate::distill::holdout::is_held_out;
@@ -10,15 +10,15 @@ use crate::rng::Stream;
 use rayon::prelude::*;
 use std::path::PathBuf;
 
-/// Pictures to learn from and to be judged by, as squares of one size, in memory (150 kB each at 224 pixels).
+/// Training and held-out images as squares of one size, in memory (150 kB each at 224 pixels).
 pub struct ImageCorpus {
-    /// Pixels a side.
+    /// Side of the images in pixels.
     pub(super) side: usize,
-    /// RGB bytes of the training pictures.
+    /// RGB bytes of the training images.
     pub(super) train: Vec<Vec<u8>>,
-    /// RGB bytes of the held-out pictures.
+    /// RGB bytes of the held-out images.
     pub(super) held_out: Vec<Vec<u8>>,
-    /// Digest of each source, by name.
+    /// Digest of each data source, by name.
     pub(super) sources: Vec<(String, String)>,
 }
 
@@ -58,7 +58,7 @@ impl ImageCorpus {
         }
         Ok(out)
     }
-    /// View `v` of picture `i`: the whole, or a random part of it.
+    /// View `v` of image `i`: the whole image, or a random crop.
     pub(super) fn view(&self, i: usize, v: usize, seed: u64) -> Rgb {
         let whole = Rgb { width: self.side, height: self.side, data: self.train[i].clone() };
         match v {

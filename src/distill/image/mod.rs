@@ -1,4 +1,4 @@
-//! Pictures: any vision encoder as teacher, a small ViT as student, which sees them whole and in random parts.
+//! Image distillation: any vision encoder as teacher, a small ViT student trained on whole images and random crops.
 
 mod corpus;
 mod student;

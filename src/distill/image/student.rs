@@ -6,19 +6,19 @@ use crate::item::image::{ImageFolder, VitConfig};
 use crate::picture::{Filter, Preprocess};
 use serde_json::json;
 
-/// The student's folder without weights: parsed and as written.
+/// The student's folder without weights, parsed and as text.
 pub struct StudentFolder {
-    /// The network's shape.
+    /// Architecture of the student.
     pub config: VitConfig,
-    /// `config.json`.
+    /// Text of the student's `config.json`.
     pub config_json: String,
-    /// What its pictures go through: the teacher's, at the student's size.
+    /// Preprocessing of images: the teacher's, at the student's input size.
     pub preprocess: Preprocess,
-    /// `preprocessor_config.json`.
+    /// Text of the student's `preprocessor_config.json`.
     pub preprocess_json: String,
 }
 
-/// The folder of a ViT with the sizes in `c`.
+/// The folder of a ViT student with the sizes in `c`.
 pub fn folder(teacher: &ImageFolder, c: &DistillConfig) -> Result<StudentFolder> {
     let config = json!({
         "architectures": ["ViTModel"], "model_type": "vit", "hidden_size": c.hidden, "num_hidden_layers": c.layers,

@@ -23,19 +23,19 @@ use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A vision encoder as teacher, with the pictures that its student learns from. A sample is a view of a picture: the whole
-/// or a random part.
+/// A vision encoder as teacher, with the images that its student is trained on. A sample is a view of an image: the whole
+/// image or a random crop.
 pub struct ImageDistillation<'a> {
     info: TaskInfo,
     folder: ImageFolder,
     encoder: FrozenImageEncoder,
     corpus: &'a ImageCorpus,
-    /// Views of each picture.
+    /// Number of views per image.
     views: usize,
 }
 
 impl<'a> ImageDistillation<'a> {
-    /// Opens the teacher, a folder with weights.
+    /// Opens the teacher's folder, which has to contain weights.
     pub fn open(config: &DistillConfig, teacher_dir: &Path, corpus: &'a ImageCorpus) -> Result<Self> {
         config.check()?;
         let folder = ImageFolder::open(teacher_dir, true)?;
@@ -62,7 +62,7 @@ impl<'a> ImageDistillation<'a> {
         Ok(Self { info, folder, encoder, corpus, views })
     }
 
-    /// Training sample `s`, as the teacher sees it.
+    /// Training sample `s`, preprocessed for the teacher.
     fn view(&self, s: usize) -> Rgb {
         self.corpus.view(s / self.views, s % self.views, self.info.config.seed)
     }
@@ -72,7 +72,7 @@ impl<'a> ImageDistillation<'a> {
         Rgb { width: side, height: side, data: self.corpus.held_out[i].clone() }
     }
 
-    /// Held-out picture `i`, mirrored and without its margin.
+    /// Held-out image `i`, mirrored and with its margin cut off.
     fn held_out_part(&self, i: usize) -> Rgb {
         let side = self.corpus.side;
         let cut = side / 25;
@@ -81,7 +81,7 @@ impl<'a> ImageDistillation<'a> {
         p
     }
 
-    /// Vectors of the pictures that `make` gives for each held-out one.
+    /// Vectors of one image per held-out image, produced by `make`.
     fn encode_held_out(
         &self,
         encoder: &FrozenImageEncoder,
@@ -152,7 +152,7 @@ impl Distillation for ImageDistillation<'_> {
         self.encode_held_out(&encoder, &folder.preprocess, &|i| self.held_out(i))
     }
 
-    /// For student and teacher, the share of held-out pictures that are the nearest of all to their own mirrored part.
+    /// For student and teacher: share of held-out images that are the nearest neighbour of their own mirrored crop.
     fn quality(&self, student: &Path, vectors: &HeldOut, reduction: &Reduction) -> Result<BTreeMap<String, String>> {
         let folder = ImageFolder::open(student, true)?;
         let encoder = FrozenImageEncoder::new(&folder, &ImageConfig::default())?;
@@ -169,7 +169,7 @@ impl Distillation for ImageDistillation<'_> {
     }
 }
 
-/// Vectors of `count` pictures, which `make` gives at the size of `pre`.
+/// Vectors of `count` images, produced by `make` at the input size of `pre`.
 fn vectors(
     encoder: &FrozenImageEncoder,
     pre: &Preprocess,
@@ -188,8 +188,7 @@ fn vectors(
     compute_rows(count, encoder.width(), |_| COST, &Device::Cpu, compute, on_progress)
 }
 
-/// A view for one step: half of the time a random part of it (where it is cut says little of what it shows), else mirrored
-/// or not.
+/// Random augmentation of a view for one step: with probability 1/2 a random crop, otherwise a random horizontal flip.
 fn augmented(view: &[u8], sample: u32, step: u64, c: &DistillConfig) -> Vec<u8> {
     let mut stream = Stream::new(c.seed, &format!("distill/change/{step}/{sample}"));
     let change = if stream.uniform() < 0.5 { Augment::Crop } else { Augment::Flip };

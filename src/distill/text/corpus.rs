@@ -1,4 +1,4 @@
-//! The texts a student learns from: catalogues and text files, each distinct text once, some held out.
+//! Corpus of a text distillation: catalogues and text files, each distinct text once, a share held out.
 
 use crate::data::Dataset;
 use crate::distill::holdout::is_held_out;
@@ -7,14 +7,14 @@ use crate::rng::Stream;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-/// Texts to learn from and texts to be judged by.
+/// Training texts and held-out texts.
 #[derive(Debug, Clone, Default)]
 pub struct TextCorpus {
-    /// Titles and, behind them, random parts of them.
+    /// Training titles, followed by random crops of them.
     pub train: Vec<String>,
-    /// Titles never trained on, not even in part.
+    /// Held-out titles, of which no crop is trained on either.
     pub held_out: Vec<String>,
-    /// Digest of each source, by name.
+    /// Digest of each data source, by name.
     pub sources: Vec<(String, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! Text: titles, a BERT or RoBERTa as teacher, a smaller one of the same family with a part of its vocabulary as student.
+//! Text distillation: a BERT or RoBERTa teacher and a smaller student of the same family with a pruned vocabulary.
 
 pub mod corpus;
 mod export;

@@ -46,7 +46,7 @@ pub fn folder(teacher: &TextFolder, pruned: &Pruned, c: &DistillConfig) -> Resul
     }
     let config_json = serde_json::to_string_pretty(&doc).map_err(|e| broken(e.to_string()))? + "\n";
     let mut config = BertConfig::parse(&config_json).map_err(broken)?;
-    // The student has seen each text many times: dropout would only blur what it copies.
+    // No dropout: the student regresses fixed targets, which noise would only blur.
     (config.hidden_dropout_prob, config.attention_probs_dropout_prob) = (0.0, 0.0);
     let tokenizer = pruned.json.parse().map_err(|e| broken(format!("{e}")))?;
     Ok(TextFolder { config, config_json, tokenizer, tokenizer_json: pruned.json.clone(), weights: None })
@@ -62,7 +62,7 @@ pub fn build(
 ) -> Result<(Params, Bert)> {
     let (params, bert) = Params::fresh(c.seed, &Device::Cpu, |s| backbone(s, folder))?;
     let around = |t: u32| {
-        // [CLS] token [SEP], as the tokenizer would frame it.
+        // `[CLS] token [SEP]`, as the tokenizer's post-processor adds them.
         let frame = teacher.folder.tokenizer.encode_fast("a", true).map(|e| e.get_ids().to_vec()).unwrap_or_default();
         match frame.as_slice() {
             [first, _, last] => vec![*first, t, *last],
@@ -72,7 +72,7 @@ pub fn build(
     let rows: Vec<Vec<u32>> = pruned.old_ids.iter().map(|&t| around(t)).collect();
     let alone = teacher.encoder.encode(&Tokens::from_rows(&rows), &|_, _| {})?;
     let mut words = reduction.project(&alone);
-    // What all tokens share says nothing; drop it, and scale the rest.
+    // The mean over tokens carries no information about a token: it is subtracted, and the rest scaled.
     let k = c.hidden;
     let n = words.len() / k;
     let mut mean = vec![0f64; k];

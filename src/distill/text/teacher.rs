@@ -1,4 +1,4 @@
-//! A text teacher: its encoder and how it reads texts.
+//! The teacher of a text distillation: frozen encoder and tokenisation.
 
 use crate::distill::DistillConfig;
 use crate::error::Result;
@@ -6,26 +6,26 @@ use crate::item::Tokens;
 use crate::item::text::{SentenceEncoder, TextFolder};
 use std::path::Path;
 
-/// A teacher and its tokens.
+/// A frozen text encoder with its tokenizer.
 pub struct Teacher {
-    /// Its files.
+    /// Configuration and tokenizer of the teacher.
     pub folder: TextFolder,
-    /// Itself, frozen.
+    /// The teacher's encoder, frozen.
     pub encoder: SentenceEncoder,
-    /// SHA-256 of its weights.
+    /// SHA-256 of the teacher's weights.
     pub digest: String,
     config: DistillConfig,
 }
 
 impl Teacher {
-    /// Opens a folder with weights.
+    /// Opens the teacher's folder, which has to contain weights.
     pub fn open(dir: &Path, config: &DistillConfig) -> Result<Self> {
         let folder = TextFolder::open(dir, true)?;
         let encoder = SentenceEncoder::new(&folder, config.pooling)?;
         let digest = folder.weights.as_ref().map(|w| w.digest()).unwrap_or_default();
         Ok(Self { folder, encoder, digest, config: config.clone() })
     }
-    /// Tokens as the teacher reads texts.
+    /// Tokenises texts with the teacher's tokenizer under the settings' length and case.
     pub fn tokens(&self, texts: &[String]) -> Result<Tokens> {
         let c = &self.config;
         let most = c.max_tokens.min(self.folder.config.usable_positions());

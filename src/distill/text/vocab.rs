@@ -1,4 +1,4 @@
-//! A smaller vocabulary that cuts a corpus exactly as the teacher's does.
+//! Pruning of a tokenizer's vocabulary so that it tokenises a corpus as the teacher's does.
 //!
 //! Tokens are kept by how often the corpus uses them, with everything a tokenizer needs to stay whole: special tokens
 //! first, single characters (so that no word becomes unknown that was not), for byte-pair encodings the parts that
@@ -13,11 +13,11 @@ use std::path::Path;
 /// A pruned tokenizer.
 #[derive(Debug, Clone)]
 pub struct Pruned {
-    /// Its `tokenizer.json`.
+    /// Text of the pruned `tokenizer.json`.
     pub json: String,
-    /// For each new id, the teacher's.
+    /// The teacher's token id of each new id.
     pub old_ids: Vec<u32>,
-    /// Share of the corpus's tokens that are kept (1 = every text is cut as before).
+    /// Share of the corpus's tokens that are kept (1: every text is tokenised as before).
     pub coverage: f64,
 }
 
@@ -89,14 +89,14 @@ pub fn prune(path: &Path, json: &str, corpus: &Tokens, size: usize) -> Result<Pr
         renumber(&mut t["id"], &new);
     }
     renumber_template(&mut doc["post_processor"], &new);
-    // How long texts may be is the reader's to say.
+    // Truncation is set by the program that loads the tokenizer.
     doc["padding"] = Value::Null;
     doc["truncation"] = Value::Null;
     let json = serde_json::to_string(&doc).map_err(|e| wrong(path, e.to_string()))?;
     Ok(Pruned { json, old_ids, coverage: covered as f64 / total.max(1) as f64 })
 }
 
-/// A token and, for byte-pair encodings, all that it is merged from.
+/// Adds a token and, for byte-pair encodings, all tokens that it is merged from.
 fn keep(token: u32, parts: &HashMap<u32, Vec<u32>>, kept: &mut BTreeSet<u32>) {
     let mut todo = vec![token];
     while let Some(t) = todo.pop() {
