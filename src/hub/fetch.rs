@@ -27,7 +27,7 @@ pub(super) struct Job<'a> {
     pub resumable: bool,
 }
 
-/// Creates the HTTP client. Redirects are followed by [`request`], which sends the token to the endpoint's host only.
+/// Creates the HTTP client. Redirects are followed by `request`, which sends the token to the endpoint's host only.
 pub(super) fn client(options: &HubOptions) -> Agent {
     let limit = Some(options.timeout);
     let config = Agent::config_builder()
