@@ -27,7 +27,7 @@ impl Cached {
     /// Finds the snapshot of a revision without a network request; `None` when the cache has none.
     ///
     /// # Errors
-    /// [`Error::Model`](crate::error::Error::Model) when the snapshot's shard index is malformed.
+    /// `Error::Model` when the snapshot's shard index is malformed.
     pub fn find(cache: &Path, id: &str, revision: &str) -> Result<Option<Self>> {
         let commit = std::fs::read_to_string(repo_dir(cache, id).join("refs").join(revision));
         let commit = commit.map_or_else(|_| revision.to_string(), |c| c.trim().to_string());
