@@ -9,7 +9,8 @@
 //! geometric). An event is, with probability `noise`, an item drawn by popularity. Otherwise its theme is that of the
 //! last item (70 %) or one of the user's interests. With probability 30 % its kind is the one after the last item's
 //! kind in the platform's order (book → film → soundtrack …). Among the matching items one is drawn by popularity, with
-//! three times the weight if its style is the user's. No item occurs twice in a user history, unless the catalogue is too small.
+//! three times the weight if its style is the user's. No item occurs twice in a user history,
+//! unless the catalogue is too small.
 //!
 //! The text therefore determines the theme on both platforms, so that a model trained on one can transfer to the other.
 //! Popularity, noise and short histories resemble real data.
