@@ -1,12 +1,13 @@
-//! Text from data sets, model folders, servers and the command line, made safe to print on a terminal.
+//! Escaping of text from data sets, model folders, servers and the command line for safe output on a terminal.
 //!
-//! A title may hold an escape sequence that moves the cursor or recolours the screen, a carriage return that hides what
-//! stands before it, or a bidirectional override that reorders the line. Such characters are printed as `\u{1b}`.
+//! A title may contain an escape sequence that moves the cursor or changes colours, a carriage return that hides the
+//! text before it, or a bidirectional override that reorders the line. Such characters are printed as escapes like
+//! `\u{1b}`.
 
 use std::borrow::Cow;
 
-/// Characters that act on a terminal instead of being shown: C0 and C1 controls, DEL, line and paragraph separators,
-/// and the characters that override or isolate the writing direction.
+/// Whether a character controls a terminal instead of being displayed: C0 and C1 controls, DEL, line and paragraph
+/// separators, and the characters that override or isolate the writing direction.
 fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -18,7 +19,7 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match acts(c) && !keep(c) {
-            // `\n`, `\r`, `\t` by name; a DEL or a bidirectional override by its code point.
+            // ASCII controls: `\n`, `\r`, `\t` by name, others by code point. All other characters by code point.
             true if c.is_ascii_control() => out.extend(c.escape_default()),
             true => out.extend(c.escape_unicode()),
             false => out.push(c),
@@ -27,12 +28,12 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// One line, or one cell of a table: every control character is escaped, line ends and tabs included.
+/// Escapes a single line or table cell: all control characters, line ends and tabs included.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// Text of several lines: as [`line()`], but line feeds and tabs stay.
+/// Escapes text of several lines: all control characters except line feeds and tabs.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn other_text_stays_and_is_not_copied() {
-        // Letters of any script, combining marks, joiners of emoji and the marks that Hebrew and Arabic texts need.
+        // Letters of several scripts, combining marks, emoji joiners, and the marks required in Hebrew and Arabic text.
         for text in ["", "Käse – 10 % \\ \"x\"", "日本語", "e\u{301}", "👩\u{200d}🔬", "שלום\u{200f}", "\u{ad}"]
         {
             assert!(matches!(line(text), Cow::Borrowed(t) if t == text), "{text:?}");

@@ -1,6 +1,6 @@
-//! The builder that every import format feeds: interning, policies, counted warnings, the stable sort.
+//! Builder of a data set, used by all import formats: interning of ids, policies, counted warnings, stable sort.
 //!
-//! Memory for n interactions: 16 bytes each while reading, 12 more while sorting.
+//! Memory per interaction: 16 bytes while reading, 12 more bytes while sorting.
 
 use super::dataset::{Csr, Dataset, Items};
 use super::notes::Notes;
@@ -10,7 +10,7 @@ use crate::error::{DataError, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// How many skipped rows are listed.
+/// Maximum number of skipped rows listed in an error.
 const LISTED: usize = 5;
 
 /// Markers of missing values that exports of pandas, R, SQL databases and Hive write. (An artist may be called `nan`.)
@@ -44,10 +44,10 @@ pub struct ImportSink<'a> {
 }
 
 impl ImportSink<'_> {
-    /// Reports a malformed row: counted while the policy allows, else it is the import's error.
+    /// Reports a malformed row. The row is counted while the policy allows it; otherwise its error stops the import.
     ///
     /// # Errors
-    /// The row's own error, with how many were skipped before it.
+    /// The row's error, with the number of rows skipped before it.
     pub fn malformed(&mut self, mut e: DataError) -> Result<()> {
         if self.skipped < self.limit {
             self.skipped += 1;
@@ -157,7 +157,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The policy in force.
+    /// Policy of the import.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -168,7 +168,7 @@ impl<'a> Builder<'a> {
     fn cleaned(&self, raw: &str) -> String {
         if self.policy.raw_text { raw.to_string() } else { text::clean(raw) }
     }
-    /// A trimmed, non-empty id; otherwise the row is reported as malformed.
+    /// Trims an id; an empty id is reported as a malformed row.
     fn id<'t>(&mut self, at: SourceLocation<'_>, field: &str, raw: &'t str) -> Result<Option<&'t str>> {
         let id = raw.trim();
         if id.is_empty() {

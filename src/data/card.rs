@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A data set card. `RAW` in its texts stands for the folder with the raw files.
+/// Data set card. `RAW` in its texts is the folder with the raw files.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {

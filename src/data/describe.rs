@@ -1,7 +1,7 @@
-//! What is in a data set: sizes, lengths, popularity, cold items, ties, leaks, text.
+//! Statistics of a data set: sizes, history lengths, popularity, cold items, equal timestamps, leakage, text.
 //!
-//! Everything that needs a split uses leave-one-out: a user's last event is the test, the one before it the
-//! validation, the rest training; users with fewer than three events are trained on only.
+//! Statistics that need a split use leave-one-out: a user's last event is the test event, the one before it the
+//! validation event, the others are training events. Users with fewer than three events have training events only.
 
 use super::dataset::Dataset;
 use super::text;
@@ -10,13 +10,13 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 
-/// Upper ends of the histogram's bins; the last one is open.
+/// Upper bounds of the histogram's bins, inclusive; the last bin is unbounded.
 const BINS: [usize; 9] = [2, 4, 9, 19, 49, 99, 199, 499, usize::MAX];
 
-/// The distribution of a count. Quartiles are interpolated linearly between order statistics.
+/// Distribution of a count. Quartiles are interpolated linearly between order statistics.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Distribution {
-    /// Smallest.
+    /// Minimum.
     pub min: usize,
     /// First quartile.
     pub q1: f64,
@@ -26,12 +26,12 @@ pub struct Distribution {
     pub q3: f64,
     /// Mean.
     pub mean: f64,
-    /// Largest.
+    /// Maximum.
     pub max: usize,
 }
 
 impl Distribution {
-    /// Of values in any order; `None` of none.
+    /// Computes the distribution of values in any order; `None` if there are no values.
     pub fn of(mut values: Vec<usize>) -> Option<Self> {
         values.sort_unstable();
         let (&min, &max) = (values.first()?, values.last()?);
@@ -45,12 +45,12 @@ impl Distribution {
     }
 }
 
-/// Users whose number of events lies between two bounds.
+/// Histogram bin: number of users whose number of events lies between two bounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bin {
-    /// Fewest events.
+    /// Minimum number of events, inclusive.
     pub from: usize,
-    /// Most events; `None` = open.
+    /// Maximum number of events, inclusive; `None`: unbounded.
     pub to: Option<usize>,
     /// Number of users.
     pub users: usize,
@@ -61,11 +61,11 @@ pub struct Bin {
 pub struct Cold {
     /// Number of cold items.
     pub items: usize,
-    /// Their share of the catalogue.
+    /// Share of cold items in the catalogue.
     pub item_share: f64,
-    /// Users with a test event.
+    /// Number of users with a test event.
     pub targets: usize,
-    /// Share of these events whose item is cold: an ID model cannot learn it.
+    /// Share of test events whose item is cold; an ID model cannot learn such an item.
     pub target_share: f64,
 }
 
@@ -74,64 +74,64 @@ pub struct Cold {
 pub struct Times {
     /// First timestamp, seconds since 1970.
     pub first: i64,
-    /// Last timestamp.
+    /// Last timestamp, seconds since 1970.
     pub last: i64,
     /// Share of users (of those with two or more events) whose last two timestamps are equal: their test item depends on
     /// the order of rows in the file.
     pub tie_share: f64,
     /// Share of training events (of all users) that are strictly later than a user's test event, averaged over the
-    /// users with one. A model that is tested on this user has seen that much of the future. ML-100K: 41.3 %.
+    /// users with one: the share of training data from after the time of the test. ML-100K: 41.3 %.
     pub leaked_share: f64,
 }
 
-/// Users with more than one interaction with the same item.
+/// Statistics of repeated interactions of a user with the same item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Repeats {
-    /// Number of such users.
+    /// Number of users with more than one interaction with an item.
     pub users: usize,
-    /// Their share.
+    /// Share of users with more than one interaction with an item.
     pub share: f64,
-    /// Events beyond a user's first with the item.
+    /// Number of interactions after a user's first one with the item.
     pub events: usize,
 }
 
-/// The items' text.
+/// Statistics of the items' text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Text {
-    /// Items with text.
+    /// Number of items with text.
     pub items: usize,
-    /// Their share.
+    /// Share of items with text.
     pub share: f64,
     /// Words per item, over items with text.
     pub words: Option<Distribution>,
-    /// Items whose text (letter case aside) an earlier item has already.
+    /// Number of items with the same text, ignoring case, as an item of lower index.
     pub duplicates: usize,
 }
 
-/// One of the most popular items.
+/// Popular item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Popular {
-    /// Raw id.
+    /// Raw item id.
     pub id: String,
-    /// Events.
+    /// Number of interactions with the item.
     pub events: usize,
-    /// Text.
+    /// Text of the item.
     pub text: String,
 }
 
 /// Coverage of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Attribute {
-    /// Rows with a value.
+    /// Number of rows with a value.
     pub filled: usize,
-    /// Distinct values.
+    /// Number of distinct values.
     pub distinct: usize,
 }
 
-/// A data set in numbers.
+/// Statistics of a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Description {
-    /// Name.
+    /// Name of the data set.
     pub name: String,
     /// Digest of the folder's content.
     pub digest: String,
@@ -139,36 +139,36 @@ pub struct Description {
     pub users: usize,
     /// Number of items, with or without events.
     pub items: usize,
-    /// Number of events.
+    /// Number of interactions.
     pub interactions: usize,
-    /// Share of (user, item) cells with an event, repeats counted once each.
+    /// Density: share of (user, item) pairs with at least one interaction.
     pub density: f64,
     /// Distribution of the number of events per user.
     pub lengths: Option<Distribution>,
     /// Histogram of the number of events per user.
     pub histogram: Vec<Bin>,
-    /// Items with no event.
+    /// Number of items without interactions.
     pub items_unused: usize,
-    /// Items with exactly one.
+    /// Number of items with exactly one interaction.
     pub items_once: usize,
-    /// Items with one to four.
+    /// Number of items with one to four interactions.
     pub items_below_5: usize,
-    /// The five most popular, ties by index.
+    /// The five items with the most interactions; ties are ordered by item index.
     pub popular: Vec<Popular>,
-    /// Cold items; `None` where no user has three events.
+    /// Statistics of cold items; `None` if no user has three events.
     pub cold: Option<Cold>,
-    /// Timestamps, where there are any.
+    /// Statistics of timestamps; `None` without timestamps.
     pub times: Option<Times>,
-    /// Repeated items.
+    /// Statistics of repeated interactions.
     pub repeats: Repeats,
-    /// Text.
+    /// Statistics of the items' text.
     pub text: Text,
-    /// Items with a picture, where the data set has such.
+    /// Number of items with an image; `None` if the data set has no images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pictures: Option<usize>,
-    /// Attributes of items.
+    /// Coverage of the items' attributes, by name.
     pub item_attributes: BTreeMap<String, Attribute>,
-    /// Attributes of users.
+    /// Coverage of the users' attributes, by name.
     pub user_attributes: BTreeMap<String, Attribute>,
 }
 
@@ -236,7 +236,7 @@ fn histogram(lengths: &[usize]) -> Vec<Bin> {
     bins
 }
 
-/// The training part of a user's row.
+/// Training events of a user's history.
 fn train(row: &[u32]) -> &[u32] {
     if row.len() < 3 { row } else { &row[..row.len() - 2] }
 }

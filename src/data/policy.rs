@@ -1,5 +1,5 @@
-//! Import policies for irregular input. By default everything that can be imported is, with a count, and anything else
-//! stops the import.
+//! Import policies for irregular input. By default irregular input that can be imported is imported and counted; any
+//! other stops the import.
 
 use serde::Serialize;
 
@@ -7,20 +7,20 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownItems {
-    /// The item joins the catalogue without text.
+    /// Add the item to the catalogue, without text.
     #[default]
     Keep,
-    /// The interaction is left out.
+    /// Leave out the interaction.
     Drop,
-    /// The import stops.
+    /// Stop the import with an error.
     Error,
 }
 
-/// How the bytes of text files are read.
+/// Encoding of text files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// UTF-8; anything else is an error.
+    /// UTF-8; invalid bytes are an error.
     #[default]
     #[value(name = "utf8", alias = "utf-8")]
     Utf8,
@@ -29,11 +29,11 @@ pub enum Encoding {
     Latin1,
 }
 
-/// The unit of the timestamps in the input; the data set always holds seconds.
+/// Unit of the timestamps in the input; a data set always stores seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeUnit {
-    /// Inferred from the size of the numbers; mixed units are an error.
+    /// Inferred from the magnitude of the numbers; mixed units are an error.
     #[default]
     Auto,
     /// Seconds.
@@ -47,7 +47,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// How many of this unit make a second (1 for `auto`).
+    /// Number of units per second (1 for `auto`).
     pub fn per_second(self) -> i64 {
         match self {
             Self::Auto | Self::S => 1,
@@ -56,7 +56,7 @@ impl TimeUnit {
             Self::Ns => 1_000_000_000,
         }
     }
-    /// Its name in words.
+    /// Name of the unit in words.
     pub fn word(self) -> &'static str {
         match self {
             Self::Auto => "unknown units",
@@ -68,22 +68,22 @@ impl TimeUnit {
     }
 }
 
-/// Every choice of an import that is not about the layout of the files. Part of the manifest's config.
+/// Import settings that do not concern the layout of the files. They are part of the manifest's config.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Policy {
-    /// Interactions with items that the items file lacks.
+    /// Policy for interactions with items that are not in the items file.
     pub unknown_items: UnknownItems,
-    /// Drop later copies of an interaction with the same user, item and timestamp.
+    /// Whether to drop later copies of an interaction with the same user, item and timestamp.
     pub dedup: bool,
-    /// How many malformed rows may be left out before the import stops.
+    /// Maximum number of malformed rows that are skipped before the import stops.
     pub skip_malformed: u64,
-    /// The encoding of text files.
+    /// Encoding of text files.
     pub encoding: Encoding,
-    /// The unit of timestamps.
+    /// Unit of the timestamps.
     pub time_unit: TimeUnit,
-    /// Keep text byte for byte: no decoding of HTML entities, no trimming, no collapsing of white space.
+    /// Whether to keep text unchanged: no decoding of HTML entities, no trimming, no collapsing of white space.
     pub raw_text: bool,
-    /// Leave out rows whose user or item id is a marker of a missing value (`nan`, `NULL`, `\N`, …).
+    /// Whether to leave out rows whose user or item id is a marker of a missing value (`nan`, `NULL`, `\N`, …).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub drop_null_ids: bool,
 }

@@ -75,7 +75,7 @@ impl Split {
         };
         split.times = data.times.as_ref().map(|times| {
             let kept = |(row, &u): (usize, &u32)| {
-                // The events used are the last ones of each user.
+                // Only the last events of each user are used.
                 let end = data.seqs.offsets[u as usize + 1];
                 times[end - split.seqs.row(row).len()..end].to_vec()
             };

@@ -1,4 +1,4 @@
-//! The models of the Hugging Face cache, as far as they are there: no request is made.
+//! Models in the local Hugging Face cache. Nothing here makes a network request.
 
 use super::card::subfolders;
 use super::folder::{ModelFolder, Origin, PREPROCESSOR, TOKENIZER, missing};
@@ -8,23 +8,26 @@ use super::options::HubOptions;
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
-/// A snapshot of the cache.
+/// Snapshot of a model repository in the Hugging Face cache.
 #[derive(Debug, Clone)]
 pub struct Cached {
     /// Repository id.
     pub id: String,
-    /// The branch, tag or commit that leads to it.
+    /// Branch, tag or commit by which the snapshot was found.
     pub revision: String,
-    /// Its commit.
+    /// Commit id of the snapshot.
     pub commit: String,
-    /// Its folder.
+    /// Folder of the snapshot.
     pub dir: PathBuf,
-    /// Required files that are not there; empty when it can be used.
+    /// Names of required files that the snapshot lacks; empty when the model can be used.
     pub missing: Vec<String>,
 }
 
 impl Cached {
-    /// Looks a revision up, without a request; `None` when the cache knows nothing of it.
+    /// Finds the snapshot of a revision without a network request; `None` when the cache has none.
+    ///
+    /// # Errors
+    /// `Error::Model` when the snapshot's shard index is malformed.
     pub fn find(cache: &Path, id: &str, revision: &str) -> Result<Option<Self>> {
         let commit = std::fs::read_to_string(repo_dir(cache, id).join("refs").join(revision));
         let commit = commit.map_or_else(|_| revision.to_string(), |c| c.trim().to_string());
@@ -39,12 +42,12 @@ impl Cached {
         Ok(Some(Self { id: id.into(), revision: revision.into(), commit, dir, missing }))
     }
 
-    /// True when nothing is missing and it has what turns inputs into tensors, so that asking the hub is pointless.
+    /// Whether all required files and a tokenizer or preprocessor configuration exist, so that no request is needed.
     pub fn is_whole(&self) -> bool {
         self.missing.is_empty() && [TOKENIZER, PREPROCESSOR].iter().any(|n| self.dir.join(n).is_file())
     }
 
-    /// The folder, as found without a request.
+    /// Opens the snapshot as a model folder without a network request; `name` is the requested model name.
     ///
     /// # Errors
     /// As [`ModelFolder::open`].
@@ -53,7 +56,7 @@ impl Cached {
     }
 }
 
-/// Every model of the cache by its `refs`, in name order; what is damaged is left out.
+/// Lists the snapshots to which the cache's `refs` point, in name order; damaged ones are left out.
 pub fn cached_models(options: &HubOptions) -> Vec<Cached> {
     let mut found = Vec::new();
     for folder in subfolders(&options.cache) {

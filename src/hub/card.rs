@@ -1,4 +1,4 @@
-//! `model.toml`: where a model comes from, what it is, and what its files must be.
+//! Model cards, `model.toml`: source, description and file digests of a model.
 
 use super::layout::named_digest;
 use super::name::{check_id, check_revision, is_safe_token};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Name of the card inside a model's folder.
+/// File name of the card in a model folder.
 pub const CARD: &str = "model.toml";
 
-/// Cards that come with the program, so that their names work in any folder.
+/// Cards compiled into the program, so that their names resolve in any working directory.
 const BUILT_IN: &[(&str, &str)] = &[
     ("all-minilm-l6-v2", include_str!("../../models/all-minilm-l6-v2/model.toml")),
     ("bert-base-uncased", include_str!("../../models/bert-base-uncased/model.toml")),
@@ -30,40 +30,40 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("roberta-base", include_str!("../../models/roberta-base/model.toml")),
 ];
 
-/// A model's card.
+/// Model card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// The same as the folder's name.
+    /// Model name, equal to the folder's name.
     pub name: String,
-    /// What it is, in a line.
+    /// Description in one line.
     pub summary: String,
-    /// `text` or `image`.
+    /// Modality of the input: `text` or `image`.
     pub modality: String,
-    /// `model_type` of its `config.json`, for example `bert`.
+    /// Architecture: the `model_type` of `config.json`, for example `bert`.
     pub architecture: String,
-    /// SPDX identifier.
+    /// Licence as SPDX identifier.
     pub licence: String,
-    /// Who made it, and where the files come from.
+    /// Authors, and source of the files.
     pub origin: String,
-    /// The hub repository, where one is known.
+    /// Hub repository; `None` if the model has none.
     pub hub: Option<HubSource>,
-    /// How inputs are made and outputs are pooled.
+    /// Preprocessing of inputs and pooling of outputs.
     #[serde(default)]
     pub preprocessing: Preprocessing,
-    /// What was measured of it: name → figure, in words.
+    /// Measured quality: name of the measure → value, as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quality: BTreeMap<String, String>,
-    /// SHA-256 of files, lower-case hex, as far as they are known.
+    /// Known SHA-256 digests by file name, lower-case hex.
     #[serde(default)]
     pub sha256: BTreeMap<String, String>,
 }
 
-/// A repository of the hub.
+/// Repository of the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HubSource {
-    /// `owner/name`.
+    /// Repository id, `owner/name`.
     pub id: String,
     /// Branch, tag or commit.
     #[serde(default = "main_branch")]
@@ -74,20 +74,20 @@ fn main_branch() -> String {
     "main".into()
 }
 
-/// How a text or image goes in and a vector comes out.
+/// Preprocessing of a text or image, and pooling of the encoder's output to one vector.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// `mean` (over real tokens), `cls` or `pooler`.
+    /// Pooling: `mean` (over tokens other than padding), `cls` or `pooler`.
     pub pooling: Option<String>,
-    /// Tokens after which a text is cut, special tokens included.
+    /// Maximum number of tokens of a text, special tokens included; longer texts are truncated.
     pub max_tokens: Option<u32>,
-    /// Side length of an image in pixels.
+    /// Side length of the input image in pixels.
     pub image_size: Option<u32>,
 }
 
 impl Card {
-    /// Parses a card; `path` is for messages.
+    /// Parses a card; `path` is used in error messages only.
     ///
     /// # Errors
     /// [`Error::Model`] for a syntax error, an unknown key or an impossible value.
@@ -116,7 +116,7 @@ impl Card {
         Ok(card)
     }
 
-    /// Reads `dir/model.toml`; `None` when there is none.
+    /// Reads `dir/model.toml`; `None` when the file does not exist.
     ///
     /// # Errors
     /// As [`Card::parse`], and [`Error::Io`].
@@ -128,35 +128,36 @@ impl Card {
         Self::parse(&path, &fsio::read_model_text(&path)?).map(Some)
     }
 
-    /// The card that comes with the program under this name.
+    /// Card named `name` that is compiled into the program.
     pub(super) fn built_in(name: &str) -> Option<Self> {
         let (name, text) = BUILT_IN.iter().find(|(n, _)| *n == name)?;
         Self::parse(Path::new(name), text).ok()
     }
 
-    /// What is known about the content of this revision; nothing when the card speaks of another one.
+    /// Expected digests of the files at `revision`; empty when the card describes another revision.
     pub(super) fn guard(&self, revision: &str) -> Guard {
         let ours = self.hub.as_ref().is_none_or(|h| h.revision == revision);
         Guard { sha256: if ours { self.sha256.clone() } else { BTreeMap::new() } }
     }
 }
 
-/// Expected digests of files; empty when nothing is known.
+/// Expected digests of a model's files; empty when none are known.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
-    /// SHA-256 by file name, lower-case hex.
+    /// Expected SHA-256 by file name, lower-case hex.
     pub sha256: BTreeMap<String, String>,
 }
 
 impl Guard {
-    /// Compares the files of `dir` that exist with what is expected.
+    /// Compares the files that exist in `dir` with the expected digests.
     ///
     /// # Errors
-    /// [`Error::Model`] naming the first file that differs, [`Error::Io`].
+    /// [`Error::Model`] naming the first file that differs; [`Error::Io`].
     pub fn check(&self, dir: &Path) -> Result<()> {
         for (name, expected) in &self.sha256 {
             let path = dir.join(name);
-            // In the hub's cache a file links to a blob named by its SHA-256, checked when it arrived; `verify` reads all.
+            // In the cache a file links to a blob that is named by its SHA-256 and was checked when it was downloaded.
+            // `verify` computes the digests of all files.
             if !path.exists() || named_digest(&path).as_ref() == Some(expected) {
                 continue;
             }
@@ -170,10 +171,10 @@ impl Guard {
     }
 }
 
-/// Every card: those of `models/` first, then the built-in ones that it does not replace, in name order.
+/// Lists all cards in name order: those of `models/`, and the built-in ones that have no namesake there.
 ///
 /// # Errors
-/// As [`Card::read`]; [`Error::Model`] when a card is not named like its folder.
+/// As [`Card::read`]; [`Error::Model`] when the name in a card differs from the folder's name.
 pub fn cards(models: &Path) -> Result<Vec<Card>> {
     let mut found = BTreeMap::new();
     for name in subfolders(models) {
@@ -193,7 +194,7 @@ pub fn cards(models: &Path) -> Result<Vec<Card>> {
     Ok(found.into_values().collect())
 }
 
-/// Names of the folders inside `dir`, sorted; hidden ones and those that are not UTF-8 left out.
+/// Sorted names of the folders in `dir`, without hidden ones and names that are not UTF-8.
 pub(crate) fn subfolders(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir());
     let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();

@@ -1,5 +1,5 @@
-//! Whether a file of a model can be read as what its name says. [`verify`](super::verify()) reports it, and a pull keeps
-//! no file that fails.
+//! Checks whether a model file can be parsed as the format that its name implies. [`verify`](super::verify()) reports
+//! the result; a pull deletes a file that fails.
 
 use super::folder::{CONFIG, INDEX, PREPROCESSOR, TOKENIZER};
 use super::name::is_shard_name;
@@ -9,10 +9,10 @@ use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::path::Path;
 
-/// What is wrong with a file, in words, or its content.
+/// Parsed content of a file, or a description of the defect.
 pub(super) type Checked<T> = std::result::Result<T, String>;
 
-/// The header of a safetensors file. The header's length, each tensor's offsets and the file's length are checked.
+/// Reads the header of a safetensors file; checks the header's length, each tensor's offsets and the file's length.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be opened.
@@ -22,7 +22,8 @@ pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
     if length < 8 {
         return Ok(Err(format!("too short for a safetensors file: {length} bytes")));
     }
-    // SAFETY: read only, and dropped here; a file that another program cuts meanwhile is not a model anyway.
+    // SAFETY: the map is read-only and dropped in this function. Another program that truncates the file meanwhile
+    // is not supported.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
     let whole = || {
         SafeTensors::deserialize(&map)?;
@@ -31,7 +32,7 @@ pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
     Ok(whole().map_err(|e: safetensors::SafeTensorError| format!("not a whole safetensors file: {e}")))
 }
 
-/// A JSON file, parsed.
+/// Parses a JSON file.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -40,8 +41,8 @@ pub(super) fn json(path: &Path) -> Result<Checked<serde_json::Value>> {
     Ok(serde_json::from_slice(&bytes).map_err(|e| format!("not JSON: {e}")))
 }
 
-/// What is wrong with the file at `path` that is to be called `name`: a header that is not whole, text that is not JSON.
-/// `None` for a good file, and for one of another kind.
+/// Description of the defect of the file at `path` that will be named `name`: an incomplete safetensors header or
+/// invalid JSON. `None` for an intact file, and for other file formats.
 ///
 /// # Errors
 /// [`Error::Io`].

@@ -1,9 +1,9 @@
-//! How much room a disk has.
+//! Free disk space.
 
 use std::path::Path;
 
-/// Bytes that this process may still write on the disk that holds `path` (or will hold it: the nearest folder that
-/// exists counts); `None` where the system does not say.
+/// Number of bytes that this process can still write to the file system of `path`, or of its nearest existing parent;
+/// `None` where the system does not report it.
 pub fn disk_free(path: &Path) -> Option<u64> {
     let absolute = std::path::absolute(path).ok()?;
     let existing = absolute.ancestors().find(|p| p.exists())?;
@@ -19,7 +19,7 @@ fn free(path: &Path) -> Option<u64> {
         let mut stat: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &raw mut stat) == 0).then_some(stat)?
     };
-    // The fields' width differs between systems.
+    // The integer types of the fields differ between systems.
     #[allow(clippy::unnecessary_cast)]
     Some((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }

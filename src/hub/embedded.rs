@@ -1,5 +1,5 @@
-//! The encoders that come inside the program: `title-mini` for texts and `cover-mini` for pictures, distilled by ourselves,
-//! for a machine without a hub.
+//! Encoders embedded in the program for machines without access to a hub: `title-mini` for texts and `cover-mini` for
+//! images, both distilled by this project.
 
 use super::folder::{ModelFolder, Origin};
 use super::private_temp::private_folders;
@@ -24,27 +24,28 @@ const MODELS: [(&str, Files); 2] = [
     ("cover-mini", files!("cover-mini": "model.toml", "config.json", "preprocessor_config.json", "model.safetensors")),
 ];
 
-/// The files of a model of that name, if it comes inside the program.
+/// Files of the embedded model `name`; `None` if there is none.
 fn files(name: &str) -> Option<Files> {
     MODELS.iter().find(|(n, _)| *n == name).map(|(_, f)| *f)
 }
 
-/// Whether a model of that name comes inside the program.
+/// Whether the program embeds a model named `name`.
 pub fn has(name: &str) -> bool {
     files(name).is_some()
 }
 
-/// Where the files of this version go below a cache.
+/// Folder below `cache` for this version of the files; its name contains a digest of them.
 fn place(cache: &Path, name: &str, files: Files) -> PathBuf {
     let all: Vec<String> = files.iter().map(|(n, b)| format!("{n}:{}", fsio::sha256_bytes(b))).collect();
     cache.join(format!("morec--{name}")).join(&fsio::sha256_bytes(all.join("\n").as_bytes())[..16])
 }
 
-/// The model's folder, unpacked below `cache` if it is not there yet, or else below a private temporary folder: a home that
-/// is missing or read-only is common in containers. Nothing if the model does not come inside the program.
+/// Folder of the embedded model `name`; `None` if there is none. The model is unpacked below `cache` unless it exists
+/// there. If `cache` cannot be written, as in containers with a missing or read-only home, a private temporary folder
+/// is used.
 ///
 /// # Errors
-/// What the cache's folder answered, with the remedy, when no temporary folder will do either.
+/// The I/O error on `cache`, with the remedy, when no temporary folder can be written either.
 pub(super) fn unpacked(cache: &Path, name: &str) -> Result<Option<ModelFolder>> {
     let Some(files) = files(name) else { return Ok(None) };
     let dir = match unpack(cache, name, files) {
@@ -61,7 +62,7 @@ pub(super) fn unpacked(cache: &Path, name: &str) -> Result<Option<ModelFolder>> 
     ModelFolder::open(name, &dir, Origin::Embedded).map(Some)
 }
 
-/// Makes the folder whole, byte for byte, and returns it.
+/// Unpacks the files below `below` unless they exist there with equal content; returns the folder.
 fn unpack(below: &Path, name: &str, files: Files) -> Result<PathBuf> {
     let dir = place(below, name, files);
     let whole = files.iter().all(|(n, bytes)| std::fs::read(dir.join(n)).is_ok_and(|found| found == *bytes));

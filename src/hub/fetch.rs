@@ -1,4 +1,5 @@
-//! One file over HTTP into the cache: resumed where that is safe, named only when it is right.
+//! Downloads one file over HTTP into the cache. A partial download is resumed if its content is identified by its name;
+//! the file is renamed to its final name only after its length, digest and format are checked.
 
 use super::content::damage;
 use super::listing::refused;
@@ -13,19 +14,20 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Response, Uri, header};
 
-/// What to fetch and what it must be.
+/// Download of one file: its URL, its expected size and digest, and its target.
 pub(super) struct Job<'a> {
     pub url: String,
-    /// For messages.
+    /// File name in the repository, which also selects the format check.
     pub name: &'a str,
     pub bytes: Option<u64>,
     pub sha256: Option<&'a str>,
-    /// Where it goes. A partial file beside it is kept only when this name stands for the content.
+    /// Path of the finished file. A partial file beside it is kept only if `resumable`, that is when this name
+    /// identifies the content.
     pub target: PathBuf,
     pub resumable: bool,
 }
 
-/// A client for files; redirects are followed by hand, to see where the token goes.
+/// Creates the HTTP client. Redirects are followed by `request`, which sends the token to the endpoint's host only.
 pub(super) fn client(options: &HubOptions) -> Agent {
     let limit = Some(options.timeout);
     let config = Agent::config_builder()
@@ -35,19 +37,22 @@ pub(super) fn client(options: &HubOptions) -> Agent {
         .timeout_connect(limit)
         .timeout_recv_response(limit)
         .timeout_per_read(limit)
-        // Lengths and ranges are of the file itself.
+        // Without compression, lengths and ranges count bytes of the file itself.
         .accept_encoding("identity")
         .user_agent(concat!("morec/", env!("CARGO_PKG_VERSION")));
     config.build().into()
 }
 
 enum Failure {
-    /// Worth another try.
+    /// Failure after which the transfer is retried.
     Broken(String),
     Final(Error),
 }
 
-/// Fetches a file to `job.target`, which appears whole and checked or not at all.
+/// Downloads a file to `job.target`, which is created atomically after all checks.
+///
+/// # Errors
+/// [`Error::Hub`] when the server refuses, the retries are used up or a check fails; [`Error::Model`]; [`Error::Io`].
 pub(super) fn fetch(agent: &Agent, options: &HubOptions, job: &Job) -> Result<()> {
     let part = job
         .target
@@ -87,7 +92,7 @@ pub(super) fn fetch(agent: &Agent, options: &HubOptions, job: &Job) -> Result<()
     std::fs::rename(&part, &job.target).map_err(Error::io(&job.target))
 }
 
-/// The digest, where one is known, and whether the file can be read as what it is called.
+/// Checks the digest, where one is known, and the format that the file's name implies.
 fn check(job: &Job, part: &Path) -> Result<()> {
     if let Some(expected) = job.sha256 {
         let found = fsio::sha256_file(part)?;
@@ -176,7 +181,8 @@ fn transfer(
     }
 }
 
-/// GET with redirects followed; the token goes to the endpoint's own host only.
+/// Sends a GET request for the bytes from `from` on. Up to ten redirects are followed; the token is sent to the
+/// endpoint's own host only.
 fn request(agent: &Agent, options: &HubOptions, job: &Job, from: u64) -> Result<Response<ureq::Body>, Failure> {
     let hub = |m: String| Failure::Final(Error::Hub(format!("{}: {m}", job.name)));
     let home: Uri = job.url.parse().map_err(|e| hub(format!("`{}` is not an address: {e}", job.url)))?;
@@ -217,7 +223,7 @@ fn join(base: &Uri, to: &str) -> Option<Uri> {
     (matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()).then_some(uri)
 }
 
-/// Start and total of `bytes 5-9/10`.
+/// Start offset and total length from the header `Content-Range: bytes 5-9/10`.
 fn content_range(response: &Response<ureq::Body>) -> Option<(u64, Option<u64>)> {
     let text = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;

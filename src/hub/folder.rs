@@ -1,4 +1,4 @@
-//! A folder of model files, looked at but not yet read.
+//! Model folders: their file names, and a check that the required files exist. Weights are not read here.
 
 use super::card::{Card, subfolders};
 use super::name::is_shard_name;
@@ -13,7 +13,7 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
-/// Small files worth having beside the weights when they exist.
+/// Optional small files that are downloaded with the weights when the repository has them.
 pub(super) const EXTRAS: &[&str] = &[
     PREPROCESSOR,
     TOKENIZER,
@@ -26,66 +26,67 @@ pub(super) const EXTRAS: &[&str] = &[
     "generation_config.json",
     "sentence_bert_config.json",
 ];
-/// How to turn pickled weights into something that can be read without running code.
+/// Error message for models with pickled weights only: how to convert them to safetensors.
 pub(super) const CONVERT: &str = "only pickled weights (pytorch_model.bin) are there, which run code when loaded and are \
     not read here; convert them once in Python: `from transformers import AutoModel; \
     AutoModel.from_pretrained(NAME).save_pretrained(DIR, safe_serialization=True)` and the same for AutoTokenizer, then use DIR";
-/// How to get a `tokenizer.json` out of a vocabulary.
+/// Part of an error message: how to convert a vocabulary to `tokenizer.json`.
 pub(super) const TO_FAST: &str = "make tokenizer.json once in Python: `from transformers import AutoTokenizer; \
     AutoTokenizer.from_pretrained(NAME, use_fast=True).save_pretrained(DIR)`";
 
-/// Where a model folder was found.
+/// Origin of a model folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "from", rename_all = "lowercase")]
 pub enum Origin {
-    /// A folder given by its path.
+    /// Folder given by its path.
     Folder,
-    /// `models/<name>/` of the project.
+    /// Folder `models/<name>/` of the project.
     Project,
-    /// Unpacked from the program itself.
+    /// Embedded in the program and unpacked.
     Embedded,
-    /// The Hugging Face cache, without a request.
+    /// Snapshot in the Hugging Face cache, found without a network request.
     Cache {
         /// Repository id.
         id: String,
-        /// The commit of the snapshot.
+        /// Commit id of the snapshot.
         commit: String,
     },
-    /// The hub was asked, and what was missing was fetched.
+    /// Snapshot of a hub repository; missing files were downloaded.
     Hub {
         /// Repository id.
         id: String,
-        /// The commit of the snapshot.
+        /// Commit id of the snapshot.
         commit: String,
     },
 }
 
-/// The files of one model, all of which exist.
+/// Paths of the files of one model, all of which existed when the folder was opened.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
-    /// The name it was asked for by.
+    /// Model name or path that was requested.
     pub name: String,
-    /// The folder.
+    /// Path of the folder.
     pub dir: PathBuf,
-    /// `config.json`.
+    /// Path of `config.json`.
     pub config: PathBuf,
-    /// `model.safetensors`, or the shards in name order.
+    /// Paths of `model.safetensors`, or of the shards in name order.
     pub weights: Vec<PathBuf>,
-    /// `model.safetensors.index.json`, where the weights are sharded.
+    /// Path of `model.safetensors.index.json` if the weights are sharded.
     pub index: Option<PathBuf>,
-    /// `preprocessor_config.json`, where there is one.
+    /// Path of `preprocessor_config.json` if it exists.
     pub preprocessor: Option<PathBuf>,
-    /// The card, where there is one.
+    /// Model card if there is one.
     pub card: Option<Card>,
-    /// Where it was found.
+    /// Origin of the folder.
     pub origin: Origin,
 }
 
 impl ModelFolder {
-    /// Lists the files of `dir` and checks that none is missing; their content is left to [`verify`](super::verify()).
+    /// Lists the files of `dir` and checks that none is missing. [`verify`](super::verify()) checks their content.
     ///
     /// # Errors
-    /// [`Error::Model`] when `config.json` or the weights (or a shard) are missing or the shard index or a card beside them is malformed.
+    /// [`Error::Model`] when `config.json`, the weights or a shard is missing, or the shard index or the card is
+    /// malformed.
     pub fn open(name: &str, dir: &Path, origin: Origin) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::model(dir, "no such folder"));
@@ -113,10 +114,10 @@ impl ModelFolder {
         })
     }
 
-    /// `tokenizer.json`.
+    /// Path of `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Model`] when there is none, with what to do when only a vocabulary is there.
+    /// [`Error::Model`] when the file does not exist; with a remedy when the folder has only a vocabulary.
     pub fn tokenizer(&self) -> Result<PathBuf> {
         let path = self.dir.join(TOKENIZER);
         if path.is_file() {
@@ -132,16 +133,16 @@ impl ModelFolder {
         ))
     }
 
-    /// `config.json`, parsed.
+    /// Reads and parses `config.json`.
     ///
     /// # Errors
-    /// [`Error::Model`] when it cannot be read as JSON; [`Error::Io`].
+    /// [`Error::Model`] when the file is not valid JSON; [`Error::Io`].
     pub fn config(&self) -> Result<serde_json::Value> {
         serde_json::from_str(&fsio::read_model_text(&self.config)?)
             .map_err(|e| Error::model(&self.config, format!("not JSON: {e}")))
     }
 
-    /// Names of the files of the model itself (no card, no licence), in name order.
+    /// Names of the model's files in name order, without card and licence.
     pub fn files(&self) -> Vec<String> {
         let mut names: BTreeSet<String> = EXTRAS.iter().map(ToString::to_string).collect();
         names.insert(CONFIG.into());
@@ -149,13 +150,14 @@ impl ModelFolder {
         names.into_iter().filter(|n| self.dir.join(n).is_file()).collect()
     }
 
-    /// Size of those files in bytes.
+    /// Total size in bytes of the files listed by [`files`](Self::files).
     pub fn bytes(&self) -> u64 {
         let sizes = self.files().into_iter().filter_map(|n| std::fs::metadata(self.dir.join(n)).ok());
         sizes.map(|m| m.len()).sum()
     }
 
-    /// One SHA-256 over the names and digests of [`files`](Self::files): what a run records as its base.
+    /// SHA-256 over the names and digests of the files listed by [`files`](Self::files). A run records it as the digest
+    /// of its base model.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -168,7 +170,7 @@ impl ModelFolder {
     }
 }
 
-/// Names of required files that `dir` lacks.
+/// Names of required model files that `dir` lacks; an index without some shards lists those shards.
 pub(super) fn missing(dir: &Path) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     if !dir.join(CONFIG).is_file() {
@@ -185,19 +187,19 @@ pub(super) fn missing(dir: &Path) -> Result<Vec<String>> {
     Ok(missing)
 }
 
-/// True when a folder has anything that makes it a model's, whole or not.
+/// Whether a folder contains at least one required file of a model.
 pub(super) fn looks_like_model(dir: &Path) -> bool {
     [CONFIG, WEIGHTS, INDEX, "pytorch_model.bin"].iter().any(|n| dir.join(n).is_file())
 }
 
-/// Names of the folders of `models/` that have files of a model, whole or not, sorted.
+/// Sorted names of the folders in `models` that contain at least one required file of a model.
 pub fn model_folders(models: &Path) -> Vec<String> {
     let mut names = subfolders(models);
     names.retain(|n| looks_like_model(&models.join(n)));
     names
 }
 
-/// The shards that an index file names, in name order.
+/// Reads the shard names in an index file, in name order.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>> {
     let wrong = |message: String| Error::model(index, message);
     let text = fsio::read_model_text(index)?;

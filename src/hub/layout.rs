@@ -1,4 +1,5 @@
-//! Paths of the Hugging Face cache: `models--owner--name/{blobs,refs,snapshots}`, the layout that Python's tools share.
+//! Paths of the Hugging Face cache: `models--owner--name/{blobs,refs,snapshots}`, the layout used by the Python
+//! libraries.
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ pub(super) fn blob(cache: &Path, id: &str, etag: &str) -> PathBuf {
     cache_repo(cache, id).blob_path(etag)
 }
 
-/// The digest that a file of a snapshot should have, where it links to a blob that is named by its SHA-256.
+/// Expected SHA-256 of a snapshot's file, taken from the name of the blob that it links to; `None` if that name is not
+/// a SHA-256.
 pub(super) fn named_digest(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     let name = target.file_name()?.to_str()?;

@@ -1,4 +1,4 @@
-//! What a repository of the hub holds at a revision: one request.
+//! Listing of a hub repository at a revision, by one request.
 
 use super::name::{ModelName, is_safe_token};
 use super::options::HubOptions;
@@ -7,21 +7,21 @@ use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
-/// A repository's files at one commit.
+/// Files of a repository at one commit.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub commit: String,
     pub files: Vec<RemoteFile>,
 }
 
-/// A file of a repository; what a mirror does not tell is `None`.
+/// File of a repository; properties that the server does not report are `None`.
 #[derive(Debug, Clone)]
 pub(super) struct RemoteFile {
     pub name: String,
     pub bytes: Option<u64>,
-    /// For files in LFS, that is for weights.
+    /// SHA-256 in lower-case hex, reported for files in Git LFS such as weights.
     pub sha256: Option<String>,
-    /// What the cache calls its content.
+    /// Name of the file's blob in the cache: its SHA-256, else its Git object id.
     pub blob: Option<String>,
 }
 
@@ -47,7 +47,7 @@ struct Lfs {
     size: Option<u64>,
 }
 
-/// The repository at a revision, through the `hf-hub` crate.
+/// Creates the `hf-hub` API handle of a repository at a revision.
 pub(super) fn repository(options: &HubOptions, id: &str, revision: &str) -> Result<ApiRepo> {
     let mut builder = ApiBuilder::from_cache(Cache::new(options.cache.clone()))
         .with_progress(false)
@@ -59,7 +59,10 @@ pub(super) fn repository(options: &HubOptions, id: &str, revision: &str) -> Resu
     Ok(api.repo(Repo::with_revision(id.into(), RepoType::Model, revision.into())))
 }
 
-/// Asks for the commit and the files, with sizes and digests.
+/// Requests the commit id and the files with sizes and digests.
+///
+/// # Errors
+/// [`Error::Hub`] when the hub is unreachable, refuses the request or sends an invalid listing.
 pub(super) fn list(options: &HubOptions, repo: &ApiRepo, name: &ModelName) -> Result<Listing> {
     let request = repo
         .info_request()
@@ -101,7 +104,7 @@ fn unreachable(name: &ModelName, why: &str) -> String {
     )
 }
 
-/// What a status other than success means for the user.
+/// Error message that explains an HTTP status other than success and its remedy.
 pub(super) fn refused(what: &str, status: u16, options: &HubOptions) -> String {
     let token = options.token.is_some();
     let why = match status {

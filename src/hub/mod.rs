@@ -1,24 +1,24 @@
 //! Model name → local folder.
 //!
-//! A name is looked up in this order, and the first hit wins:
+//! A name is looked up in this order, and the first match is used:
 //!
 //! 1. an existing folder with model files (or only a `model.toml` card);
 //! 2. `models/<name>/` of the project: weights beside a card, or a card alone that names a hub repository;
-//! 3. `title-mini` and `cover-mini`, our own small encoders, which come inside the program and are unpacked into the
-//!    cache, or into a private temporary folder where the cache cannot be written;
+//! 3. the embedded encoders `title-mini` and `cover-mini`, which are unpacked into the cache, or into a private
+//!    temporary folder if the cache cannot be written;
 //! 4. the Hugging Face cache (`HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`), shared with Python;
-//! 5. the hub itself (`HF_ENDPOINT`, `HF_TOKEN`), unless `HF_HUB_OFFLINE` is set: then no request is made at all.
+//! 5. the hub (`HF_ENDPOINT`, `HF_TOKEN`), unless `HF_HUB_OFFLINE` is set: then no network request is made.
 //!
-//! Repositories, their listing and the cache's layout come from the `hf-hub` crate. The transfer of a file is our own,
-//! over the same HTTP client, because that crate's (0.5) has no timeouts, appends to a partial file without looking at
-//! what range the server sent, links a file before anyone could check it, and sends the token on to the host that it
-//! is redirected to. Here a file gets its name only when its length and SHA-256 are right
-//! and it can be read as what it is called, `refs/<revision>` is written
-//! last, the token goes to the endpoint only, and whatever the server calls a file or a commit is checked before it
-//! becomes a path.
+//! The `hf-hub` crate provides repositories, their listing and the cache's layout. File downloads are implemented here,
+//! over the same HTTP client, because `hf-hub` 0.5 has no timeouts, appends to a partial file without checking the
+//! range that the server sent, links a file before its content can be checked, and forwards the token to the host of a
+//! redirect. Here a file is renamed to its final name only after its length, its SHA-256 and its format are checked.
+//! `refs/<revision>` is written last. The token is sent to the endpoint's host only. File names and commit ids from the
+//! server are checked before they are used in a path.
 //!
-//! Limits: small files that the hub does not keep in LFS are checked by length only (the hub gives a git SHA-1 for
-//! them), unless a card lists them. The endpoint must serve the repository listing (`/api/models/…`), not files alone.
+//! Limits: small files that are not in Git LFS are checked by length and format only, unless a card lists their
+//! SHA-256, because the hub reports a Git SHA-1 for them. The endpoint must serve the repository listing
+//! (`/api/models/…`).
 
 mod cache;
 mod card;

@@ -1,22 +1,23 @@
-//! Names of models and revisions, checked before they become a path or a URL.
+//! Validation of model names and revisions before they are used in a path or URL.
 
 use crate::error::{Error, Result};
 
-/// A checked model name: `name`, `owner/name`, each with an optional `@revision`.
+/// Validated model name: `name` or `owner/name`, each with an optional `@revision`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelName {
-    /// One or two parts, for example `bert-tiny` or `google/bert_uncased_L-2_H-128_A-2`.
+    /// Repository id of one or two parts, for example `bert-tiny` or `google/bert_uncased_L-2_H-128_A-2`.
     pub id: String,
-    /// Branch, tag or commit, where one was given.
+    /// Branch, tag or commit if one was given.
     pub revision: Option<String>,
 }
 
 impl ModelName {
-    /// Checks `text` and splits off the revision.
+    /// Parses and validates a model name with an optional `@revision`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for anything that could leave the cache folder or that no hub accepts: `..`, empty parts,
-    /// more than one `/`, backslashes, `--` (the cache's own separator), over 96 characters, other odd characters.
+    /// [`Error::Usage`] for a name that could lead out of the cache folder or that no hub accepts: `..`, empty parts,
+    /// more than one `/`, backslashes, `--` (the cache's separator), more than 96 characters, characters other than
+    /// `A-Za-z0-9._-`.
     pub fn parse(text: &str) -> Result<Self> {
         let (id, revision) = match text.split_once('@') {
             Some((id, revision)) => (id, Some(revision)),
@@ -35,7 +36,7 @@ impl ModelName {
         Ok(Self { id: id.into(), revision: revision.map(Into::into) })
     }
 
-    /// The card folder's name, where this can be one: names with an owner cannot.
+    /// Name of the card's folder in `models/`; `None` for names with an owner, which have no such folder.
     pub fn card_name(&self) -> Option<&str> {
         (!self.id.contains('/')).then_some(self.id.as_str())
     }
@@ -48,7 +49,7 @@ impl std::fmt::Display for ModelName {
     }
 }
 
-/// What is wrong with a repository id, if anything.
+/// Validates a repository id; the error describes the violation.
 pub(super) fn check_id(id: &str) -> Result<(), String> {
     let parts: Vec<&str> = id.split('/').collect();
     if id.len() > 96 {
@@ -79,7 +80,7 @@ fn check_part(part: &str) -> Result<(), String> {
     }
 }
 
-/// Checks a branch, tag or commit; a `/` inside is allowed (`refs/pr/1`).
+/// Validates a branch, tag or commit; an inner `/` is allowed (`refs/pr/1`).
 pub(super) fn check_revision(revision: &str) -> Result<()> {
     let fine = |part: &str| {
         !part.is_empty()
@@ -94,19 +95,19 @@ pub(super) fn check_revision(revision: &str) -> Result<()> {
     Err(Error::Usage(format!("`{shown}` is not a revision: use a branch, a tag or a commit, for example `main`")))
 }
 
-/// True for a full commit id, which names one content for ever.
+/// Whether a revision is a full commit id (40 hex digits), whose content never changes.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// True for what may become a file name of the cache when a server says it: a commit, an ETag.
+/// Whether a string from a server (commit id, ETag, file name) can safely be used as a file name in the cache.
 pub(super) fn is_safe_token(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && !text.starts_with('.')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-/// True for a plain file name ending in `.safetensors`: what an index file may name as a shard.
+/// Whether a name is a plain file name that ends in `.safetensors`, as required for shards in an index file.
 pub(super) fn is_shard_name(name: &str) -> bool {
     is_safe_token(name) && name.ends_with(".safetensors")
 }

@@ -1,19 +1,20 @@
-//! Where to look and what is allowed, from the environment variables that Python's tools know too.
+//! Options of the model hub, read from the environment variables that the Hugging Face Python libraries use.
 
 use super::private_temp::private_folders;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A secret that never shows in debug output or errors.
+/// Access token of the hub; its value never appears in debug output or error messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// Takes a token as it is.
+    /// Creates a token from its text.
     ///
     /// # Errors
-    /// [`Error::Config`] when it could not be sent in a header (spaces, line ends, non-ASCII characters).
+    /// [`Error::Config`] when the text cannot be sent in an HTTP header (empty, spaces, line ends, non-ASCII
+    /// characters).
     pub fn new(text: &str) -> Result<Self> {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::config("HF_TOKEN", "has characters that no token has; check for quotes or line ends"));
@@ -34,28 +35,28 @@ impl std::fmt::Debug for Token {
 /// Settings of [`resolve`](super::resolve()) and [`pull`](super::pull()).
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// The project's folder of models and cards.
+    /// Folder of the project's models and cards.
     pub models: PathBuf,
-    /// The Hugging Face cache; nothing outside it is written.
+    /// Folder of the Hugging Face cache. Downloads write nothing outside it.
     pub cache: PathBuf,
-    /// The hub's address; `None` is what the `hf-hub` crate defaults to.
+    /// Base URL of the hub; `None`: the default of the `hf-hub` crate.
     pub endpoint: Option<String>,
-    /// The access token, where there is one.
+    /// Access token, if any.
     pub token: Option<Token>,
-    /// Make no request at all.
+    /// Whether to make no network request.
     pub offline: bool,
-    /// Report progress on stderr: a bar on a terminal, plain lines otherwise.
+    /// Whether to report progress on stderr: a bar on a terminal, plain lines otherwise.
     pub progress: bool,
-    /// How long to wait for a connection, for a response, and for the next bytes of a body.
+    /// Timeout of a connection attempt, of a response, and of each read of a body.
     pub timeout: Duration,
-    /// How often a broken transfer is taken up again before it is an error.
+    /// Number of retries of an interrupted transfer before it is an error.
     pub retries: u32,
-    /// Compare files with the SHA-256 of their card each time they are resolved.
+    /// Whether to compare files with the SHA-256 in their card each time a model is resolved.
     pub check_digests: bool,
 }
 
 impl HubOptions {
-    /// Options for a cache folder, with no token, online, silent.
+    /// Default options for a models folder and a cache folder: no token, online, no progress output.
     pub fn new(models: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
         Self {
             models: models.into(),
@@ -70,14 +71,14 @@ impl HubOptions {
         }
     }
 
-    /// Reads `MOREC_MODELS` (default `models`), `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN`,
-    /// `HF_TOKEN_PATH` (default `HF_HOME/token`), `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` and
-    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds). An empty variable counts as unset. Without a home folder the cache is a private
-    /// temporary one.
+    /// Reads the options from `MOREC_MODELS` (default `models`), `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`,
+    /// `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` (default `HF_HOME/token`), `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`
+    /// and `HF_HUB_DOWNLOAD_TIMEOUT` (seconds). An empty variable counts as unset. Without a home folder the cache is a
+    /// private temporary folder.
     ///
     /// # Errors
-    /// [`Error::Config`] for a value that cannot be meant, or when no home folder is known, no cache is named and no temporary
-    /// folder can be had.
+    /// [`Error::Config`] for an invalid value, or when no home folder is known, no cache is configured and no private
+    /// temporary folder can be created.
     pub fn from_env() -> Result<Self> {
         let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
         let text = |name: &str| match var(name).map(|v| v.into_string()) {

@@ -1,9 +1,9 @@
-//! Folders below the system's temporary ones that only this user can read and write.
+//! Private temporary folders, which only the current user can read and write.
 
 use std::path::{Path, PathBuf};
 
-/// The private folders that can be had, best first: `morec-UID` in `TMPDIR` (or `/tmp`), then in `/dev/shm`, which is
-/// writable where a container's file system is read-only. Empty when there is none.
+/// Private temporary folders that exist or can be created, in order of preference: `morec-UID` in `TMPDIR` (or `/tmp`),
+/// then in `/dev/shm`, which is writable in containers with a read-only file system. Empty if there is none.
 pub(super) fn private_folders() -> Vec<PathBuf> {
     let bases = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
     bases.iter().filter(|b| b.is_dir()).filter_map(|b| claim(&b.join(name())).ok()).collect()
@@ -20,8 +20,8 @@ fn user_id() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Makes the folder, or takes the one that is there if it belongs to this user and nobody else may enter it: anybody can
-/// make a folder of that name in `/tmp`, or a link to another place.
+/// Creates the folder, or accepts an existing one that belongs to this user and that no other user can access. The
+/// check is needed because any user can create a folder or symbolic link of that name in `/tmp`.
 #[cfg(unix)]
 fn claim(dir: &Path) -> std::io::Result<PathBuf> {
     use std::io::{Error, ErrorKind};
@@ -42,7 +42,7 @@ fn name() -> String {
     "morec".into()
 }
 
-/// Temporary folders of other systems belong to one user already.
+/// Creates the folder; on systems other than Unix the temporary folder is already private to the user.
 #[cfg(not(unix))]
 fn claim(dir: &Path) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(dir).map(|()| dir.into())

@@ -1,11 +1,11 @@
-//! Progress of a transfer: a bar with rate and ETA on a terminal, plain lines otherwise.
+//! Progress output of a download on stderr: a bar with rate and ETA on a terminal, plain lines otherwise.
 
 use crate::terminal::{self, message};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// How often a plain line appears.
+/// Minimum time between two plain lines.
 const EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Progress {
@@ -13,7 +13,7 @@ pub(super) struct Progress {
     loud: bool,
     name: String,
     total: Option<u64>,
-    /// Bytes that an earlier, broken transfer left: they do not count into the rate.
+    /// Bytes that an interrupted transfer had written; they do not count towards the rate.
     resumed: u64,
     done: u64,
     start: Instant,
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub fn new(loud: bool, name: &str, total: Option<u64>) -> Self {
-        // The name comes from the hub's listing.
+        // The name comes from the hub's listing, so control characters are escaped.
         let name = terminal::line(name);
         let bar = (loud && std::io::stderr().is_terminal()).then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
@@ -36,7 +36,7 @@ impl Progress {
         Self { bar, loud, name: name.into(), total, resumed: 0, done: 0, start: now, last: now }
     }
 
-    /// Sets where the transfer stands before more bytes come.
+    /// Sets the number of bytes present at the start of an attempt, and restarts the measurement of the rate.
     pub fn restart(&mut self, at: u64) {
         (self.resumed, self.done, self.start) = (at, at, Instant::now());
         if let Some(bar) = &self.bar {
@@ -67,7 +67,7 @@ impl Progress {
     }
 }
 
-/// One plain line: how much, how fast, how long yet.
+/// Formats a plain line: bytes transferred, rate and remaining time. `fresh` bytes were transferred in `elapsed`.
 fn line(name: &str, done: u64, total: Option<u64>, fresh: u64, elapsed: Duration) -> String {
     let rate = fresh as f64 / elapsed.as_secs_f64().max(1e-9);
     let so_far = match total {

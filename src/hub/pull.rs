@@ -1,4 +1,4 @@
-//! Fetching a model that was asked for by name.
+//! Download of a model by name.
 
 use super::embedded;
 use super::name::ModelName;
@@ -8,13 +8,15 @@ use super::snapshot::{Pulled, fetch_snapshot};
 use super::target::target;
 use crate::error::Result;
 
-/// Brings the cache up to date with the hub: one request for the listing, then what is missing or damaged.
+/// Updates the cache from the hub: one request for the listing, then downloads of missing or damaged files.
 ///
-/// A full commit id whose snapshot is whole and undamaged needs no request. Several processes may pull at the same time.
+/// No request is made for a full commit id whose snapshot is complete and undamaged, or for an embedded model. Several
+/// processes may pull at the same time.
 ///
 /// # Errors
-/// `Error::Usage` for a malformed name; `Error::Hub` when offline, unreachable, refused, without safetensors, or
-/// when a transfer breaks off or arrives damaged; `Error::Model` when a card gives no repository; `Error::Io`.
+/// `Error::Usage` for a malformed name; `Error::Hub` when offline, when the hub is unreachable or refuses the request,
+/// when the repository has no safetensors, or when a download is interrupted or damaged; `Error::Model` when the card
+/// names no repository; `Error::Io`.
 pub fn pull(name: &str, options: &HubOptions) -> Result<Pulled> {
     if embedded::has(name) {
         let note = "comes inside the program; nothing to download".to_string();

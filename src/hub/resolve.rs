@@ -1,4 +1,4 @@
-//! The order in which a name is looked up.
+//! Lookup of a model name: local folders, embedded models, the cache, then the hub.
 
 use super::cache::Cached;
 use super::card::{Card, Guard};
@@ -11,11 +11,11 @@ use super::target::{Target, from_card, target};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// Finds the model called `name`, fetching it only when nothing local will do.
+/// Finds the model `name`, and downloads it only if no usable local copy exists.
 ///
 /// # Errors
-/// [`Error::Usage`] for a malformed name, [`Error::Model`] for a folder that is not whole or differs from its card,
-/// [`Error::Hub`] for what [`pull`](super::pull()) reports and for a model that is not here while offline.
+/// [`Error::Usage`] for a malformed name; [`Error::Model`] for a folder that is incomplete or differs from its card;
+/// [`Error::Hub`] as in [`pull`](super::pull()), and for a model without local copy while offline.
 pub fn resolve(name: &str, options: &HubOptions) -> Result<ModelFolder> {
     let path = Path::new(name);
     if let Some(found) = at(name, path, Origin::Folder, options)? {
@@ -38,14 +38,14 @@ pub fn resolve(name: &str, options: &HubOptions) -> Result<ModelFolder> {
     remote(name, &target(&parsed, options)?, options)
 }
 
-/// The model of a folder: its own files, or what its card names; `None` when it has neither.
+/// Model of a folder: its own files, or the repository that its card names; `None` if it has neither.
 fn at(name: &str, dir: &Path, origin: Origin, options: &HubOptions) -> Result<Option<ModelFolder>> {
     if !dir.is_dir() {
         return Ok(None);
     }
     let card = Card::read(dir)?;
     let has_hub = card.as_ref().is_some_and(|c| c.hub.is_some());
-    // Weights here win; a config alone beside a card is no reason not to fetch the rest.
+    // Complete local files take precedence over the card's repository; incomplete ones do not.
     if looks_like_model(dir) && (!has_hub || missing(dir)?.is_empty()) {
         let folder = ModelFolder::open(name, dir, origin)?;
         if let Some(card) = card.filter(|_| options.check_digests) {
@@ -87,7 +87,7 @@ fn remote(name: &str, wanted: &Target, options: &HubOptions) -> Result<ModelFold
     }
     match (fetch_snapshot(name, &wanted.source, &wanted.guard, options), usable) {
         (Ok(pulled), _) => Ok(with_card(pulled.folder)),
-        // Usable but without a tokenizer, and the hub does not answer: what is here may still do.
+        // The hub fails and the snapshot has neither tokenizer nor preprocessor: its weights may still be sufficient.
         (Err(Error::Hub(_)), Some(cached)) => cached.open(name).map(with_card),
         (Err(e), _) => Err(e),
     }

@@ -1,4 +1,4 @@
-//! A repository's files into the cache: small ones first, weights last, `refs/<revision>` at the very end.
+//! Download of a repository's snapshot into the cache: small files, then weights, then `refs/<revision>`.
 
 use super::cache::Cached;
 use super::card::Guard;
@@ -16,20 +16,20 @@ use crate::terminal;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-/// What a pull did.
+/// Result of a pull.
 #[derive(Debug)]
 pub struct Pulled {
-    /// The folder, ready for use.
+    /// Folder of the complete model.
     pub folder: ModelFolder,
-    /// Names of the files that were transferred; empty when everything was there.
+    /// Names of the downloaded files; empty if the cache was complete.
     pub downloaded: Vec<String>,
-    /// Their size in bytes.
+    /// Total size of the downloaded files in bytes.
     pub bytes: u64,
-    /// Things worth knowing, for example that there is no `tokenizer.json`.
+    /// Notes for the user, for example that the model has no `tokenizer.json`.
     pub notes: Vec<String>,
 }
 
-/// Brings the cache up to date with a repository: `source` carries id and revision.
+/// Updates the cache from the repository and revision in `source`; `name` is the requested model name.
 pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, options: &HubOptions) -> Result<Pulled> {
     let (id, revision) = (source.id.as_str(), source.revision.as_deref().unwrap_or("main"));
     if is_commit(revision)
@@ -50,7 +50,7 @@ pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, opti
     }
     let listing = list(options, &repository(options, id, revision)?, source)?;
     let plan = plan(source, &listing)?;
-    // Every file comes from the commit that was listed, even when the branch moves on meanwhile.
+    // All files are taken from the listed commit, even if the branch is updated meanwhile.
     let repo = repository(options, id, &listing.commit)?;
     let _lock = lock(options, id)?;
     let snapshot = layout::snapshot(&options.cache, id, &listing.commit);
@@ -61,7 +61,7 @@ pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, opti
     }
     if plan.last().is_some_and(|f| f.name == INDEX) {
         let index = work.snapshot.join(INDEX);
-        // An index that cannot be followed must not make the snapshot look begun.
+        // An invalid index is removed, so that the snapshot does not count as partly downloaded.
         let shards = shard_files(source, &listing, &index).inspect_err(|_| drop(std::fs::remove_file(&index)))?;
         work.check_space(&shards)?;
         for file in &shards {
@@ -80,7 +80,7 @@ pub(super) fn fetch_snapshot(name: &str, source: &ModelName, guard: &Guard, opti
     Ok(Pulled { folder, downloaded: work.downloaded, bytes: work.bytes, notes })
 }
 
-/// The files to have, weights (or their index) last.
+/// Files to download, with the weights or their index last.
 fn plan(source: &ModelName, listing: &Listing) -> Result<Vec<RemoteFile>> {
     let find = |name: &str| listing.files.iter().find(|f| f.name == name).cloned();
     let none = |what: &str| Error::Hub(format!("{source}: {what}"));
@@ -103,7 +103,7 @@ fn shard_files(source: &ModelName, listing: &Listing, index: &Path) -> Result<Ve
     shards(index)?.iter().map(find).collect()
 }
 
-/// Reads the files whose SHA-256 the cache knows, and the headers of the others.
+/// Whether all files can be parsed, and those whose blob is named by a SHA-256 have this digest.
 fn is_undamaged(folder: &ModelFolder) -> Result<bool> {
     for (name, path) in folder.files().into_iter().map(|n| (n.clone(), folder.dir.join(n))) {
         if damage(&path, &name)?.is_some() {
@@ -118,11 +118,11 @@ fn is_undamaged(folder: &ModelFolder) -> Result<bool> {
     Ok(true)
 }
 
-/// Checks the files of a snapshot against each other; what does not stop a use is a note.
+/// Checks that the files of a snapshot are consistent; defects that do not prevent use are returned as notes.
 ///
 /// # Errors
-/// [`Error::Hub`] when the weights are not what their index says or cannot be loaded. The index is then taken out of the
-/// snapshot, which counts as incomplete.
+/// [`Error::Hub`] when the weights contradict their index or cannot be loaded. A contradicting index is removed, so
+/// that the snapshot counts as incomplete.
 fn verified(folder: &ModelFolder) -> Result<Vec<String>> {
     let (weights, mut notes) = verify::structure(folder)?;
     if !weights.is_empty() {
@@ -139,7 +139,7 @@ fn verified(folder: &ModelFolder) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// One pull at a time a repository; another process waits.
+/// Locks a repository for one pull at a time; waits while another process holds the lock.
 fn lock(options: &HubOptions, id: &str) -> Result<File> {
     let folder = layout::repo_dir(&options.cache, id);
     let dir = options.cache.join(".locks").join(folder.file_name().unwrap_or_default());

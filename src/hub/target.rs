@@ -1,4 +1,4 @@
-//! Which repository of the hub a name stands for.
+//! Maps a model name to a hub repository.
 
 use super::card::{Card, Guard, cards};
 use super::name::ModelName;
@@ -6,15 +6,15 @@ use super::options::HubOptions;
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// A repository and what its files must be.
+/// Hub repository and the expected digests of its files.
 pub(super) struct Target {
-    /// Id and revision, both set.
+    /// Repository id and revision; the revision is always set.
     pub source: ModelName,
     pub guard: Guard,
     pub card: Option<Card>,
 }
 
-/// Which repository a name stands for: a card's, or the name itself.
+/// Repository of a model name: the one named by its card, or the name itself as repository id.
 pub(super) fn target(name: &ModelName, options: &HubOptions) -> Result<Target> {
     if let Some(card_name) = name.card_name() {
         let dir = options.models.join(card_name);
@@ -29,7 +29,7 @@ pub(super) fn target(name: &ModelName, options: &HubOptions) -> Result<Target> {
     Ok(Target { source: ModelName { id: name.id.clone(), revision: Some(revision) }, guard, card })
 }
 
-/// The repository that a card names, at its revision or another; `dir` is for messages.
+/// Repository named by a card, at `revision` or else the card's; `dir` is used in error messages only.
 pub(super) fn from_card(dir: &Path, card: Card, revision: Option<&str>) -> Result<Target> {
     let Some(hub) = &card.hub else {
         let m = format!("its files are not here, and its card gives no hub repository; they come from {}", card.origin);

@@ -1,4 +1,5 @@
-//! The files of one snapshot: what is here is kept, what is missing or damaged is fetched, and each gets its name last.
+//! Transfer of one snapshot's files: intact files are reused, missing or damaged ones are downloaded, and each is
+//! linked into the snapshot only after its checks.
 
 use super::card::Guard;
 use super::content::damage;
@@ -12,17 +13,17 @@ use crate::fsio;
 use hf_hub::api::sync::ApiRepo;
 use std::path::{Path, PathBuf};
 
-/// The transfer of one snapshot's files.
+/// Transfer of the files of one snapshot.
 pub(super) struct Transfer<'a> {
     options: &'a HubOptions,
     id: &'a str,
     guard: &'a Guard,
     repo: ApiRepo,
-    /// `snapshots/<commit>`.
+    /// Folder `snapshots/<commit>`.
     pub snapshot: PathBuf,
-    /// Names of what was transferred.
+    /// Names of the downloaded files.
     pub downloaded: Vec<String>,
-    /// Its size.
+    /// Total size of the downloaded files in bytes.
     pub bytes: u64,
 }
 
@@ -43,7 +44,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Refuses a file that the hub's digest agrees with and that is damaged all the same: the repository itself is.
+    /// Rejects a file that matches the hub's digest but cannot be parsed, because the repository's own file is damaged.
     fn readable(&self, path: &Path, name: &str) -> Result<()> {
         match damage(path, name)? {
             None => Ok(()),
@@ -51,7 +52,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Makes `snapshots/<commit>/<name>` exist, from a blob that is here or from the hub.
+    /// Creates `snapshots/<commit>/<name>` from a blob in the cache or by a download.
     pub fn bring(&mut self, file: &RemoteFile) -> Result<()> {
         let link = self.snapshot.join(&file.name);
         let card = self.guard.sha256.get(&file.name);
@@ -75,7 +76,7 @@ impl<'a> Transfer<'a> {
         if is_right(&link)? {
             return self.readable(&link, &file.name);
         }
-        // Without a name for its content a file is fetched anew each time and named by its own digest.
+        // If the listing gives no blob name, the file is downloaded each time and its blob is named by its SHA-256.
         let known = file.blob.as_deref();
         let blob = |name: &str| layout::blob(&self.options.cache, self.id, name);
         let mut path = blob(known.unwrap_or(&format!("new-{}", std::process::id())));
@@ -106,7 +107,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// A relative link, so that the cache can be moved; a hard link or a copy where there are no symbolic ones.
+/// Creates a relative symbolic link, so that the cache can be moved; a hard link or a copy on systems other than Unix.
 fn place(blob: &Path, link: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {

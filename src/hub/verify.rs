@@ -1,4 +1,4 @@
-//! Reads every file of a model folder and says what is wrong with it.
+//! Verification of a model folder: reads every file and reports its defects.
 
 use super::card::Card;
 use super::content;
@@ -10,47 +10,47 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Element types that load; everything else (packed 4- and 8-bit floats) needs a conversion first.
+/// Element types that can be loaded; others (4- and 8-bit floats) must be converted first.
 const DTYPES: &[&str] = &["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "U32", "BOOL"];
 
-/// What [`inspect`] found.
+/// Result of [`inspect`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The folder.
+    /// Path of the model folder.
     pub dir: PathBuf,
-    /// `model_type` of `config.json`.
+    /// Architecture: `model_type` of `config.json`.
     pub model_type: Option<String>,
     /// Number of tensors.
     pub tensors: usize,
-    /// Number of elements of all tensors.
+    /// Total number of elements of all tensors.
     pub parameters: u64,
     /// Number of tensors by element type.
     pub dtypes: BTreeMap<String, usize>,
-    /// The files that were read.
+    /// Size and digest of each file.
     pub files: Vec<FileReport>,
-    /// Everything that is wrong; empty when the model can be used.
+    /// Defects; empty if the model can be used.
     pub problems: Vec<Problem>,
 }
 
-/// One file.
+/// Size and digest of one file of a model folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileReport {
-    /// Its name.
+    /// File name.
     pub name: String,
-    /// Its length.
+    /// Length in bytes.
     pub bytes: u64,
     /// SHA-256, lower-case hex.
     pub sha256: String,
-    /// What the digest was compared with: `card`, `hub` (the name of its blob), or nothing.
+    /// Source of the expected digest: `card`, or `hub` (the name of the blob); `None` if there is none.
     pub checked: Option<&'static str>,
 }
 
-/// One thing that is wrong.
+/// Defect of a model folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// The file concerned; `.` for the folder as a whole.
+    /// Name of the defective file; `.` for the folder as a whole.
     pub file: String,
-    /// What is wrong.
+    /// Description of the defect.
     pub message: String,
 }
 
@@ -63,18 +63,18 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Checks a model folder.
+/// Verifies a model folder and its card.
 ///
 /// # Errors
-/// [`Error::Model`] with everything that is wrong, [`Error::Io`].
+/// [`Error::Model`] listing all defects; [`Error::Io`].
 pub fn verify(dir: &Path) -> Result<Report> {
     inspect(dir, None)?.into_result()
 }
 
-/// As [`verify`], but what is wrong with the model is in the report. `card` stands in when the folder has none.
+/// Verifies a model folder as [`verify`], but returns defects in the report. `card` is used if the folder has no card.
 ///
 /// # Errors
-/// [`Error::Model`] when there is no such folder or its card cannot be read, [`Error::Io`].
+/// [`Error::Model`] when the folder does not exist or its card is malformed; [`Error::Io`].
 pub fn inspect(dir: &Path, card: Option<&Card>) -> Result<Report> {
     if !dir.is_dir() {
         return Err(Error::model(dir, "no such folder"));
@@ -85,8 +85,8 @@ pub fn inspect(dir: &Path, card: Option<&Card>) -> Result<Report> {
     Ok(report)
 }
 
-/// What is wrong with the weights, and what is worth knowing of configuration and tokenizer. No digest is computed: of
-/// weights only the headers are read.
+/// Defects of the weights, and notes on configuration and tokenizer. No digest is computed, and only the headers of the
+/// weights are read.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Model`] for a malformed index.
@@ -112,10 +112,10 @@ impl Report {
         }
     }
 
-    /// The report itself when nothing is wrong.
+    /// Returns the report if it has no defects.
     ///
     /// # Errors
-    /// [`Error::Model`] listing the problems.
+    /// [`Error::Model`] listing all defects.
     pub fn into_result(self) -> Result<Self> {
         if self.problems.is_empty() {
             return Ok(self);
@@ -195,7 +195,7 @@ impl Report {
             return Ok(());
         }
         let bytes = std::fs::read(&path).map_err(Error::model_io(&path))?;
-        // The crate panics on some that are damaged.
+        // The `tokenizers` crate panics on some damaged files.
         let parsed = fsio::caught(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
         match parsed.unwrap_or_else(|| Err("its reader panicked".into())) {
             Err(e) => self.problem(TOKENIZER, format!("does not parse: {e}")),
@@ -228,7 +228,7 @@ impl Report {
         }
     }
 
-    /// Tensor names of one file. Opening it checks the header's length, each offset and the file's length.
+    /// Reads the tensor names of one weight file; checks the header's length, each offset and the file's length.
     fn header(&mut self, path: &Path, shard: &str) -> Result<BTreeSet<String>> {
         let header = match content::tensors(path)? {
             Ok(header) => header,
@@ -254,7 +254,7 @@ impl Report {
         Ok(names)
     }
 
-    /// Compares the index with what the shards hold, both ways.
+    /// Reports tensors that the index misplaces or omits, and shards that it does not name.
     fn index(&mut self, dir: &Path, index: &Path, seen: &BTreeMap<String, String>) -> Result<()> {
         let text = fsio::read_model_text(index)?;
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();

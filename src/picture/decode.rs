@@ -44,15 +44,15 @@ fn known(bytes: &[u8]) -> Result<ImageFormat, Fault> {
     if fine { Ok(format) } else { Err(Fault::Unknown) }
 }
 
-/// Whether the scans of a JPEG come to their end mark; decoders fill missing pixels with grey without an error. The markers are
-/// followed from the start, so that bytes behind the end mark (motion photos, camera trailers) and end marks inside a
-/// segment (thumbnails) do not matter.
+/// Whether the scans of a JPEG reach their end marker; decoders fill missing pixels with grey without an error. Markers
+/// are parsed from the start, so that bytes after the end marker (motion photos, camera trailers) and end markers
+/// inside a segment (thumbnails) are ignored.
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
     const SOS: u8 = 0xda;
     const EOI: u8 = 0xd9;
     let (mut at, mut scans) = (2, 0);
     loop {
-        // Fill bytes 0xff may precede a marker.
+        // Fill bytes (0xff) may precede a marker.
         while bytes.get(at) == Some(&0xff) && bytes.get(at + 1) == Some(&0xff) {
             at += 1;
         }
@@ -68,7 +68,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
         }
         if marker == SOS {
             scans += 1;
-            // Entropy-coded data: 0xff 0x00 is a byte of it, restarts belong to it; any other marker ends it.
+            // Entropy-coded data contain 0xff 0x00 (an escaped byte) and restart markers; any other marker ends them.
             let rest = bytes.get(at..).unwrap_or(&[]);
             let end = rest.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0x00 | 0xd0..=0xd7 | 0xff));
             let Some(end) = end else { return false };
@@ -77,7 +77,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// Decodes a picture.
+/// Decodes an image.
 ///
 /// # Errors
 /// A [`Fault`].
@@ -88,7 +88,7 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb, Fault> {
     }
     let broken = |e: image::ImageError| Fault::Broken(e.to_string());
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // Checked by hand below, so that the message can name the size.
+    // The size is checked below, so that the message can contain it.
     reader.no_limits();
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (w, h) = decoder.dimensions();
@@ -156,7 +156,7 @@ mod tests {
             let plain = behind(&[]).unwrap();
             // A trailer with the start of another scan, as in motion photos.
             assert_eq!(behind(&[0, 1, 0xff, 0xda, 7, 7, 7]).unwrap(), plain, "{name}");
-            // Cut off, also where what follows holds an end mark of its own in a segment.
+            // Truncated files are errors, also if a segment contains an end marker of its own.
             for cut in [whole.len() - 2, whole.len() / 2] {
                 assert!(decode(&whole[..cut]).is_err(), "{name} cut at {cut}");
             }

@@ -1,7 +1,7 @@
 //! Delimited text: TSV with literal quotes, CSV after RFC 4180.
 //!
-//! Written by hand rather than with the `csv` crate, because errors must name the line where a quote was opened and
-//! never closed; the crate reads on to the end of the file in silence.
+//! The `csv` crate is not used, because errors must name the line of a quote that is never closed; the crate reads to
+//! the end of the file without an error.
 
 use super::lines::Lines;
 use super::rows::{Fault, Fields, Rows};
@@ -9,22 +9,22 @@ use crate::data::policy::Encoding;
 use crate::error::{DataError, Error};
 use std::path::Path;
 
-/// A quoted field this long is a quote that was never closed.
+/// Maximum length of a quoted field in bytes; a longer one is treated as an unclosed quote.
 const LONGEST_FIELD: usize = 1 << 20;
 
 pub struct Delimited {
     lines: Lines,
     delimiter: u8,
     quotes: bool,
-    /// Fields a row must have.
+    /// Required number of fields per row.
     width: usize,
-    /// The line on which the current row starts.
+    /// 1-based line on which the current row starts.
     start: u64,
-    /// The first row, read ahead to learn the number of columns of a file without header.
+    /// First row of a file without header, read ahead to determine the number of columns.
     first: Option<Fields>,
 }
 
-/// What separates the fields of a line that `delimiter` does not divide, and what to do about it.
+/// Likely delimiter of a line that does not contain `delimiter`, and the remedy.
 fn other_delimiter(line: &str, delimiter: u8) -> Option<(&'static str, &'static str)> {
     let csv = delimiter == b',';
     let known = [
@@ -44,7 +44,7 @@ fn other_delimiter(line: &str, delimiter: u8) -> Option<(&'static str, &'static 
 }
 
 impl Delimited {
-    /// Opens a file; also returns its column names (numbers from 1 without a header).
+    /// Opens a file; returns its reader and column names (numbers from 1 without a header).
     pub fn open(
         path: &Path,
         delimiter: u8,
@@ -76,7 +76,7 @@ impl Delimited {
         Ok((rows, columns))
     }
 
-    /// Reads one record, blank lines skipped.
+    /// Reads one record; skips blank lines.
     fn record(&mut self, row: &mut Fields) -> Result<bool, Fault> {
         loop {
             self.start = self.lines.number + 1;
@@ -98,7 +98,7 @@ impl Delimited {
         Ok(true)
     }
 
-    /// Splits a line with quotes, going on to further lines while a quote is open.
+    /// Splits a line with quoted fields; continues on the next lines while a quote is open.
     fn quoted(&mut self, row: &mut Fields) -> Result<(), Fault> {
         let mut at = 0;
         loop {
@@ -122,7 +122,7 @@ impl Delimited {
                         let m = "a quote is opened here and never closed";
                         let e = DataError::new(self.lines.path(), m).line(self.start);
                         let e = e.field(format!("{}", row.len() + 1));
-                        // What follows cannot be told apart any more, so this is not one malformed row.
+                        // The rows after an unclosed quote cannot be separated, so this is an error of the file.
                         return Err(Fault::File(e.remedy("close the quote, or pass `--no-quotes`").into()));
                     }
                     at = 0;

@@ -1,31 +1,31 @@
-//! From tables to the builder: what all formats share once they know which column is which.
+//! Passes rows of tables to the builder. All formats use these functions once the roles of the columns are known.
 
 use super::table::Table;
 use crate::data::build::{Builder, SourceLocation};
 use crate::data::time;
 use crate::error::{Error, Result};
 
-/// Which column of a table of interactions is which. Names, and the flag that sets each.
+/// Names of the columns of an interactions table, by role.
 #[derive(Debug, Clone, Default)]
 pub struct EventColumns {
-    /// User id.
+    /// Column of user ids.
     pub user: String,
-    /// Item id.
+    /// Column of item ids.
     pub item: String,
-    /// Timestamp; without it the order of the file is the order in time.
+    /// Column of timestamps; `None`: the interactions of a user are in file order.
     pub time: Option<String>,
-    /// Rating; only read for `min_rating`.
+    /// Column of ratings; used only with a minimum rating.
     pub rating: Option<String>,
 }
 
-/// Which columns become attributes.
+/// Selection of the columns that become attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(untagged)]
 pub enum Attributes {
-    /// All that are not used otherwise.
+    /// All columns without another role.
     #[default]
     All,
-    /// These.
+    /// The named columns.
     Only(Vec<String>),
 }
 
@@ -35,7 +35,7 @@ macro_rules! place {
     };
 }
 
-/// Feeds one interaction a row, rows below `min_rating` left out.
+/// Adds one interaction per row; rows rated below `min_rating` are left out.
 pub fn events(mut table: Table, columns: &EventColumns, min_rating: Option<f64>, b: &mut Builder<'_>) -> Result<()> {
     let path = table.path().to_path_buf();
     let user = table.find(&columns.user, "--user-col")?;
@@ -91,7 +91,7 @@ pub fn events(mut table: Table, columns: &EventColumns, min_rating: Option<f64>,
     Ok(())
 }
 
-/// Feeds one user's history a row: a column of space-separated items, optionally followed by a column with the last.
+/// Adds one user history per row: a column of space-separated item ids, and optionally a column with the last item.
 pub fn sequences(mut table: Table, user: &str, list: &str, last: Option<&str>, b: &mut Builder<'_>) -> Result<()> {
     let path = table.path().to_path_buf();
     let user = table.find(user, "--user-col")?;
@@ -129,7 +129,7 @@ fn names<'t>(table: &'t Table, columns: &[usize]) -> Vec<&'t str> {
     columns.iter().map(|&c| table.columns[c].as_str()).collect()
 }
 
-/// Feeds the catalogue: the text columns are joined by a space, in the order given.
+/// Adds the catalogue; an item's text is its text columns joined by a space, in the given order.
 pub fn items(mut table: Table, id: &str, text: &[String], attributes: &Attributes, b: &mut Builder<'_>) -> Result<()> {
     let path = table.path().to_path_buf();
     let id = table.find(id, "--item-id-col")?;
@@ -153,7 +153,7 @@ pub fn items(mut table: Table, id: &str, text: &[String], attributes: &Attribute
     Ok(())
 }
 
-/// Feeds the users' attributes.
+/// Adds the users' attributes.
 pub fn users(mut table: Table, id: &str, attributes: &Attributes, b: &mut Builder<'_>) -> Result<()> {
     let path = table.path().to_path_buf();
     let id = table.find(id, "--user-id-col")?;

@@ -28,7 +28,7 @@ pub struct ColumnMap {
     pub user_attributes: Attributes,
 }
 
-/// A data set in files of one generic layout.
+/// Source of a data set in CSV, TSV, JSON lines or Parquet files.
 #[derive(Debug)]
 pub struct Generic {
     interactions: PathBuf,
@@ -39,10 +39,10 @@ pub struct Generic {
 }
 
 impl Generic {
-    /// Finds the input files: those named, or `interactions.*`, `items.*`, `users.*` in a folder.
+    /// Finds the input files: the named ones, or `interactions.*`, `items.*`, `users.*` in a folder.
     ///
     /// # Errors
-    /// No candidate for a file or several; an items file without text columns.
+    /// No file or several files for a role; an items file without text columns.
     pub fn new(given: &InputFiles, layout: Layout, map: ColumnMap) -> Result<Self> {
         let fits = |stem: &'static str| {
             move |n: &str| n.split_once('.').is_some_and(|(s, e)| s == stem && extension_fits(layout, e))

@@ -23,7 +23,7 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// Opens a file; also returns its column names.
+    /// Opens a file; returns its reader and column names.
     pub fn open(path: &Path, encoding: Encoding) -> Result<(Self, Vec<String>), Error> {
         let lines = Lines::open(path, encoding)?;
         let mut rows = Self { lines, columns: Vec::new(), ahead: VecDeque::new(), line: 0 };
@@ -84,7 +84,7 @@ fn push(value: &Value, row: &mut Fields) {
             }
             row.end();
         }
-        // Nested values must not stop an import that does not use their columns: they read as empty.
+        // Nested values are read as empty, so that they do not stop an import that does not use their columns.
         Value::Array(_) | Value::Object(_) => row.push(""),
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts the bytes read from the file itself, so that progress is right for compressed files too.
+/// Counts the bytes read from the file before decompression, which progress is relative to.
 struct Counted(File, Arc<AtomicU64>);
 
 impl Read for Counted {
@@ -21,7 +21,7 @@ impl Read for Counted {
     }
 }
 
-/// What a file is that begins with these bytes, where it is no text, and what to do about it.
+/// Format of a file that is not text, recognised by its first bytes, and the remedy; `None` for other files.
 fn not_lines(magic: &[u8]) -> Option<(&'static str, &'static str)> {
     let known: [(&[u8], &str, &str); 7] = [
         (b"PK\x03\x04", "a zip archive", "unpack it and name the file inside"),
@@ -41,16 +41,16 @@ pub struct Lines {
     reader: Box<dyn BufRead>,
     encoding: Encoding,
     bytes: Vec<u8>,
-    /// The current line, decoded, without its line end.
+    /// Current line, decoded, without its line end.
     pub text: String,
-    /// Its 1-based number.
+    /// 1-based number of the current line.
     pub number: u64,
     done: Arc<AtomicU64>,
     total: u64,
 }
 
 impl Lines {
-    /// Opens a file; gzip is told from its first bytes.
+    /// Opens a file; gzip is recognised by its first bytes.
     pub fn open(path: &Path, encoding: Encoding) -> Result<Self, Error> {
         if path.is_dir() {
             return Err(DataError::new(path, "is a folder, a file is wanted").into());
@@ -77,7 +77,7 @@ impl Lines {
         Ok(Self { path, reader, encoding, bytes: Vec::new(), text: String::new(), number: 0, done, total })
     }
 
-    /// Goes to the next line; `false` at the end of the file.
+    /// Reads the next line; returns `false` at the end of the file.
     pub fn advance(&mut self) -> Result<bool, Fault> {
         self.bytes.clear();
         self.number += 1;
@@ -126,7 +126,7 @@ impl Lines {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// Bytes read of the file, and its size.
+    /// Number of bytes read from the file, and its size.
     pub fn progress(&self) -> (u64, u64) {
         (self.done.load(Relaxed), self.total)
     }

@@ -1,4 +1,4 @@
-//! Import: raw files of a known layout → a data set folder. One file a format, behind [`Source`].
+//! Import of raw files of a known layout into a data set folder. Each format is a module that implements [`Source`].
 //!
 //! ```text
 //! Source (which file, which column) ─▶ Table (rows of text fields) ─▶ feed ─▶ Builder (policies, sort) ─▶ folder
@@ -33,15 +33,15 @@ use std::path::{Path, PathBuf};
 pub use lines::for_each_line;
 pub use scan::InputFiles;
 
-/// Raised whenever the same files and settings would give another data set than before.
+/// Revision of the import. It is raised when the same files and settings give a different data set than before.
 const REVISION: u32 = 1;
 
-/// A raw file and what it is for.
+/// Raw file and its role.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// `interactions`, `items` or `users`.
+    /// Role of the file: `interactions`, `items` or `users`.
     pub role: &'static str,
-    /// Raw file.
+    /// Path of the file.
     pub path: PathBuf,
 }
 
@@ -55,23 +55,23 @@ impl Input {
     }
 }
 
-/// A layout of raw files. [`import`] calls `items`, `interactions`, `users`, in this order.
+/// Source of a data set in raw files. [`import`] calls `items`, `interactions`, `users`, in this order.
 pub trait Source {
-    /// The raw files; the one with the interactions first.
+    /// Raw files; the one with the interactions is the first.
     fn inputs(&self) -> Vec<Input>;
-    /// The settings that, with the files and the policy, determine the data set. No paths.
+    /// Settings that determine the data set together with the files and the policy; without paths.
     fn config(&self) -> Value;
-    /// Feeds the catalogue, if there is one.
+    /// Adds the catalogue to the builder, if the source has one.
     ///
     /// # Errors
     /// As the builder, or the file.
     fn items(&self, builder: &mut Builder<'_>) -> Result<()>;
-    /// Feeds the interactions or sequences.
+    /// Adds the interactions or user histories to the builder.
     ///
     /// # Errors
     /// As the builder, or the file.
     fn interactions(&self, builder: &mut Builder<'_>) -> Result<()>;
-    /// Feeds the users' attributes, if there are any.
+    /// Adds the users' attributes to the builder, if the source has any.
     ///
     /// # Errors
     /// As the builder, or the file.
@@ -80,46 +80,46 @@ pub trait Source {
     }
 }
 
-/// Pictures of the items.
+/// Image source of an import.
 #[derive(Debug, Clone)]
 pub struct Pictures {
-    /// A folder, a Parquet file, an LMDB.
+    /// Path of a folder, a Parquet file or an LMDB.
     pub path: PathBuf,
-    /// Parquet: the column of item ids.
+    /// Name of the column of item ids (Parquet only).
     pub id_column: String,
-    /// Parquet: the column of bytes.
+    /// Name of the column of image bytes (Parquet only).
     pub column: String,
-    /// Share of unusable pictures that is a warning; more is an error.
+    /// Tolerated share of unusable images; a larger share is an error.
     pub tolerance: f64,
 }
 
-/// What an import did.
+/// Outcome of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The folder is new.
+    /// A new folder was written.
     Built,
     /// An older data set was replaced.
     Rebuilt,
-    /// The same files and settings had made the folder that stands there; nothing was done.
+    /// The existing folder was imported from the same files with the same settings; nothing was written.
     UpToDate,
 }
 
-/// The result of an import.
+/// Result of an import.
 #[derive(Debug)]
 pub struct Imported {
-    /// What was done.
+    /// Outcome: built, rebuilt or up to date.
     pub outcome: Outcome,
-    /// The folder's manifest.
+    /// Manifest of the data set folder.
     pub manifest: Manifest,
-    /// Counted warnings (of the original import when up to date).
+    /// Counted warnings; those of the original import if the folder was up to date.
     pub notes: Notes,
 }
 
-/// Reads a source into memory, without writing anything.
+/// Reads a source into memory without writing a data set folder.
 ///
 /// # Errors
-/// Malformed input, by the policy.
+/// Malformed input that the policy does not tolerate.
 pub fn read(source: &dyn Source, policy: &Policy, on_progress: Box<ProgressFn<'_>>) -> Result<(Dataset, Notes)> {
     let mut builder = Builder::new(policy.clone(), on_progress);
     source.items(&mut builder)?;
@@ -129,11 +129,11 @@ pub fn read(source: &dyn Source, policy: &Policy, on_progress: Box<ProgressFn<'_
     builder.finish(inputs.first().map_or(Path::new(""), |i| &i.path))
 }
 
-/// Imports a source into the folder `out`. The folder appears whole or not at all. When the same files were imported
-/// there with the same settings, nothing is done unless `force`.
+/// Imports a source into the folder `out`, which is written atomically. If the same files were already imported there
+/// with the same settings, nothing is done unless `force`.
 ///
 /// # Errors
-/// Malformed input, by the policy; something other than a data set at `out`.
+/// Malformed input that the policy does not tolerate; something other than a data set at `out`.
 pub fn import(
     source: &dyn Source,
     pictures: Option<&Pictures>,

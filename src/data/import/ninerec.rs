@@ -1,7 +1,9 @@
-//! NineRec: `X_pair.csv` (no header) or `X_behaviour.tsv`, and `X_item.csv` (no header: id, Chinese, English; quoted).
+//! Import of NineRec: `X_pair.csv` (no header) or `X_behaviour.tsv`, and `X_item.csv` (no header: id, Chinese, English;
+//! quoted).
 //!
-//! NineRec's README says the pairs are user, item, timestamp; its own script reads item, user, timestamp. So the order
-//! must be given. `X_user.csv` (header, first column the user id) is our addition.
+//! According to NineRec's README the columns of the pairs are user, item, timestamp; its script reads item, user,
+//! timestamp. The order must therefore be given. `X_user.csv` (header, first column the user id) is an extension of
+//! this crate.
 
 use super::feed::{self, Attributes, EventColumns};
 use super::morec::{behaviours, is_behaviours};
@@ -13,7 +15,7 @@ use crate::error::{DataError, Error, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Which of the two texts of an item is taken.
+/// Language of the item text to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Language {
     /// English.
@@ -23,11 +25,11 @@ pub enum Language {
     Zh,
 }
 
-/// A data set in the layout of NineRec.
+/// Source of a data set in the layout of NineRec.
 #[derive(Debug)]
 pub struct NineRec {
     interactions: PathBuf,
-    /// Order of the columns of the pairs; empty for a file of behaviours.
+    /// Order of the columns of the pairs file; empty for a behaviours file.
     pair: Vec<String>,
     items: Option<PathBuf>,
     users: Option<PathBuf>,
@@ -37,11 +39,11 @@ pub struct NineRec {
 const ALLOWED: [&str; 4] = ["user", "item", "timestamp", "_"];
 
 impl NineRec {
-    /// Finds the files. With `pair` (the order of the pairs' columns; `_` is ignored) the pairs are read, as they are
-    /// when both they and behaviours are there; behaviours otherwise.
+    /// Finds the input files. A pairs file takes precedence over a behaviours file; `pair` is the order of its columns,
+    /// where `_` is a column to ignore.
     ///
     /// # Errors
-    /// Pairs without their order; an order without user or item; no or several candidates.
+    /// A pairs file without `pair`; an order without user or item; no or several candidate files.
     pub fn new(given: &InputFiles, pair: &[String], language: Language) -> Result<Self> {
         let explicit = given.interactions.as_ref();
         let is_pair = |n: &str| n.ends_with("_pair.csv") || n == "pair.csv";
@@ -97,7 +99,7 @@ fn check_order(path: &std::path::Path, pair: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Renames the columns of a file without header, whose number must fit.
+/// Renames the columns of a file without header; their number must equal the number of names.
 fn rename(table: &mut Table, names: Vec<String>, remedy: &str) -> Result<()> {
     if table.columns.len() != names.len() {
         let m = format!("{} columns where {} are expected ({})", table.columns.len(), names.len(), names.join(", "));
@@ -128,7 +130,7 @@ impl Source for NineRec {
             return behaviours(&self.interactions, b);
         }
         let mut table = Table::open(&self.interactions, Layout::csv(false), b.policy().encoding)?;
-        // Ignored columns need names that differ.
+        // Ignored columns need distinct names.
         let names = self.pair.iter().enumerate().map(|(i, c)| if c == "_" { format!("_{i}") } else { c.clone() });
         rename(&mut table, names.collect(), "name each column in `--pair-columns`, `_` for one to ignore")?;
         let time = self.pair.iter().any(|c| c == "timestamp").then(|| "timestamp".to_string());

@@ -47,7 +47,7 @@ fn caught<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, Error> {
 }
 
 impl ParquetRows {
-    /// Opens a file; also returns the names of its non-nested and of its nested columns.
+    /// Opens a file; returns its reader and the names of its non-nested and of its nested columns.
     pub fn open(path: &Path) -> Result<(Self, Vec<String>, Vec<String>), Error> {
         let file = crate::fsio::open_regular(path).map_err(Error::data_io(path))?;
         caught(path, || Self::build(path, file))?

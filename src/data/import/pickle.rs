@@ -1,10 +1,10 @@
-//! Reads the one pickle there is in image databases of the MoRec family, `LMDB_Image{channels, size, image, id}`, without
-//! executing anything: opcodes build plain values, classes are names and nothing is ever called.
+//! Reader of the pickled class in MoRec's image databases, `LMDB_Image{channels, size, image, id}`. No code is
+//! executed: opcodes build plain values, classes are only names, and nothing is called.
 
 use crate::picture::{MAX_PIXELS, Rgb};
 use std::collections::HashMap;
 
-/// Values that such a pickle consists of.
+/// Value of a pickle.
 #[derive(Debug, Clone)]
 enum Value {
     None,
@@ -14,9 +14,9 @@ enum Value {
     Tuple(Vec<Value>),
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    /// A class by name, never looked up.
+    /// Class, by its name only.
     Class(String),
-    /// What a class and its arguments would make, with its state.
+    /// Object that is not constructed: its class, arguments and state.
     Object(Box<Object>),
     Mark,
 }
@@ -28,14 +28,14 @@ struct Object {
     state: Option<Value>,
 }
 
-/// Values, nesting and memory that no honest file comes near.
+/// Limit of opcodes, stack size and memo entries, far above those of valid files.
 const MOST: usize = 10_000;
 
 struct Reader<'a> {
     bytes: &'a [u8],
     stack: Vec<Value>,
     memo: HashMap<u64, Value>,
-    /// Bytes that may still be recalled.
+    /// Number of bytes that memo reads may still copy.
     budget: usize,
 }
 
@@ -80,7 +80,8 @@ impl<'a> Reader<'a> {
     }
     fn memo(&mut self, key: u64) -> Result<()> {
         let top = self.stack.last().ok_or("nothing to remember")?;
-        // A copied value may hold another: big ones are only remembered where they are plain.
+        // A memo entry is a copy, and nested copies could grow exponentially: only plain values and small lists of
+        // plain values are stored.
         let small = match top {
             Value::Bytes(_) | Value::Text(_) | Value::Int(_) | Value::None | Value::Class(_) => true,
             Value::Tuple(v) | Value::List(v) => {
@@ -154,7 +155,7 @@ impl<'a> Reader<'a> {
                     return Err(format!("pickle protocol {version} is not known"));
                 }
             }
-            // FRAME: a length that is not needed.
+            // FRAME: its length is not needed.
             0x95 => {
                 self.take(8)?;
             }
@@ -180,7 +181,7 @@ impl<'a> Reader<'a> {
                 let v = self.read_class(opcode)?;
                 self.stack.push(v);
             }
-            // NEWOBJ and REDUCE: what would be made or called is written down, not done.
+            // NEWOBJ and REDUCE: the class and arguments are recorded, nothing is constructed or called.
             0x81 | b'R' => self.build()?,
             b'b' => {
                 let state = self.pop()?;
@@ -213,7 +214,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// Bytes and text: a length of 1, 4 or 8 bytes, then the content.
+    /// Opcodes of bytes and text: a length of 1, 4 or 8 bytes, then the content.
     fn read_string(&mut self, opcode: u8) -> Result<Value> {
         let length = match opcode {
             b'C' | b'U' | 0x8c => self.number(1)?,
@@ -293,7 +294,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What honest pickles of this kind name.
+/// Whether a class occurs in valid pickles of `LMDB_Image`.
 fn expected(class: &str) -> bool {
     let last = class.rsplit('.').next().unwrap_or_default();
     let numpy = class.starts_with("numpy.") && ["_reconstruct", "_frombuffer", "ndarray", "dtype"].contains(&last);
@@ -307,7 +308,7 @@ fn field<'v>(state: &'v Value, name: &str) -> Result<&'v Value> {
     found.map(|(_, v)| v).ok_or_else(|| format!("it has no `{name}`"))
 }
 
-/// The bytes of `image`: plain, as text in Latin-1 (protocol 2), or of a numpy array.
+/// Bytes of the field `image`: plain, as Latin-1 text (protocol 2), or of a numpy array.
 fn bytes(v: &Value) -> Result<Vec<u8>> {
     match v {
         Value::Bytes(b) => Ok(b.clone()),
@@ -334,10 +335,10 @@ fn bytes(v: &Value) -> Result<Vec<u8>> {
     }
 }
 
-/// The picture in a pickled `LMDB_Image`.
+/// Reads the image in a pickled `LMDB_Image`.
 ///
 /// # Errors
-/// Anything else, with what it is.
+/// A description of the defect when the bytes are not such a pickle.
 pub fn picture(pickle: &[u8]) -> Result<Rgb> {
     let value =
         Reader { bytes: pickle, stack: vec![], memo: HashMap::new(), budget: 2 * pickle.len() + (1 << 20) }.run()?;

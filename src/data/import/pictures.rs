@@ -67,7 +67,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Takes a path and the names of the two columns.
+    /// Creates the source from a path and the names of the two columns.
     pub fn new(path: &Path, id: &str, image: &str) -> Self {
         Self { path: path.into(), id: id.into(), image: image.into() }
     }

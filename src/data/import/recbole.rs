@@ -70,7 +70,7 @@ impl RecBole {
         })
     }
 
-    /// Opens an atomic file; the types are removed from the column names.
+    /// Opens an atomic file as a table; the types are removed from the column names.
     fn open(&self, path: &PathBuf, encoding: Encoding) -> Result<Table> {
         let mut table = Table::open(path, Layout::tsv(true), encoding)?;
         for name in &mut table.columns {

@@ -1,4 +1,4 @@
-//! Rows of named text columns, whatever the file: delimited text, JSON lines or Parquet.
+//! Tables of named text columns, read from delimited text, JSON lines or Parquet.
 
 use super::delimited::Delimited;
 use super::jsonl::Jsonl;
@@ -9,41 +9,41 @@ use crate::data::policy::Encoding;
 use crate::error::{DataError, Result};
 use std::path::{Path, PathBuf};
 
-/// How a file is laid out.
+/// Layout of a table's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// Delimited text.
     Delimited {
-        /// The byte between fields.
+        /// Byte that separates fields.
         delimiter: u8,
-        /// Whether `"` quotes fields; otherwise it is a character like others.
+        /// Whether `"` quotes fields; otherwise it is an ordinary character.
         quotes: bool,
-        /// Whether the first line names the columns.
+        /// Whether the first line contains the column names.
         header: bool,
     },
-    /// One JSON object a line.
+    /// JSON lines: one JSON object per line.
     Jsonl,
     /// Apache Parquet.
     Parquet,
 }
 
 impl Layout {
-    /// Tab-separated, quotes literal.
+    /// Layout of tab-separated text with literal quotes.
     pub const fn tsv(header: bool) -> Self {
         Self::Delimited { delimiter: b'\t', quotes: false, header }
     }
-    /// Comma-separated, quoted.
+    /// Layout of comma-separated text with quoted fields.
     pub const fn csv(header: bool) -> Self {
         Self::Delimited { delimiter: b',', quotes: true, header }
     }
 }
 
-/// A file as a table.
+/// Table of text fields read from a file, row by row.
 pub struct Table {
     path: PathBuf,
-    /// Column names; `1`, `2`, … where the file has none.
+    /// Column names; `1`, `2`, … if the file has none.
     pub columns: Vec<String>,
-    /// Columns that are there but are not plain values (nested Parquet types).
+    /// Names of columns that cannot be read because their Parquet types are nested.
     nested: Vec<String>,
     rows: Box<dyn Rows>,
     row: Fields,
@@ -51,7 +51,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens a file and learns its columns.
+    /// Opens a file and reads its column names.
     pub fn open(path: &Path, layout: Layout, encoding: Encoding) -> Result<Self> {
         let (rows, columns, nested): (Box<dyn Rows>, _, _) = match layout {
             Layout::Delimited { delimiter, quotes, header } => {
@@ -68,7 +68,7 @@ impl Table {
             }
         };
         let table = Self { path: path.into(), columns, nested, rows, row: Fields::default(), seen: 0 };
-        // Spreadsheets write trailing commas: columns without a name are not read.
+        // Spreadsheets write trailing commas, so columns without a name are allowed; they are not read.
         for (i, name) in table.columns.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
             if table.columns[..i].contains(name) {
                 let e = DataError::new(path, "the header names this column twice").line(1).field(name);
@@ -78,7 +78,8 @@ impl Table {
         Ok(table)
     }
 
-    /// Goes to the next sound row; malformed ones are reported to `intake`, which may stop the import.
+    /// Reads the next valid row; returns `false` at the end of the file. Malformed rows are reported to `intake`, which
+    /// may stop the import.
     pub fn advance(&mut self, intake: &mut ImportSink<'_>) -> Result<bool> {
         loop {
             self.seen += 1;
@@ -100,7 +101,7 @@ impl Table {
         }
     }
 
-    /// The position of a column; `option` is the flag that names it, for the remedy.
+    /// Index of a column; `option` is the flag that sets it, for the error's remedy.
     pub fn find(&self, name: &str, option: &str) -> Result<usize> {
         if let Some(i) = self.columns.iter().position(|c| c == name) {
             return Ok(i);
@@ -130,13 +131,13 @@ impl Table {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// A data error at the current row.
+    /// Creates a data error at the current row.
     pub fn error(&self, field: &str, message: impl Into<String>) -> DataError {
         DataError::new(&self.path, message).line(self.line()).field(field)
     }
 }
 
-/// The most similar of `names`, if any is similar at all.
+/// Most similar name among `names`; `None` if no name is similar.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     names

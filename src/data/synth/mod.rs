@@ -1,21 +1,22 @@
 //! Synthetic data sets for demonstrations and for tests of scale.
 //!
-//! **Items.** Each has a theme (of 40 interests, [`words::themes`]), a style (of 8), a kind (of the platform's 12) and
-//! a popularity: Zipf, weight `(rank + 10)^-0.9`. Its title names a maker, the style, one or two of the theme's words
-//! and the kind: `Norvex Vintage Galaxy Rocket Poster`. Media draws from the first eight of a theme's twelve words,
-//! goods from the last eight: platforms share four words a theme, and all styles; no kind, maker, item or user.
+//! **Items.** Each item has a theme (of 40, [`words::themes`]), a style (of 8), a kind (of the platform's 12) and a
+//! popularity: Zipf, weight `(rank + 10)^-0.9`. Its title consists of a maker, the style, one or two of the theme's
+//! words and the kind: `Norvex Vintage Galaxy Rocket Poster`. Media uses the first eight of a theme's twelve words,
+//! goods the last eight. The platforms share four words per theme and all styles, but no kind, maker, item or user.
 //!
-//! **Users.** Each has two or three interests (weights 3 : 2 : 1), a style, and a number of events (5 + geometric).
-//! Step by step: with probability `noise` any item by popularity; otherwise the theme is the last item's (70 %), or
-//! one of the user's interests; with 30 % the kind is the one that follows the last item's kind in the platform's
-//! order (book → film → soundtrack …); among the items that fit, one by popularity, three times as readily if the
-//! style is the user's. Nothing twice.
+//! **Users.** Each user has two or three interests (weights 3 : 2 : 1), a style, and a number of events (5 +
+//! geometric). An event is, with probability `noise`, an item drawn by popularity. Otherwise its theme is that of the
+//! last item (70 %) or one of the user's interests. With probability 30 % its kind is the one after the last item's
+//! kind in the platform's order (book → film → soundtrack …). Among the matching items one is drawn by popularity, with
+//! three times the weight if its style is the user's. No item occurs twice in a user history,
+//! unless the catalogue is too small.
 //!
-//! So text says what an interest is, on any platform; popularity, noise and thin histories are as usual; and what is
-//! learned on one platform is true of the other.
+//! The text therefore determines the theme on both platforms, so that a model trained on one can transfer to the other.
+//! Popularity, noise and short histories resemble real data.
 //!
-//! Every item and user has its own random stream: a data set is written as a stream, in memory that grows by a few
-//! bytes a user and some 100 bytes an item.
+//! Each item and user has its own random stream, so that a data set is written as a stream; memory grows by a few bytes
+//! per user and about 100 bytes per item.
 
 mod config;
 mod covers;

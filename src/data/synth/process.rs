@@ -7,7 +7,7 @@ use crate::rng::Stream;
 const STAY: f64 = 0.7;
 const FOLLOW: f64 = 0.3;
 const OTHER_STYLE: f64 = 1.0 / 3.0;
-/// Number of draws before the fallback item is taken.
+/// Maximum number of draws before the fallback item is used.
 const TRIES: usize = 24;
 const FEWEST: usize = 5;
 const MOST: usize = 60;

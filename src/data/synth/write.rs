@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub fn write(config: &SynthConfig, dir: &Path, on_progress: &dyn Fn(usize, usize)) -> Result<Manifest> {
     config.check()?;
     let world = World::new(config);
-    // Histories' lengths are generated first, for the offsets of the interactions.
+    // The lengths of the user histories are generated first, for the offsets of the interactions.
     let mut offsets = Vec::with_capacity(config.users + 1);
     offsets.push(0usize);
     let mut total = 0;
