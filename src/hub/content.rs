@@ -15,7 +15,7 @@ pub(super) type Checked<T> = std::result::Result<T, String>;
 /// Reads the header of a safetensors file; checks the header's length, each tensor's offsets and the file's length.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be opened.
+/// [`Error::Model`] when the file is missing or cannot be read; [`Error::Io`] when it cannot be mapped.
 pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
     let file = File::open(path).map_err(Error::model_io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
@@ -35,7 +35,7 @@ pub(super) fn tensors(path: &Path) -> Result<Checked<Metadata>> {
 /// Parses a JSON file.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Model`] when the file is missing or cannot be read; [`Error::Io`].
 pub(super) fn json(path: &Path) -> Result<Checked<serde_json::Value>> {
     let bytes = std::fs::read(path).map_err(Error::model_io(path))?;
     Ok(serde_json::from_slice(&bytes).map_err(|e| format!("not JSON: {e}")))
@@ -45,7 +45,7 @@ pub(super) fn json(path: &Path) -> Result<Checked<serde_json::Value>> {
 /// invalid JSON. `None` for an intact file, and for other file formats.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Model`] when the file is missing or cannot be read; [`Error::Io`].
 pub(super) fn damage(path: &Path, name: &str) -> Result<Option<String>> {
     if is_shard_name(name) {
         return Ok(match tensors(path)? {
