@@ -66,7 +66,7 @@ impl BatchSpec {
 
 /// Table of a batch's distinct items while it is being built.
 struct Table {
-    place: HashMap<u32, u32>,
+    positions: HashMap<u32, u32>,
     items: Vec<u32>,
     slots: Vec<u32>,
     whole: bool,
@@ -75,13 +75,13 @@ struct Table {
 impl Table {
     fn new(whole: Option<usize>) -> Self {
         let n = whole.unwrap_or(0);
-        Self { place: HashMap::new(), items: (0..n as u32).collect(), slots: vec![0; n], whole: whole.is_some() }
+        Self { positions: HashMap::new(), items: (0..n as u32).collect(), slots: vec![0; n], whole: whole.is_some() }
     }
-    fn place(&mut self, item: u32) -> u32 {
+    fn position_of(&mut self, item: u32) -> u32 {
         if self.whole {
             return item;
         }
-        *self.place.entry(item).or_insert_with(|| {
+        *self.positions.entry(item).or_insert_with(|| {
             self.items.push(item);
             self.slots.push(0);
             self.items.len() as u32 - 1
@@ -104,9 +104,9 @@ impl Batch {
         if !windows.iter().any(longer) {
             return;
         }
-        let place: HashMap<u32, u32> = self.items.iter().enumerate().map(|(p, &i)| (i, p as u32)).collect();
+        let positions: HashMap<u32, u32> = self.items.iter().enumerate().map(|(p, &i)| (i, p as u32)).collect();
         for ((user, _), own) in windows.iter().zip(&mut self.own).filter(|(w, _)| longer(w)) {
-            own.extend(events(*user).iter().filter_map(|i| place.get(i)));
+            own.extend(events(*user).iter().filter_map(|i| positions.get(i)));
             own.sort_unstable();
             own.dedup();
         }
@@ -124,7 +124,7 @@ impl Batch {
         let (mut inputs, mut rows, mut targets, mut owner) = (vec![], vec![], vec![], vec![]);
         let (mut own, mut lengths) = (vec![], vec![]);
         for (row, (_, window)) in windows.iter().enumerate() {
-            let at: Vec<u32> = window.iter().map(|&i| table.place(i)).collect();
+            let at: Vec<u32> = window.iter().map(|&i| table.position_of(i)).collect();
             at.iter().for_each(|&p| table.slots[p as usize] += 1);
             let (first, last) = (inputs.len(), at.len() - 1);
             if spec.hides {
@@ -156,7 +156,7 @@ impl Batch {
         }
         let negatives = match sampler {
             None => vec![],
-            Some(d) => d.draw(windows, &owner, stream).into_iter().map(|i| table.place(i)).collect(),
+            Some(d) => d.draw(windows, &owner, stream).into_iter().map(|i| table.position_of(i)).collect(),
         };
         let every = rows.len() == inputs.len();
         Self {

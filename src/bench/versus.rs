@@ -138,8 +138,8 @@ fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Runs a case on both sides, in turns. `tell(turn, turns)` is called after each turn.
-pub fn compare(named: &Named, spec: &Spec, options: &Options, tell: &dyn Fn(usize, usize)) -> Result<Comparison> {
+/// Runs a case on both sides, in turns. `on_turn(turn, turns)` is called after each turn.
+pub fn compare(named: &Named, spec: &Spec, options: &Options, on_turn: &dyn Fn(usize, usize)) -> Result<Comparison> {
     let mut own = Command::new(&options.program);
     own.args(["bench", "worker"]);
     let mut ours = Worker::start("morec", own, spec, options.threads)?;
@@ -153,7 +153,7 @@ pub fn compare(named: &Named, spec: &Spec, options: &Options, tell: &dyn Fn(usiz
             // Idle threads of the other side may spin for a while before they sleep.
             std::thread::sleep(Duration::from_millis(300));
         }
-        tell(round, options.rounds);
+        on_turn(round, options.rounds);
     }
     let pairs = theirs.as_ref().map(|t| {
         let ratios = ours.turns.iter().zip(&t.turns).map(|(a, b)| a / b);

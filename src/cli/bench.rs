@@ -2,6 +2,7 @@
 
 use super::output;
 use super::progress::Progress;
+use super::settings::DeviceArg;
 use crate::bench::{self, CASES, Comparison, Named, Options};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions};
@@ -47,6 +48,8 @@ struct SpeedArgs {
     /// Threads a side [default: all]
     #[arg(long, value_name = "N", env = "MOREC_THREADS")]
     threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Dropout while training
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     dropout: f64,
@@ -97,6 +100,7 @@ fn speed(args: &SpeedArgs) -> Result<()> {
         let rows: Vec<_> = CASES.iter().map(|c| vec![c.name.to_string(), c.about.to_string()]).collect();
         return output::print(&output::table(&rows));
     }
+    args.device.require_cpu("morec bench speed")?;
     if !(0.0..1.0).contains(&args.dropout) {
         return Err(Error::Usage(format!("--dropout {} is no probability below 1", args.dropout)));
     }

@@ -2,7 +2,7 @@
 
 use super::output;
 use super::progress::Progress;
-use super::settings::{RunsDir, Threads};
+use super::settings::{DeviceArg, RunsDir, Threads};
 use crate::distill::{
     self, DistillConfig, DistillReport, ImageCorpus, ImageDistillation, TextCorpus, TextDistillation,
 };
@@ -115,6 +115,8 @@ pub struct DistillArgs {
     #[arg(long, default_value_t = 500, value_name = "N", help_heading = "Learning")]
     checkpoint_steps: usize,
     #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
     threads: Threads,
     /// Print the result as JSON
     #[arg(long)]
@@ -124,6 +126,7 @@ pub struct DistillArgs {
 /// Runs `morec distill`.
 pub fn run(args: DistillArgs) -> Result<()> {
     args.threads.apply()?;
+    args.device.require_cpu("morec distill")?;
     if args.data.is_empty() && args.texts.is_empty() {
         return Err(Error::Usage("give something to learn from: --data DIR…, or for texts --texts FILE…".into()));
     }
@@ -140,16 +143,16 @@ pub fn run(args: DistillArgs) -> Result<()> {
         .map(|name| Ok((short(name), TextFolder::open(&hub::resolve(name, &options)?.dir, true)?)))
         .collect::<Result<Vec<_>>>()?;
     let bars = Bars::default();
-    let tell = |p: distill::Progress| bars.show(p);
+    let on_progress = |p: distill::Progress| bars.show(p);
     let report = if ImageFolder::is_one(&teacher) {
         refuse_flags(&text_flags(&args), "pictures")?;
         let pre = ImageFolder::open(&teacher, false)?.preprocess;
-        let corpus = ImageCorpus::read(&args.data, &pre, config.held_out, config.seed, &tell)?;
-        distill::distill(&ImageDistillation::open(&config, &teacher, &corpus)?, &work, &args.out, &tell)?
+        let corpus = ImageCorpus::read(&args.data, &pre, config.held_out, config.seed, &on_progress)?;
+        distill::distill(&ImageDistillation::open(&config, &teacher, &corpus)?, &work, &args.out, &on_progress)?
     } else {
         refuse_flags(&image_flags(&args), "texts")?;
         let corpus = TextCorpus::read(&args.data, &args.texts, config.held_out, config.crops, config.seed)?;
-        distill::distill(&TextDistillation::open(&config, &teacher, &corpus, &others)?, &work, &args.out, &tell)?
+        distill::distill(&TextDistillation::open(&config, &teacher, &corpus, &others)?, &work, &args.out, &on_progress)?
     };
     bars.finish();
     if args.json { output::print_json(&report) } else { output::print(&describe(&report, config.hidden)) }

@@ -76,9 +76,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let popular = MostPopular::new(&target.split);
     let runs = ["ID-SASRec", "from-scratch", "full"].map(|n| (n.to_string(), out.join(n)));
-    let mut advisors = vec![("most popular".to_string(), ShowcaseMethod::Baseline(&popular))];
-    advisors.extend(runs.iter().map(|(n, d)| (n.clone(), ShowcaseMethod::Run(d))));
-    let people = showcase::sample_users(&target, &advisors, PEOPLE, 5, args.seed)?;
+    let mut methods = vec![("most popular".to_string(), ShowcaseMethod::Baseline(&popular))];
+    methods.extend(runs.iter().map(|(n, d)| (n.clone(), ShowcaseMethod::Run(d))));
+    let people = showcase::sample_users(&target, &methods, PEOPLE, 5, args.seed)?;
     let seconds = started.elapsed().as_secs_f64();
     let page = page(out, &pretrained, &rows, &base.eval.ks, seconds, people)?;
     let file = out.join("report.html");

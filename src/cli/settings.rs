@@ -67,6 +67,13 @@ impl DeviceArg {
     pub fn open(&self) -> Result<Device> {
         parse_device(self.name())
     }
+    /// Refuses any other device for a command whose work is implemented for the CPU only.
+    pub fn require_cpu(&self, command: &str) -> Result<()> {
+        match self.name() {
+            "cpu" => Ok(()),
+            other => Err(Error::config("device", format!("{command} computes on the CPU only, not on {other}"))),
+        }
+    }
 }
 
 /// The folder that holds runs without `--out`.

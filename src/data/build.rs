@@ -232,7 +232,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Index of an item that occurs in an interaction; `None` when the policy leaves the interaction out.
-    fn met(&mut self, at: SourceLocation<'_>, id: &str) -> Result<Option<u32>> {
+    fn item_index(&mut self, at: SourceLocation<'_>, id: &str) -> Result<Option<u32>> {
         if let Some(i) = self.items.get(id)
             && (self.known == 0 || (i as usize) < self.known)
         {
@@ -271,7 +271,7 @@ impl<'a> Builder<'a> {
     pub fn interaction(&mut self, at: SourceLocation<'_>, user: &str, item: &str, time: Option<i64>) -> Result<()> {
         let Some(user) = self.id(at, "user id", user)? else { return Ok(()) };
         let Some(item) = self.id(at, "item id", item)? else { return Ok(()) };
-        let Some(item) = self.met(at, item)? else { return Ok(()) };
+        let Some(item) = self.item_index(at, item)? else { return Ok(()) };
         let timed = self.event_time.len() == self.event_item.len();
         if !self.event_item.is_empty() && timed != time.is_some() {
             let e = DataError::new(at.file, "some interactions have a timestamp and some have none");

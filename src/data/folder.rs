@@ -147,7 +147,7 @@ pub struct Tables<'a> {
 pub fn write_folder(dir: &Path, parts: DatasetParts, tables: Tables) -> Result<Manifest> {
     // A symbolic link's target is replaced, not the link.
     let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-    let old = standing(&dir)?;
+    let old = existing(&dir)?;
     let staged = Staged::new(&dir)?;
     let at = staged.path();
     if dir.exists() {
@@ -233,7 +233,7 @@ fn as_data(e: Error) -> Error {
 ///
 /// # Errors
 /// When `dir` is something else: a file, a folder of another stage, a folder with content of unknown origin.
-pub fn standing(dir: &Path) -> Result<Option<Manifest>> {
+pub fn existing(dir: &Path) -> Result<Option<Manifest>> {
     let refuse = |what: &str| {
         Err(Error::Usage(format!(
             "{}: {what}, so it is not overwritten; choose another --out or move it away",

@@ -39,7 +39,7 @@ pub(super) struct Learner<'a> {
 
 impl Learner<'_> {
     /// Runs all epochs; `step(samples, number)` adds the gradient of a batch and returns its loss.
-    pub fn learn(&self, step: &dyn Fn(&[u32], u64) -> Result<f64>, tell: &dyn Fn(Progress)) -> Result<Cursor> {
+    pub fn learn(&self, step: &dyn Fn(&[u32], u64) -> Result<f64>, on_progress: &dyn Fn(Progress)) -> Result<Cursor> {
         let (c, params) = (self.config, self.params);
         let last = self.work.join("last");
         let mut optimizer = AdamW::default();
@@ -48,7 +48,7 @@ impl Learner<'_> {
             && let Some(found) = restore(&last, self.identity, params, &mut optimizer)?
         {
             at = found;
-            tell(Progress::Note(&format!("going on at step {}", at.step)));
+            on_progress(Progress::Note(&format!("going on at step {}", at.step)));
         }
         let n = self.count;
         let batches = n.div_ceil(c.batch_size);
@@ -77,13 +77,13 @@ impl Learner<'_> {
                 at.batch += 1;
                 at.loss_sum += loss;
                 recent = if recent.is_nan() { loss } else { 0.98 * recent + 0.02 * loss };
-                tell(Progress::Step(at.step, total, recent));
+                on_progress(Progress::Step(at.step, total, recent));
                 if c.checkpoint_steps > 0 && at.step.is_multiple_of(c.checkpoint_steps as u64) {
                     save(&last, self.identity, params, &optimizer, &at)?;
                 }
             }
             let mean = at.loss_sum / batches as f64;
-            tell(Progress::Note(&format!("epoch {} of {}: loss {mean:.4}", at.epoch + 1, c.epochs)));
+            on_progress(Progress::Note(&format!("epoch {} of {}: loss {mean:.4}", at.epoch + 1, c.epochs)));
             at = Cursor { epoch: at.epoch + 1, batch: 0, step: at.step, loss_sum: 0.0, last_loss: mean };
             save(&last, self.identity, params, &optimizer, &at)?;
         }

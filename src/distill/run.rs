@@ -18,14 +18,20 @@ const NEIGHBOURS: usize = 10;
 
 /// Trains the student of `task` and writes it to `out`. The folder `work` stores the teacher's vectors and checkpoints, from
 /// which a stopped distillation is resumed.
-pub fn distill(task: &dyn Distillation, work: &Path, out: &Path, tell: &dyn Fn(Progress)) -> Result<DistillReport> {
+pub fn distill(
+    task: &dyn Distillation,
+    work: &Path,
+    out: &Path,
+    on_progress: &dyn Fn(Progress),
+) -> Result<DistillReport> {
     let info = task.info();
     let config = &info.config;
     let started = Instant::now();
     std::fs::create_dir_all(work).map_err(Error::io(work))?;
     fsio::clear_unfinished(work)?;
-    let on_progress = |done, all| tell(Progress::Teacher(done, all));
-    let mut vectors = teacher_vectors(info, &work.join("teacher.safetensors"), &|| task.teacher_vectors(&on_progress))?;
+    let teacher_progress = |done, all| on_progress(Progress::Teacher(done, all));
+    let mut vectors =
+        teacher_vectors(info, &work.join("teacher.safetensors"), &|| task.teacher_vectors(&teacher_progress))?;
     let reduction = Reduction::fit(&mut vectors, info.width, config.hidden, config.seed, info.centered);
     let mut targets = reduction.project(&vectors);
     drop(vectors);
@@ -33,10 +39,10 @@ pub fn distill(task: &dyn Distillation, work: &Path, out: &Path, tell: &dyn Fn(P
 
     let student = task.student(&reduction)?;
     let parameters = student.params.iter().map(|p| p.numel()).sum();
-    tell(Progress::Note(&format!("student: {parameters} parameters{}", student.note)));
+    on_progress(Progress::Note(&format!("student: {parameters} parameters{}", student.note)));
     let identity = identity(info);
     let learner = Learner { config, params: &student.params, identity: &identity, count: info.samples, work };
-    let cursor = learner.learn(&|samples, step| backward(&student, config, &targets, samples, step), tell)?;
+    let cursor = learner.learn(&|samples, step| backward(&student, config, &targets, samples, step), on_progress)?;
 
     let staged = Staged::new(out)?;
     let bytes = export(&student, config, staged.path())?;

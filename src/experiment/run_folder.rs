@@ -124,8 +124,8 @@ fn may_resume(dir: &Path, config: &Config, inputs: &BTreeMap<String, String>) ->
     let old = Manifest::read(dir, "run", FORMAT, "start it again with --force")?;
     let before = crate::config::load_stored(dir)?;
     let changed = first_difference(&before, config, &free_on_resume(config))?.or_else(|| {
-        let other = inputs.iter().find(|(k, v)| old.inputs.get(*k) != Some(v));
-        other.map(|(k, _)| format!("input `{k}`"))
+        let mut names = inputs.keys().chain(old.inputs.keys());
+        names.find(|k| inputs.get(*k) != old.inputs.get(*k)).map(|k| format!("input `{k}`"))
     });
     match changed {
         None => Ok(()),

@@ -21,7 +21,7 @@ pub enum ShowcaseMethod<'a> {
 /// Draws `users` test users by `seed` and computes the top-`k` recommendations of each named method for them.
 pub fn sample_users(
     prepared: &Prepared,
-    advisors: &[(String, ShowcaseMethod)],
+    methods: &[(String, ShowcaseMethod)],
     users: usize,
     k: usize,
     seed: u64,
@@ -48,13 +48,13 @@ pub fn sample_users(
         .collect();
     let histories: Vec<&[u32]> = order.iter().map(|&c| split.history(&split.test[c])).collect();
     let users: Vec<u32> = order.iter().map(|&c| split.test[c].user).collect();
-    for (name, advisor) in advisors {
-        let offers = match advisor {
+    for (name, method) in methods {
+        let offers = match method {
             ShowcaseMethod::Baseline(b) => histories.iter().map(|h| best_of(*b, h, split.items.len(), k)).collect(),
             ShowcaseMethod::Run(dir) => {
                 let folder = ModelFolder::open(dir)?;
                 let model = folder.build(&crate::model::parse_device(&folder.config.device)?)?;
-                offers_of(&model, prepared, &histories, &users, k)?
+                recommendations_of(&model, prepared, &histories, &users, k)?
             }
         };
         for (person, ids) in out.iter_mut().zip::<Vec<Vec<u32>>>(offers) {
@@ -70,7 +70,7 @@ fn best_of(baseline: &dyn Baseline, history: &[u32], items: usize, k: usize) -> 
     list_scores(&scores, history, k)
 }
 
-fn offers_of(
+fn recommendations_of(
     model: &Recommender,
     prepared: &Prepared,
     histories: &[&[u32]],

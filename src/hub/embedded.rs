@@ -35,7 +35,7 @@ pub fn has(name: &str) -> bool {
 }
 
 /// Folder below `cache` for this version of the files; its name contains a digest of them.
-fn place(cache: &Path, name: &str, files: Files) -> PathBuf {
+fn unpacked_path(cache: &Path, name: &str, files: Files) -> PathBuf {
     let all: Vec<String> = files.iter().map(|(n, b)| format!("{n}:{}", fsio::sha256_bytes(b))).collect();
     cache.join(format!("morec--{name}")).join(&fsio::sha256_bytes(all.join("\n").as_bytes())[..16])
 }
@@ -64,7 +64,7 @@ pub(super) fn unpacked(cache: &Path, name: &str) -> Result<Option<ModelFolder>> 
 
 /// Unpacks the files below `below` unless they exist there with equal content; returns the folder.
 fn unpack(below: &Path, name: &str, files: Files) -> Result<PathBuf> {
-    let dir = place(below, name, files);
+    let dir = unpacked_path(below, name, files);
     let whole = files.iter().all(|(n, bytes)| std::fs::read(dir.join(n)).is_ok_and(|found| found == *bytes));
     if !whole {
         let staged = Staged::new(&dir)?;

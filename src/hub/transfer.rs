@@ -103,12 +103,12 @@ impl<'a> Transfer<'a> {
         self.readable(&path, &file.name)?;
         std::fs::create_dir_all(&self.snapshot).map_err(Error::io(&self.snapshot))?;
         std::fs::remove_file(&link).ok();
-        place(&path, &link).map_err(Error::io(&link))
+        install(&path, &link).map_err(Error::io(&link))
     }
 }
 
 /// Creates a relative symbolic link, so that the cache can be moved; a hard link or a copy on systems other than Unix.
-fn place(blob: &Path, link: &Path) -> std::io::Result<()> {
+fn install(blob: &Path, link: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         let name = blob.file_name().unwrap_or_default();

@@ -170,12 +170,13 @@ impl FusedEncoder {
             None => None,
             Some(inter_tower) => {
                 let (n, d) = self.text.tap_shape();
-                let told = match high.is_empty() {
+                let text_states = match high.is_empty() {
                     true => (0..n).map(|_| zero_row(d, &self.device)).collect::<Result<_>>()?,
                     false => high,
                 };
-                let told: Vec<Act> = told.iter().map(|h| scatter_rows(pass, h, &position)).collect::<Result<_>>()?;
-                Some(inter_tower.forward(pass, &told, &seen)?)
+                let text_states: Vec<Act> =
+                    text_states.iter().map(|h| scatter_rows(pass, h, &position)).collect::<Result<_>>()?;
+                Some(inter_tower.forward(pass, &text_states, &seen)?)
             }
         };
         let text = ops::gather_or_fill(pass, &text, Arc::new(position), self.missing.as_ref())?;

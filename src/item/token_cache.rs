@@ -23,7 +23,7 @@ pub fn tokens(
 ) -> Result<Tokens> {
     let make = || Tokens::new(tokenizer, texts, max_tokens, lower_case);
     let Some(data) = data else { return make() };
-    let path = place(data, json, texts, max_tokens, lower_case);
+    let path = cache_path(data, json, texts, max_tokens, lower_case);
     let known = tokenizer.get_vocab_size(true) as u32;
     if let Some(found) = read(&path, texts.len(), max_tokens).filter(|t| t.ids().iter().all(|&i| i < known)) {
         return Ok(found);
@@ -36,7 +36,7 @@ pub fn tokens(
     }
 }
 
-fn place(data: &Path, json: &str, texts: &[impl AsRef<str>], max_tokens: usize, lower_case: bool) -> PathBuf {
+fn cache_path(data: &Path, json: &str, texts: &[impl AsRef<str>], max_tokens: usize, lower_case: bool) -> PathBuf {
     let mut key = format!("morec tokens 1 {max_tokens} {lower_case} {}\n", fsio::sha256_bytes(json.as_bytes()));
     for t in texts {
         // The length comes first, so that two different lists of texts never give the same key.

@@ -152,9 +152,9 @@ pub fn unmerge(merged: &ModelFolder, adapter: &ModelFolder, dir: &Path) -> Resul
 /// Imports an adapter from a folder that the Python packages `peft` or `adapters` wrote for the encoder of `modality`
 /// of `base`; returns its method.
 pub fn import(from: &Path, base: &ModelFolder, modality: Modality, dir: &Path) -> Result<AdapterMethod> {
-    let place = modality.name();
+    let name = modality.name();
     let kind = base.encoders.get(modality).and_then(|e| EncoderInfo::parse(e.config_json())).ok_or_else(|| {
-        Error::model(&base.dir, format!("has no {place} encoder that takes adapters of other packages"))
+        Error::model(&base.dir, format!("has no {name} encoder that takes adapters of other packages"))
     })?;
     if base.config.adapter.method != AdapterMethod::None {
         return Err(Error::model(&base.dir, "has an adapter already; import onto the model without it"));

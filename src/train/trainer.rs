@@ -22,7 +22,7 @@ pub fn run(job: &TrainJob, observers: &mut [Box<dyn Observer + '_>]) -> Result<O
     let objective = objective::build(&job.config.objective, job.split)?;
     let mut t = Trainer::new(job, Stepper { job, objective: objective.as_ref() }, observers)?;
     let (total_steps, epoch_steps, step) = (t.total_steps, t.epoch_steps, t.at.step);
-    t.tell(Event::Start { total_steps, epoch_steps, step })?;
+    t.notify(Event::Start { total_steps, epoch_steps, step })?;
     while t.at.epoch < c.epochs && t.at.ended.is_none() {
         t.epoch()?;
         let (train_loss, epoch_seconds) = (t.at.loss_sum / t.batches as f64, t.at.epoch_seconds);
@@ -41,7 +41,7 @@ pub fn run(job: &TrainJob, observers: &mut [Box<dyn Observer + '_>]) -> Result<O
         save_best(job)?;
     }
     let (steps, reason) = (t.at.step, t.at.ended.clone().unwrap_or_else(|| "all epochs done".into()));
-    t.tell(Event::End { step: steps, reason: reason.clone() })?;
+    t.notify(Event::End { step: steps, reason: reason.clone() })?;
     Ok(Outcome { steps, best: t.at.best, reason })
 }
 
@@ -101,7 +101,7 @@ impl<'a, 'o> Trainer<'a, 'o> {
                 at.loss_sum += done.loss * group as f64;
                 at.epoch_seconds += seconds;
                 let (step, epoch) = (at.step, at.epoch);
-                self.tell(Event::Step {
+                self.notify(Event::Step {
                     step,
                     epoch,
                     loss: done.loss,
@@ -137,7 +137,7 @@ impl<'a, 'o> Trainer<'a, 'o> {
         }
         let (step, epoch) = (self.at.step, self.at.epoch - 1);
         let seconds = started.elapsed().as_secs_f64();
-        self.tell(Event::Validation { step, epoch, metrics: report.all, best, train_loss, epoch_seconds, seconds })?;
+        self.notify(Event::Validation { step, epoch, metrics: report.all, best, train_loss, epoch_seconds, seconds })?;
         if c.patience > 0 && self.at.stale >= c.patience {
             self.at.ended = Some(format!("no better {} in {} validations", c.metric, self.at.stale));
         }
@@ -149,7 +149,7 @@ impl<'a, 'o> Trainer<'a, 'o> {
         checkpoint::save(&self.last, self.job.model, &self.optimizer, &self.at, self.job.ids)
     }
 
-    fn tell(&mut self, event: Event) -> Result<()> {
+    fn notify(&mut self, event: Event) -> Result<()> {
         self.observers.iter_mut().try_for_each(|o| o.on(&event))
     }
 }

@@ -195,14 +195,22 @@ fn find(dir: &Path, name: &str) -> Option<PathBuf> {
 #[test]
 fn verbs_that_compute_take_threads_and_those_with_models_a_device() {
     let help = |verb: &[&str]| ok(morec().args(verb).arg("--help"));
-    let models = [&["train"][..], &["transfer"], &["evaluate"], &["recommend"], &["encode"], &["quickstart"]];
+    let models = [
+        &["train"][..],
+        &["transfer"],
+        &["evaluate"],
+        &["recommend"],
+        &["encode"],
+        &["quickstart"],
+        &["distill"],
+        &["bench", "speed"],
+    ];
     for verb in models {
         let text = help(verb);
         assert!(text.contains("--device") && text.contains("MOREC_DEVICE"), "{verb:?}: {text}");
     }
-    let others = ["compare", "distill", "doctor"].map(|v| vec![v]);
-    let below =
-        [("data", "import"), ("data", "validate"), ("data", "synth"), ("adapters", "merge"), ("bench", "speed")];
+    let others = ["compare", "doctor"].map(|v| vec![v]);
+    let below = [("data", "import"), ("data", "validate"), ("data", "synth"), ("adapters", "merge")];
     let others = others.into_iter().chain(below.map(|(a, b)| vec![a, b]));
     for verb in others.chain(models.map(<[_]>::to_vec)) {
         let text = help(&verb);
@@ -212,6 +220,10 @@ fn verbs_that_compute_take_threads_and_those_with_models_a_device() {
         [&["encode", "title-mini", "--out", "x.parquet", "-d", "x"][..], &["compare", "x"], &["data", "describe", "x"]]
     {
         assert!(fails(morec().args(verb).args(["--threads", "0"]), 2).contains("--threads"), "{verb:?}");
+    }
+    // Work that exists for the CPU only is not done there in silence.
+    for verb in [&["distill", "--teacher", "title-mini", "-d", "x", "--out", "y"][..], &["bench", "speed"]] {
+        assert!(fails(morec().args(verb).env("MOREC_DEVICE", "cuda"), 2).contains("CPU only"), "{verb:?}");
     }
 }
 
@@ -284,6 +296,14 @@ fn imported(dir: &Path, name: &str, events: &str, more: &[&str]) -> serde_json::
     serde_json::from_str(&ok(c.arg("--out").arg(dir.join(name)))).unwrap()
 }
 
+/// Trains an ID model for an epoch in `dir`, on the data set `data`, into `run`.
+fn id_run(dir: &Path, data: &str) -> Command {
+    let mut c = morec();
+    c.current_dir(dir).args(["train", "-d", data, "--out", "run", "-s", "item.kind=id", "-s", "user.dim=8"]);
+    c.args(["-s", "train.epochs=1"]);
+    c
+}
+
 #[test]
 fn columns_without_a_name_are_not_read() {
     let tmp = tempfile::tempdir().unwrap();
@@ -319,19 +339,8 @@ fn a_run_is_resumed_under_another_spelling_of_its_paths() {
     let tmp = tempfile::tempdir().unwrap();
     small(tmp.path(), 24, |i| format!("mug {i}"));
     let train = |data: &str| {
-        let mut c = morec();
-        c.current_dir(tmp.path()).args([
-            "train",
-            "-s",
-            "item.kind=id",
-            "-s",
-            "user.dim=8",
-            "-s",
-            "train.epochs=1",
-            "-d",
-            data,
-        ]);
-        c.args(["--out", "run", "--json"]);
+        let mut c = id_run(tmp.path(), data);
+        c.arg("--json");
         c
     };
     let first = ok(&mut train("data"));
@@ -353,19 +362,7 @@ fn a_file_of_users_is_read_as_imports_read_files() {
     let rows: String = (0..60).map(|i| format!("u{},\"a, {} b\",{i}\n", i % 6, i % 24)).collect();
     imported(tmp.path(), "data", &format!("user_id,item_id,ts\n{rows}"), &[]);
     let at = |name: &str| tmp.path().join(name);
-    let mut c = morec();
-    c.current_dir(tmp.path()).args([
-        "train",
-        "-s",
-        "item.kind=id",
-        "-s",
-        "user.dim=8",
-        "-s",
-        "train.epochs=1",
-        "-d",
-        "data",
-    ]);
-    ok(c.args(["--out", "run"]));
+    ok(&mut id_run(tmp.path(), "data"));
     let ask = |more: &[&str]| {
         let mut c = morec();
         c.current_dir(tmp.path()).args(["recommend", "run", "-k", "3"]).args(more);

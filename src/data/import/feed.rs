@@ -29,7 +29,7 @@ pub enum Attributes {
     Only(Vec<String>),
 }
 
-macro_rules! place {
+macro_rules! location {
     ($path:expr, $table:expr) => {
         SourceLocation { file: &$path, line: $table.line() }
     };
@@ -56,7 +56,7 @@ pub fn events(mut table: Table, columns: &EventColumns, min_rating: Option<f64>,
                     b.note(
                         "below_min_rating",
                         "interactions are rated below --min-rating; left out",
-                        place!(path, table),
+                        location!(path, table),
                         "",
                     );
                     continue;
@@ -75,7 +75,7 @@ pub fn events(mut table: Table, columns: &EventColumns, min_rating: Option<f64>,
                 Ok(parsed) => {
                     if parsed.fractional {
                         let m = "timestamps have a fraction; rounded down";
-                        b.note("fractional_timestamps", m, place!(path, table), table.get(column));
+                        b.note("fractional_timestamps", m, location!(path, table), table.get(column));
                     }
                     Some(parsed.value)
                 }
@@ -86,7 +86,7 @@ pub fn events(mut table: Table, columns: &EventColumns, min_rating: Option<f64>,
                 }
             },
         };
-        b.interaction(place!(path, table), table.get(user), table.get(item), stamp)?;
+        b.interaction(location!(path, table), table.get(user), table.get(item), stamp)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ pub fn sequences(mut table: Table, user: &str, list: &str, last: Option<&str>, b
     while table.advance(&mut b.intake)? {
         let items = table.get(list).split_whitespace();
         match last {
-            None => b.sequence(place!(path, table), table.get(user), items)?,
+            None => b.sequence(location!(path, table), table.get(user), items)?,
             Some(column) => {
                 let target = table.get(column).trim();
                 if target.is_empty() || target.contains(char::is_whitespace) {
@@ -108,7 +108,7 @@ pub fn sequences(mut table: Table, user: &str, list: &str, last: Option<&str>, b
                     b.intake.malformed(e.remedy("mend the row, or pass `--skip-malformed N`"))?;
                     continue;
                 }
-                b.sequence(place!(path, table), table.get(user), items.chain([target]))?;
+                b.sequence(location!(path, table), table.get(user), items.chain([target]))?;
             }
         }
     }
@@ -148,7 +148,7 @@ pub fn items(mut table: Table, id: &str, text: &[String], attributes: &Attribute
             joined.push_str(part);
         }
         let values: Vec<&str> = rest.iter().map(|&c| table.get(c)).collect();
-        b.item(place!(path, table), table.get(id), &joined, &values)?;
+        b.item(location!(path, table), table.get(id), &joined, &values)?;
     }
     Ok(())
 }
@@ -161,7 +161,7 @@ pub fn users(mut table: Table, id: &str, attributes: &Attributes, b: &mut Builde
     b.user_attributes(&names(&table, &rest));
     while table.advance(&mut b.intake)? {
         let values: Vec<&str> = rest.iter().map(|&c| table.get(c)).collect();
-        b.user(place!(path, table), table.get(id), &values)?;
+        b.user(location!(path, table), table.get(id), &values)?;
     }
     Ok(())
 }

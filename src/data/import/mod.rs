@@ -142,7 +142,7 @@ pub fn import(
     force: bool,
     on_progress: Box<ProgressFn<'_>>,
 ) -> Result<Imported> {
-    let standing = folder::standing(out)?;
+    let existing = folder::existing(out)?;
     let mut inputs = BTreeMap::new();
     for input in source.inputs() {
         if !input.path.is_file() {
@@ -156,7 +156,7 @@ pub fn import(
         config["images"] = json!({ "id_column": p.id_column, "column": p.column, "tolerance": p.tolerance });
         inputs.insert("images".into(), pictures::digest(&p.path)?);
     }
-    if let Some(old) = standing.as_ref().filter(|m| !force && m.inputs == inputs && m.config == config)
+    if let Some(old) = existing.as_ref().filter(|m| !force && m.inputs == inputs && m.config == config)
         && folder::check_files(old, out, false).is_ok()
     {
         let notes = serde_json::from_value(old.facts["warnings"].clone()).unwrap_or_default();
@@ -168,6 +168,6 @@ pub fn import(
     let images = opened.as_deref().zip(pictures.map(|p| p.tolerance));
     let manifest = dataset.save(out, DatasetParts { images, inputs, config, facts })?;
     let notes = serde_json::from_value(manifest.facts["warnings"].clone()).unwrap_or(notes);
-    let outcome = if standing.is_some() { Outcome::Rebuilt } else { Outcome::Built };
+    let outcome = if existing.is_some() { Outcome::Rebuilt } else { Outcome::Built };
     Ok(Imported { outcome, manifest, notes })
 }

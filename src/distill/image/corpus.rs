@@ -25,7 +25,13 @@ pub struct ImageCorpus {
 impl ImageCorpus {
     /// Reads the pictures of data set folders at the size of `pre`. About `share` of them is held out, chosen by
     /// content, so that adding a source moves none from one side to the other.
-    pub fn read(data: &[PathBuf], pre: &Preprocess, share: f64, seed: u64, tell: &dyn Fn(Progress)) -> Result<Self> {
+    pub fn read(
+        data: &[PathBuf],
+        pre: &Preprocess,
+        share: f64,
+        seed: u64,
+        on_progress: &dyn Fn(Progress),
+    ) -> Result<Self> {
         let side = pre.output().0;
         let mut out = Self { side, train: vec![], held_out: vec![], sources: vec![] };
         let mut seen = std::collections::HashSet::new();
@@ -48,7 +54,11 @@ impl ImageCorpus {
                 }
                 Ok(())
             })?;
-            tell(Progress::Note(&format!("{}: {} pictures so far", d.name, out.train.len() + out.held_out.len())));
+            on_progress(Progress::Note(&format!(
+                "{}: {} pictures so far",
+                d.name,
+                out.train.len() + out.held_out.len()
+            )));
             out.sources.push((d.name.clone(), d.digest.clone()));
         }
         if out.train.len() < 2 {

@@ -160,8 +160,8 @@ impl Distillation for ImageDistillation<'_> {
         let ours = self.encode_held_out(&encoder, &folder.preprocess, &part)?;
         let mut theirs = self.encode_held_out(&self.encoder, &self.folder.preprocess, &part)?;
         reduction.center(&mut theirs);
-        let ours = found(&vectors.student, &ours, self.info.config.hidden);
-        let theirs = found(&vectors.teacher, &theirs, self.info.width);
+        let ours = self_retrieval(&vectors.student, &ours, self.info.config.hidden);
+        let theirs = self_retrieval(&vectors.teacher, &theirs, self.info.width);
         Ok(BTreeMap::from([(
             "a mirrored and cropped picture's own is the nearest of all held out".to_string(),
             format!("{} (teacher {})", percent(ours), percent(theirs)),
@@ -206,7 +206,7 @@ fn class_token(vit: &Vit, images: &Images, pass: &Pass) -> Result<Act> {
 }
 
 /// Share of the rows of `part` (n, d) whose most similar row of `whole` (n, d), by cosine, is that of the same number.
-fn found(whole: &[f32], part: &[f32], d: usize) -> f64 {
+fn self_retrieval(whole: &[f32], part: &[f32], d: usize) -> f64 {
     let n = part.len() / d;
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
     let norm = |a: &[f32]| dot(a, a).sqrt().max(1e-12);
